@@ -1,0 +1,2 @@
+//! The `mvm` program.
+fn main() {}
