@@ -1,0 +1,216 @@
+//! virtio-console with one named port (virtio 1.2 §5.3): the byte stream between the guest's
+//! agent and the host.
+//!
+//! Linux shows the port as `/dev/vportNp0` and its name below `/sys/class/virtio-ports`. What the
+//! guest writes goes to a host stream, and back; a stream that is full holds the guest's buffers
+//! until it drains, so nothing is ever stored here. Consoles proper (`hvc0`) and resizing are left
+//! out: terminals are the agent's business.
+
+mod control;
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd};
+use std::os::unix::net::UnixStream;
+
+use anyhow::Context;
+use vmm_sys_util::epoll::EventSet;
+
+use self::control::Control;
+use super::{Chain, Device, Facts, Fault, Handler, Part, Queue, Watch};
+use crate::Memory;
+
+/// `VIRTIO_CONSOLE_F_MULTIPORT`: ports have names, and can be opened and closed.
+const MULTIPORT: u64 = 1 << 1;
+
+/// Linux posts one page for each entry of the receive queue when the port is added, so the size
+/// is also the memory that an idle port costs: 32 pages.
+const DATA_QUEUE_SIZE: u16 = 32;
+/// A handful of control messages at start, none afterwards.
+const CONTROL_QUEUE_SIZE: u16 = 8;
+
+/// Bytes moved for one event before other events get their turn.
+const ROUND_BYTES_MAX: usize = 1 << 20;
+
+/// Queue indices, §5.3.2.
+const RECEIVE: usize = 0;
+const TRANSMIT: usize = 1;
+const CONTROL_RECEIVE: usize = 2;
+const CONTROL_TRANSMIT: usize = 3;
+
+/// A console device whose one port has `port_name` and ends in `stream`.
+///
+/// # Errors
+/// The stream cannot be made non-blocking.
+pub fn open(memory: &Memory, port_name: &str, stream: UnixStream) -> anyhow::Result<Device> {
+    stream
+        .set_nonblocking(true)
+        .context("cannot make the console's stream non-blocking")?;
+    // cols and rows, which are not offered; max_nr_ports; emerg_wr, not offered.
+    let config = [[0; 4], 1u32.to_le_bytes(), [0; 4]].concat();
+    let facts = Facts {
+        id: 3,
+        name: "console".into(),
+        features: MULTIPORT,
+        queue_sizes: vec![
+            DATA_QUEUE_SIZE,
+            DATA_QUEUE_SIZE,
+            CONTROL_QUEUE_SIZE,
+            CONTROL_QUEUE_SIZE,
+        ],
+        config,
+    };
+    let console = Console {
+        stream,
+        control: Control::new(port_name),
+        received: Chain::new(memory),
+        sent: Chain::new(memory),
+        scratch: Chain::new(memory),
+        stalled: false,
+        starved: true,
+        host_gone: false,
+    };
+    Ok(Device {
+        facts,
+        parts: vec![Part {
+            queues: 0..4,
+            handler: Box::new(console),
+        }],
+    })
+}
+
+struct Console {
+    stream: UnixStream,
+    control: Control,
+    received: Chain,
+    sent: Chain,
+    scratch: Chain,
+    /// `sent` holds a chain that the stream has not taken whole.
+    stalled: bool,
+    /// The guest has no buffer for what the host sends.
+    starved: bool,
+    /// The host's end is closed: there is nothing to read, and writes vanish.
+    host_gone: bool,
+}
+
+impl Handler for Console {
+    fn kick(&mut self, index: usize, queues: &mut [Queue]) -> Result<(), Fault> {
+        match index {
+            RECEIVE => {
+                self.starved = false;
+                Ok(())
+            }
+            TRANSMIT => self.send(queues),
+            CONTROL_RECEIVE => self.answer(queues),
+            CONTROL_TRANSMIT => self.listen(queues),
+            _ => Ok(()),
+        }
+    }
+
+    fn watch(&self) -> Vec<Watch> {
+        let mut events = EventSet::empty();
+        if self.control.guest_open() && !self.starved && !self.host_gone {
+            events |= EventSet::IN;
+        }
+        if self.stalled {
+            events |= EventSet::OUT;
+        }
+        vec![Watch {
+            fd: self.stream.as_raw_fd(),
+            events,
+        }]
+    }
+
+    fn ready(&mut self, _index: usize, queues: &mut [Queue]) -> Result<(), Fault> {
+        if self.stalled {
+            self.send(queues)?;
+        }
+        if self.control.guest_open() && !self.starved && !self.host_gone {
+            self.receive(queues)?;
+        }
+        Ok(())
+    }
+
+    fn stop(&mut self) {
+        self.control.reset();
+        self.stalled = false;
+        self.starved = true;
+    }
+}
+
+impl Console {
+    /// Moves what the guest wrote to the stream, until the stream is full.
+    fn send(&mut self, queues: &mut [Queue]) -> Result<(), Fault> {
+        let Some(queue) = queues.get_mut(TRANSMIT) else {
+            return Ok(());
+        };
+        let mut moved: usize = 0;
+        while moved < ROUND_BYTES_MAX {
+            if !self.stalled && !queue.pop(&mut self.sent)? {
+                break;
+            }
+            self.stalled = true;
+            if !self.host_gone && self.sent.readable.remaining_bytes() > 0 {
+                match self.sent.readable.write_to(self.stream.as_fd()) {
+                    Ok(bytes) => moved = moved.saturating_add(bytes),
+                    Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+                    Err(_) => self.host_gone = true,
+                }
+            }
+            if self.host_gone || self.sent.readable.remaining_bytes() == 0 {
+                queue.push(&self.sent, 0)?;
+                self.stalled = false;
+            }
+        }
+        Ok(())
+    }
+
+    /// Moves what the host sent to the guest, until the guest has no buffer left.
+    fn receive(&mut self, queues: &mut [Queue]) -> Result<(), Fault> {
+        let Some(queue) = queues.get_mut(RECEIVE) else {
+            return Ok(());
+        };
+        let mut moved: usize = 0;
+        while moved < ROUND_BYTES_MAX {
+            if !queue.pop(&mut self.received)? {
+                self.starved = true;
+                return Ok(());
+            }
+            match self.received.writable.read_from(self.stream.as_fd()) {
+                Ok(0) if self.received.writable.remaining_bytes() == 0 => {
+                    queue.push(&self.received, 0)?;
+                }
+                Ok(0) => {
+                    queue.unpop();
+                    self.host_gone = true;
+                    return self.control.host_closed(queues, &mut self.scratch);
+                }
+                Ok(bytes) => {
+                    queue.push(&self.received, bytes)?;
+                    moved = moved.saturating_add(bytes);
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => queue.unpop(),
+                Err(_) => {
+                    queue.unpop();
+                    return Ok(());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn listen(&mut self, queues: &mut [Queue]) -> Result<(), Fault> {
+        let Some(queue) = queues.get_mut(CONTROL_TRANSMIT) else {
+            return Ok(());
+        };
+        while queue.pop(&mut self.scratch)? {
+            self.control.hear(&mut self.scratch.readable)?;
+            queue.push(&self.scratch, 0)?;
+        }
+        self.answer(queues)
+    }
+
+    fn answer(&mut self, queues: &mut [Queue]) -> Result<(), Fault> {
+        self.control.speak(queues, &mut self.scratch)
+    }
+}

@@ -1,0 +1,1 @@
+//! virtio-fs (virtio 1.2 §5.11).

@@ -1,0 +1,416 @@
+//! The virtio-mmio transport, version 2 (virtio 1.2 §4.2): registers and the status machine.
+//!
+//! All that decides anything is checked here, before a worker exists: features, queue sizes and
+//! addresses, the order of status bits. A reset stops the workers and takes their handlers back,
+//! so a driver may start the device as often as it likes. Legacy (version 1) is left out.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use anyhow::Context;
+use virtio_bindings::virtio_config as status;
+use virtio_queue::{Queue as Ring, QueueT};
+use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
+
+use super::interrupt::Interrupt;
+use super::worker::{self, Worker};
+use super::{Device, Facts, Handler, Queue};
+use crate::Memory;
+
+/// Bytes of a device's register window.
+pub const WINDOW_BYTES: u64 = 0x1000;
+
+/// Offset of the register that kicks a queue, for ioeventfds (§4.2.2).
+pub const QUEUE_NOTIFY: u64 = 0x050;
+
+/// "virt", `MagicValue`.
+const MAGIC: u32 = 0x7472_6976;
+/// "mvm", `VendorID`: no one assigns these.
+const VENDOR: u32 = 0x006d_766d;
+
+/// `VIRTIO_F_VERSION_1`, `VIRTIO_F_INDIRECT_DESC`, `VIRTIO_F_EVENT_IDX` (§6).
+const TRANSPORT_FEATURES: u64 = 1 << 32 | 1 << 28 | 1 << 29;
+const EVENT_IDX: u64 = 1 << 29;
+
+/// Registers, §4.2.2.
+mod reg {
+    pub const MAGIC_VALUE: u64 = 0x000;
+    pub const VERSION: u64 = 0x004;
+    pub const DEVICE_ID: u64 = 0x008;
+    pub const VENDOR_ID: u64 = 0x00c;
+    pub const DEVICE_FEATURES: u64 = 0x010;
+    pub const DEVICE_FEATURES_SEL: u64 = 0x014;
+    pub const DRIVER_FEATURES: u64 = 0x020;
+    pub const DRIVER_FEATURES_SEL: u64 = 0x024;
+    pub const QUEUE_SEL: u64 = 0x030;
+    pub const QUEUE_SIZE_MAX: u64 = 0x034;
+    pub const QUEUE_SIZE: u64 = 0x038;
+    pub const QUEUE_READY: u64 = 0x044;
+    pub const QUEUE_NOTIFY: u64 = super::QUEUE_NOTIFY;
+    pub const INTERRUPT_STATUS: u64 = 0x060;
+    pub const INTERRUPT_ACK: u64 = 0x064;
+    pub const STATUS: u64 = 0x070;
+    pub const QUEUE_DESC_LOW: u64 = 0x080;
+    pub const QUEUE_DESC_HIGH: u64 = 0x084;
+    pub const QUEUE_DRIVER_LOW: u64 = 0x090;
+    pub const QUEUE_DRIVER_HIGH: u64 = 0x094;
+    pub const QUEUE_DEVICE_LOW: u64 = 0x0a0;
+    pub const QUEUE_DEVICE_HIGH: u64 = 0x0a4;
+    pub const SHM_LEN_LOW: u64 = 0x0b0;
+    pub const SHM_BASE_HIGH: u64 = 0x0bc;
+    pub const CONFIG: u64 = 0x100;
+}
+
+/// A device behind its register window.
+pub struct Mmio {
+    facts: Facts,
+    parts: Vec<PartSlot>,
+    memory: Memory,
+    interrupt: Interrupt,
+    faulted: Arc<AtomicBool>,
+    rings: Vec<Ring>,
+    kicks: Vec<EventFd>,
+    status: u32,
+    driver_features: u64,
+    device_features_sel: u32,
+    driver_features_sel: u32,
+    queue_sel: u32,
+}
+
+/// A part at rest or running.
+struct PartSlot {
+    queues: std::ops::Range<usize>,
+    state: PartState,
+}
+
+enum PartState {
+    Resting(Box<dyn Handler>),
+    Running(Worker),
+    /// Its thread could not be started or panicked.
+    Lost,
+}
+
+impl Mmio {
+    /// Puts `device` behind a register window.
+    ///
+    /// # Errors
+    /// No descriptor is left, or a queue size is not a power of two.
+    pub fn new(device: Device, memory: Memory, interrupt: EventFd) -> anyhow::Result<Self> {
+        let Device { facts, parts } = device;
+        let rings = facts
+            .queue_sizes
+            .iter()
+            .map(|&size| Ring::new(size).context("cannot make a queue"))
+            .collect::<anyhow::Result<_>>()?;
+        let kicks = facts
+            .queue_sizes
+            .iter()
+            .map(|_| EventFd::new(EFD_NONBLOCK).context("cannot create an eventfd"))
+            .collect::<anyhow::Result<_>>()?;
+        let parts = parts
+            .into_iter()
+            .map(|part| PartSlot {
+                queues: part.queues,
+                state: PartState::Resting(part.handler),
+            })
+            .collect();
+        Ok(Self {
+            facts,
+            parts,
+            memory,
+            interrupt: Interrupt::new(interrupt),
+            faulted: Arc::default(),
+            rings,
+            kicks,
+            status: 0,
+            driver_features: 0,
+            device_features_sel: 0,
+            driver_features_sel: 0,
+            queue_sel: 0,
+        })
+    }
+
+    /// The device's name.
+    pub fn name(&self) -> &str {
+        &self.facts.name
+    }
+
+    /// The events that kick each queue, for ioeventfds.
+    pub fn kicks(&self) -> &[EventFd] {
+        &self.kicks
+    }
+
+    /// The guest reads `data.len()` bytes at `offset` of the window.
+    pub fn read(&self, offset: u64, data: &mut [u8]) {
+        if let Some(offset) = offset.checked_sub(reg::CONFIG) {
+            return self.read_config(offset, data);
+        }
+        // Registers are 32 bits wide and aligned (§4.2.2.2); anything else reads as zero.
+        let value = if data.len() == 4 {
+            self.register(offset)
+        } else {
+            0
+        };
+        for (to, from) in data.iter_mut().zip(value.to_le_bytes()) {
+            *to = from;
+        }
+    }
+
+    /// The guest writes `data` at `offset` of the window.
+    pub fn write(&mut self, offset: u64, data: &[u8]) {
+        // No device here has a configuration that its driver writes.
+        let Ok(bytes) = <[u8; 4]>::try_from(data) else {
+            return;
+        };
+        self.set_register(offset, u32::from_le_bytes(bytes));
+    }
+
+    /// Stops the device's threads.
+    pub fn shutdown(&mut self) {
+        for part in &mut self.parts {
+            part.stop();
+        }
+    }
+
+    fn read_config(&self, offset: u64, data: &mut [u8]) {
+        let start = usize::try_from(offset).unwrap_or(usize::MAX);
+        let bytes = self.facts.config.get(start..).unwrap_or_default();
+        let padded = bytes.iter().copied().chain(std::iter::repeat(0));
+        for (to, from) in data.iter_mut().zip(padded) {
+            *to = from;
+        }
+    }
+
+    fn register(&self, offset: u64) -> u32 {
+        let ring = self.rings.get(self.queue_sel as usize);
+        match offset {
+            reg::MAGIC_VALUE => MAGIC,
+            reg::VERSION => 2,
+            reg::DEVICE_ID => self.facts.id,
+            reg::VENDOR_ID => VENDOR,
+            reg::DEVICE_FEATURES => half(self.features(), self.device_features_sel),
+            reg::QUEUE_SIZE_MAX => ring.map_or(0, |ring| u32::from(ring.max_size())),
+            reg::QUEUE_READY => ring.map_or(0, |ring| u32::from(ring.ready())),
+            reg::INTERRUPT_STATUS => self.interrupt.status(),
+            reg::STATUS => self.status | self.needs_reset(),
+            // No shared memory region: a length of all ones (§4.2.2). Zero would be a region of
+            // no bytes, which Linux's virtio-fs driver fails to probe.
+            reg::SHM_LEN_LOW..=reg::SHM_BASE_HIGH => u32::MAX,
+            // ConfigGeneration among them: no configuration changes while its device lives.
+            _ => 0,
+        }
+    }
+
+    fn set_register(&mut self, offset: u64, value: u32) {
+        match offset {
+            reg::DEVICE_FEATURES_SEL => self.device_features_sel = value,
+            reg::DRIVER_FEATURES_SEL => self.driver_features_sel = value,
+            reg::DRIVER_FEATURES => self.set_driver_features(value),
+            reg::QUEUE_SEL => self.queue_sel = value,
+            reg::QUEUE_NOTIFY => self.kick(value),
+            reg::INTERRUPT_ACK => self.interrupt.acknowledge(value),
+            reg::STATUS => self.set_status(value),
+            _ => self.set_queue_register(offset, value),
+        }
+    }
+
+    /// The registers of the selected queue, which are fixed once the driver runs (§4.2.3.2).
+    fn set_queue_register(&mut self, offset: u64, value: u32) {
+        let settable = self.status & (status::VIRTIO_CONFIG_S_FEATURES_OK | DRIVER_OK)
+            == status::VIRTIO_CONFIG_S_FEATURES_OK;
+        let Some(ring) = self
+            .rings
+            .get_mut(self.queue_sel as usize)
+            .filter(|_| settable)
+        else {
+            return;
+        };
+        match offset {
+            // Sizes that the specification forbids are refused by the ring, which keeps its own.
+            reg::QUEUE_SIZE => ring.set_size(u16::try_from(value).unwrap_or(0)),
+            reg::QUEUE_READY => ring.set_ready(value == 1),
+            reg::QUEUE_DESC_LOW => ring.set_desc_table_address(Some(value), None),
+            reg::QUEUE_DESC_HIGH => ring.set_desc_table_address(None, Some(value)),
+            reg::QUEUE_DRIVER_LOW => ring.set_avail_ring_address(Some(value), None),
+            reg::QUEUE_DRIVER_HIGH => ring.set_avail_ring_address(None, Some(value)),
+            reg::QUEUE_DEVICE_LOW => ring.set_used_ring_address(Some(value), None),
+            reg::QUEUE_DEVICE_HIGH => ring.set_used_ring_address(None, Some(value)),
+            _ => {}
+        }
+    }
+
+    fn features(&self) -> u64 {
+        self.facts.features | TRANSPORT_FEATURES
+    }
+
+    fn needs_reset(&self) -> u32 {
+        if self.faulted.load(Ordering::SeqCst) {
+            status::VIRTIO_CONFIG_S_NEEDS_RESET
+        } else {
+            0
+        }
+    }
+
+    fn set_driver_features(&mut self, value: u32) {
+        let negotiating = self.status
+            & (status::VIRTIO_CONFIG_S_DRIVER | status::VIRTIO_CONFIG_S_FEATURES_OK)
+            == status::VIRTIO_CONFIG_S_DRIVER;
+        if !negotiating {
+            return;
+        }
+        let (low, high) = match self.driver_features_sel {
+            0 => (
+                u64::from(value),
+                self.driver_features & !u64::from(u32::MAX),
+            ),
+            1 => (
+                self.driver_features & u64::from(u32::MAX),
+                u64::from(value) << 32,
+            ),
+            _ => return,
+        };
+        self.driver_features = low | high;
+    }
+
+    fn kick(&self, queue: u32) {
+        if let Some(kick) = self.kicks.get(queue as usize) {
+            // Fails only when the counter is full, and then the kick is pending all the same.
+            let _ = kick.write(1);
+        }
+    }
+
+    /// Steps forward along §3.1.1, or resets. A step that is out of order is not taken.
+    fn set_status(&mut self, value: u32) {
+        if value == 0 {
+            return self.reset();
+        }
+        let added = value & !self.status;
+        if value & self.status != self.status {
+            // Bits are only ever cleared by a reset (§2.1.1).
+            return;
+        }
+        let accepted = match added {
+            status::VIRTIO_CONFIG_S_ACKNOWLEDGE => self.status == 0,
+            status::VIRTIO_CONFIG_S_DRIVER => self.status == status::VIRTIO_CONFIG_S_ACKNOWLEDGE,
+            status::VIRTIO_CONFIG_S_FEATURES_OK => self.features_are_ok(),
+            DRIVER_OK => self.status & status::VIRTIO_CONFIG_S_FEATURES_OK != 0 && self.activate(),
+            status::VIRTIO_CONFIG_S_FAILED => true,
+            _ => false,
+        };
+        if accepted {
+            self.status = value;
+        }
+    }
+
+    fn features_are_ok(&self) -> bool {
+        let driver_ready = status::VIRTIO_CONFIG_S_ACKNOWLEDGE | status::VIRTIO_CONFIG_S_DRIVER;
+        // A driver without VERSION_1 wants the legacy interface, which is not here.
+        self.status == driver_ready
+            && self.driver_features & !self.features() == 0
+            && self.driver_features & 1 << 32 != 0
+    }
+
+    fn activate(&mut self) -> bool {
+        match self.start_parts() {
+            Ok(()) => true,
+            Err(error) => {
+                eprintln!("mvm: cannot start device {}: {error:#}", self.facts.name);
+                self.faulted.store(true, Ordering::SeqCst);
+                true
+            }
+        }
+    }
+
+    fn start_parts(&mut self) -> anyhow::Result<()> {
+        let mut rings = Vec::new();
+        for ring in &self.rings {
+            anyhow::ensure!(
+                !ring.ready() || ring.is_valid(&*self.memory),
+                "a queue's rings lie outside guest memory or overlap it"
+            );
+            rings.push(ring.state());
+        }
+        for (index, part) in self.parts.iter_mut().enumerate() {
+            let mut queues = Vec::new();
+            for queue in part.queues.clone() {
+                let (Some(state), Some(kick)) = (rings.get(queue), self.kicks.get(queue)) else {
+                    anyhow::bail!("a part names a queue that its device has not");
+                };
+                let mut ring = Ring::try_from(*state).context("a queue is malformed")?;
+                ring.set_event_idx(self.driver_features & EVENT_IDX != 0);
+                let kick = kick.try_clone().context("cannot duplicate an eventfd")?;
+                queues.push((Queue::new(ring, self.memory.clone()), kick));
+            }
+            let name = match index {
+                0 => self.facts.name.clone(),
+                _ => format!("{}.{index}", self.facts.name),
+            };
+            let setup = worker::Setup {
+                name,
+                queues,
+                interrupt: self.interrupt.clone(),
+                faulted: self.faulted.clone(),
+            };
+            part.start(setup)?;
+        }
+        Ok(())
+    }
+
+    fn reset(&mut self) {
+        self.shutdown();
+        for ring in &mut self.rings {
+            ring.reset();
+        }
+        for kick in &self.kicks {
+            // Nothing to read is as good: a kick of the driver before must not reach the next.
+            let _ = kick.read();
+        }
+        self.faulted.store(false, Ordering::SeqCst);
+        self.interrupt.clear();
+        self.status = 0;
+        self.driver_features = 0;
+        self.device_features_sel = 0;
+        self.driver_features_sel = 0;
+        self.queue_sel = 0;
+    }
+}
+
+/// `DRIVER_OK`, by its name in the specification.
+const DRIVER_OK: u32 = status::VIRTIO_CONFIG_S_DRIVER_OK;
+
+impl PartSlot {
+    fn start(&mut self, setup: worker::Setup) -> anyhow::Result<()> {
+        match std::mem::replace(&mut self.state, PartState::Lost) {
+            PartState::Resting(handler) => {
+                self.state = PartState::Running(Worker::spawn(handler, setup)?);
+                Ok(())
+            }
+            running_or_lost => {
+                self.state = running_or_lost;
+                anyhow::bail!("it is not at rest")
+            }
+        }
+    }
+
+    fn stop(&mut self) {
+        self.state = match std::mem::replace(&mut self.state, PartState::Lost) {
+            PartState::Running(worker) => match worker.stop() {
+                Ok(handler) => PartState::Resting(handler),
+                Err(error) => {
+                    eprintln!("mvm: {error:#}");
+                    PartState::Lost
+                }
+            },
+            resting_or_lost => resting_or_lost,
+        };
+    }
+}
+
+/// The half of `bits` that a feature select register asks for (§4.2.2).
+fn half(bits: u64, select: u32) -> u32 {
+    match select {
+        0 => bits as u32,
+        1 => (bits >> 32) as u32,
+        _ => 0,
+    }
+}

@@ -1,0 +1,233 @@
+//! The thread that owns a part of a device: kicks in, handler, interrupts out.
+//!
+//! The loop is event-manager's. A kick arrives through an ioeventfd, an interrupt leaves through
+//! an irqfd, so the vCPUs take no part in moving data. Stopping a worker gives its handler back.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, JoinHandle};
+
+use anyhow::Context;
+use event_manager::{EventManager, EventOps, Events, MutEventSubscriber, SubscriberOps};
+use vmm_sys_util::epoll::EventSet;
+use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
+
+use super::interrupt::Interrupt;
+use super::{Fault, Handler, Queue, Watch};
+
+/// Rounds over a queue that refills as fast as it is served, before other events get their turn.
+const ROUNDS_MAX: u32 = 16;
+
+/// Event data of the stop request; queues have their index, watches follow [`WATCH`].
+const STOP: u32 = u32::MAX;
+const WATCH: u32 = 1 << 16;
+
+/// What a worker needs besides its handler.
+pub struct Setup {
+    /// Thread name.
+    pub name: String,
+    /// The queues it serves, and the events that kick them, in the same order.
+    pub queues: Vec<(Queue, EventFd)>,
+    /// Raised when buffers were used.
+    pub interrupt: Interrupt,
+    /// Set when the device needs a reset.
+    pub faulted: Arc<AtomicBool>,
+}
+
+/// A running worker.
+pub struct Worker {
+    stop: EventFd,
+    thread: JoinHandle<Option<Box<dyn Handler>>>,
+}
+
+impl Worker {
+    /// Starts the thread; the handler's `start` runs on it.
+    ///
+    /// # Errors
+    /// The host has no thread or descriptor left.
+    pub fn spawn(handler: Box<dyn Handler>, setup: Setup) -> anyhow::Result<Self> {
+        let stop = EventFd::new(EFD_NONBLOCK).context("cannot create an eventfd")?;
+        let manager = EventManager::new().context("cannot create an event loop")?;
+        let (queues, kicks) = setup.queues.into_iter().unzip();
+        let state = Loop {
+            handler,
+            queues,
+            kicks,
+            stop: stop.try_clone().context("cannot duplicate an eventfd")?,
+            interrupt: setup.interrupt,
+            faulted: setup.faulted,
+            watched: Vec::new(),
+            name: setup.name.clone(),
+            running: true,
+        };
+        let thread = thread::Builder::new()
+            .name(setup.name)
+            .spawn(move || run(manager, state))
+            .context("cannot start a device's thread")?;
+        Ok(Self { stop, thread })
+    }
+
+    /// Stops the thread and takes the handler back.
+    ///
+    /// # Errors
+    /// The thread panicked.
+    pub fn stop(self) -> anyhow::Result<Box<dyn Handler>> {
+        // Fails only when a stop is pending 2^64 - 2 times.
+        let _ = self.stop.write(1);
+        self.thread
+            .join()
+            .ok()
+            .flatten()
+            .context("a device's thread panicked")
+    }
+}
+
+fn run(mut manager: EventManager<Loop>, state: Loop) -> Option<Box<dyn Handler>> {
+    let id = manager.add_subscriber(state);
+    while manager.subscriber_mut(id).is_ok_and(|state| state.running) {
+        if let Err(error) = manager.run() {
+            eprintln!("mvm: a device's event loop failed: {error}");
+            break;
+        }
+    }
+    let mut state = manager.remove_subscriber(id).ok()?;
+    state.handler.stop();
+    Some(state.handler)
+}
+
+/// What the thread owns.
+struct Loop {
+    handler: Box<dyn Handler>,
+    queues: Vec<Queue>,
+    kicks: Vec<EventFd>,
+    stop: EventFd,
+    interrupt: Interrupt,
+    faulted: Arc<AtomicBool>,
+    /// The handler's descriptors as they are registered.
+    watched: Vec<Watch>,
+    name: String,
+    running: bool,
+}
+
+impl MutEventSubscriber for Loop {
+    fn init(&mut self, ops: &mut EventOps) {
+        let mut added = ops.add(Events::with_data(&self.stop, STOP, EventSet::IN));
+        for (index, kick) in (0..).zip(&self.kicks) {
+            added = added.and(ops.add(Events::with_data(kick, index, EventSet::IN)));
+        }
+        let started = match added {
+            Ok(()) => self.handler.start(),
+            Err(error) => Err(anyhow::anyhow!("cannot wait for kicks: {error}")),
+        };
+        let served = match started {
+            Ok(()) => (0..self.queues.len()).try_for_each(|index| self.serve(index)),
+            Err(error) => Err(Fault::Host(error)),
+        };
+        self.settle(served, ops);
+    }
+
+    fn process(&mut self, events: Events, ops: &mut EventOps) {
+        let served = match events.data() {
+            STOP => {
+                self.running = false;
+                return;
+            }
+            watch if watch >= WATCH => {
+                let index = watch.saturating_sub(WATCH) as usize;
+                self.handler.ready(index, &mut self.queues)
+            }
+            queue => {
+                let index = queue as usize;
+                if let Some(kick) = self.kicks.get(index) {
+                    // Only clears the counter: how often the driver kicked does not matter.
+                    let _ = kick.read();
+                }
+                self.serve(index)
+            }
+        };
+        self.settle(served, ops);
+    }
+}
+
+impl Loop {
+    /// Serves a queue until its driver has nothing more, with kicks off meanwhile.
+    fn serve(&mut self, index: usize) -> Result<(), Fault> {
+        for _ in 0..ROUNDS_MAX {
+            let Some(queue) = self.queues.get_mut(index) else {
+                return Ok(());
+            };
+            queue.disable_kicks()?;
+            self.handler.kick(index, &mut self.queues)?;
+            let Some(queue) = self.queues.get_mut(index) else {
+                return Ok(());
+            };
+            if !queue.enable_kicks()? {
+                return Ok(());
+            }
+        }
+        if let Some(kick) = self.kicks.get(index) {
+            // Fails only when the counter is full, and then the event is pending all the same.
+            let _ = kick.write(1);
+        }
+        Ok(())
+    }
+
+    /// Tells the driver what was done, and waits for what the handler waits for now.
+    fn settle(&mut self, served: Result<(), Fault>, ops: &mut EventOps) {
+        let settled = served
+            .and_then(|()| self.interrupt_if_wanted())
+            .and_then(|()| self.rewatch(ops));
+        if let Err(fault) = settled {
+            self.fail(&fault, ops);
+        }
+    }
+
+    fn interrupt_if_wanted(&mut self) -> Result<(), Fault> {
+        let mut wanted = false;
+        for queue in &mut self.queues {
+            wanted |= queue.needs_interrupt()?;
+        }
+        if wanted {
+            self.interrupt.used_buffer();
+        }
+        Ok(())
+    }
+
+    fn rewatch(&mut self, ops: &mut EventOps) -> Result<(), Fault> {
+        let wanted = self.handler.watch();
+        if wanted == self.watched {
+            return Ok(());
+        }
+        self.unwatch(ops);
+        for (index, watch) in (WATCH..).zip(&wanted) {
+            if watch.events.is_empty() {
+                continue;
+            }
+            ops.add(Events::with_data_raw(watch.fd, index, watch.events))
+                .map_err(|error| Fault::Host(anyhow::anyhow!("cannot wait: {error}")))?;
+        }
+        self.watched = wanted;
+        Ok(())
+    }
+
+    fn unwatch(&mut self, ops: &mut EventOps) {
+        for watch in self.watched.drain(..) {
+            if !watch.events.is_empty() {
+                // The descriptor may be closed, and then epoll has forgotten it by itself.
+                let _ = ops.remove(Events::with_data_raw(watch.fd, 0, watch.events));
+            }
+        }
+    }
+
+    /// Stops serving until the driver resets the device (§2.1.1). Logged once: a device that
+    /// faulted does nothing that could fail again.
+    fn fail(&mut self, fault: &Fault, ops: &mut EventOps) {
+        eprintln!("mvm: device {} needs a reset: {fault}", self.name);
+        self.unwatch(ops);
+        for kick in &self.kicks {
+            let _ = ops.remove(Events::with_data(kick, 0, EventSet::IN));
+        }
+        self.faulted.store(true, Ordering::SeqCst);
+        self.interrupt.config_change();
+    }
+}
