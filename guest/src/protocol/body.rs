@@ -1,0 +1,142 @@
+//! The bodies that are JSON: what a machine is made of, and what an execution is.
+//!
+//! The one thing to know: they only travel from the host to the guest, which trusts them; unknown
+//! keys are errors all the same, since both sides are built together.
+
+use serde::{Deserialize, Serialize};
+
+use super::ByteString;
+
+/// What the guest prepares before its first execution.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Setup {
+    /// The machine's name (`sethostname`); `None` keeps the kernel's.
+    pub hostname: Option<String>,
+    /// What `/` is.
+    pub root: Root,
+    /// File systems to mount on it, in this order.
+    pub mounts: Vec<Mount>,
+    /// Entries of `/etc/passwd` besides root and nobody. Each gets a group of its name and number.
+    pub users: Vec<User>,
+    /// Whether to write `/etc/{passwd,group,hosts,hostname,resolv.conf,nsswitch.conf}`. A root that
+    /// is the host's own tree has them already.
+    pub write_etc: bool,
+    /// Addresses for `/etc/resolv.conf`.
+    pub nameservers: Vec<String>,
+    /// Kernel messages below this level go to the console (`/proc/sys/kernel/printk`); `None` keeps
+    /// what the kernel's command line says.
+    pub console_level: Option<u8>,
+}
+
+/// The root file system.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase", deny_unknown_fields)]
+pub enum Root {
+    /// Empty, in memory, lost at the end.
+    Tmpfs {
+        /// Most memory that it takes, in MiB; `None` is half of the machine's.
+        size_mib: Option<u64>,
+    },
+    /// A tree of the host over 9p (trans=virtio).
+    #[serde(rename = "9p")]
+    Plan9 {
+        /// The device's mount tag.
+        tag: String,
+        /// Mount options besides `trans=virtio`, comma separated.
+        options: String,
+        /// Whether writing to it fails with `EROFS`.
+        read_only: bool,
+    },
+}
+
+impl Default for Root {
+    fn default() -> Self {
+        Self::Tmpfs { size_mib: None }
+    }
+}
+
+/// A file system below the root. All are mounted `nodev` and `nosuid`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Mount {
+    /// Its type.
+    pub file_system: FileSystem,
+    /// The device's mount tag; for a tmpfs any word.
+    pub source: String,
+    /// Absolute path in the guest. It and its parents are made if they are missing and the file
+    /// system above lets them be made.
+    pub mount_point: ByteString,
+    /// Whether writing to it fails with `EROFS`.
+    pub read_only: bool,
+    /// Mount options of the file system, comma separated.
+    pub options: String,
+}
+
+/// Types of file system that a host can offer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum FileSystem {
+    /// FUSE over a virtio-fs device.
+    Virtiofs,
+    /// 9p over virtio.
+    #[serde(rename = "9p")]
+    Plan9,
+    /// Memory.
+    Tmpfs,
+}
+
+impl FileSystem {
+    /// The name that `mount` knows it by.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Virtiofs => "virtiofs",
+            Self::Plan9 => "9p",
+            Self::Tmpfs => "tmpfs",
+        }
+    }
+}
+
+/// An entry of `/etc/passwd`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct User {
+    /// Login name, also that of its group.
+    pub name: String,
+    /// User number.
+    pub uid: u32,
+    /// Group number.
+    pub gid: u32,
+    /// Home folder; it is made, and given to the user, if it is missing.
+    pub home: String,
+}
+
+/// One execution.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Exec {
+    /// The program and its arguments; a name without slash is looked up in the `PATH` of `env`.
+    pub argv: Vec<ByteString>,
+    /// `NAME=VALUE` each. `PATH`, `HOME`, `USER` and, with a terminal, `TERM` are added if missing.
+    pub env: Vec<ByteString>,
+    /// Working folder; `None` is `/`.
+    pub cwd: Option<ByteString>,
+    /// `name`, `uid`, `name:group` or `uid:gid`; `None` is root.
+    pub user: Option<String>,
+    /// A terminal for standard input, output and error; `None` gives three pipes.
+    pub tty: Option<Tty>,
+    /// Whether the host sends input. Without it, and without a terminal, input is `/dev/null`.
+    pub stdin: bool,
+}
+
+/// The terminal of an execution.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Tty {
+    /// Height in characters.
+    pub rows: u16,
+    /// Width in characters.
+    pub cols: u16,
+    /// Value of `TERM`; empty leaves it unset.
+    pub term: String,
+}
