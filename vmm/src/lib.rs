@@ -1,1 +1,13 @@
-//! vmm
+//! The machine of mvm: what `app.json` says, as types, and what they become.
+//!
+//! `bytes --serde--> App --Machine::new--> Machine --run--> Exit`: there is no other
+//! representation in between. Devices are in the crate `devices`, which knows nothing of this one.
+
+pub mod board;
+pub mod boot;
+pub mod bus;
+pub mod cpuid;
+pub mod kvm;
+pub mod layout;
+pub mod memory;
+pub mod vcpu;

@@ -1,0 +1,66 @@
+//! Where devices are plugged in: each gets the next window and interrupt.
+
+use std::sync::Arc;
+
+use anyhow::{Context, ensure};
+use devices::Memory;
+use devices::serial::{self, Serial};
+use devices::virtio::Device;
+use devices::virtio::mmio::Mmio;
+
+use crate::bus::Bus;
+use crate::kvm::Vm;
+use crate::layout;
+
+/// A machine's devices while they are being put in.
+pub struct Board<'a> {
+    vm: &'a Vm,
+    memory: &'a Memory,
+    virtio: Vec<Mmio>,
+}
+
+impl<'a> Board<'a> {
+    /// An empty board.
+    pub fn new(vm: &'a Vm, memory: &'a Memory) -> Self {
+        Self {
+            vm,
+            memory,
+            virtio: Vec::new(),
+        }
+    }
+
+    /// Plugs a virtio device in.
+    ///
+    /// # Errors
+    /// There is no interrupt left, or no descriptor.
+    pub fn add(&mut self, device: Device) -> anyhow::Result<()> {
+        let index = self.virtio.len();
+        ensure!(
+            index < layout::VIRTIO_DEVICES_MAX,
+            "cannot add device {}: a machine has at most {}",
+            device.facts.name,
+            layout::VIRTIO_DEVICES_MAX
+        );
+        let name = device.facts.name.clone();
+        let line = self.vm.interrupt_line(layout::virtio_gsi(index))?;
+        let device = Mmio::new(device, self.memory.clone(), line)
+            .with_context(|| format!("cannot add device {name}"))?;
+        self.vm.wire_kicks(&device, layout::virtio_window(index))?;
+        self.virtio.push(device);
+        Ok(())
+    }
+
+    /// Virtio devices so far.
+    pub fn devices(&self) -> usize {
+        self.virtio.len()
+    }
+
+    /// Closes the board, with a serial port whose output goes to `console`.
+    ///
+    /// # Errors
+    /// No descriptor is left.
+    pub fn finish(self, console: Box<dyn std::io::Write + Send>) -> anyhow::Result<Arc<Bus>> {
+        let line = self.vm.interrupt_line(serial::IRQ)?;
+        Ok(Arc::new(Bus::new(Serial::new(line, console), self.virtio)))
+    }
+}

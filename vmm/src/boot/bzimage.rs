@@ -1,0 +1,84 @@
+//! `bzImage`: a compressed kernel with its own unpacker (Documentation/arch/x86/boot.rst).
+//!
+//! The file is a setup part, which only a BIOS would run, and the protected-mode part, which is
+//! copied to where its header wants it and entered at its 64-bit entry, 0x200 behind the start.
+
+use std::fs::File;
+
+use anyhow::{Context, ensure};
+use devices::Memory;
+use linux_loader::loader::bootparam::setup_header;
+use vm_memory::{ByteValued, Bytes, GuestAddress};
+
+use super::{Kernel, low_memory_end, read_at};
+use crate::layout;
+
+/// Where the setup header begins in the file.
+const HEADER_OFFSET: u64 = 0x1f1;
+/// The word `HdrS`.
+const HEADER_MAGIC: u32 = 0x5372_6448;
+/// Protocol 2.12, Linux 3.8: the first with `xloadflags`.
+const PROTOCOL_MIN: u16 = 0x020c;
+/// `XLF_KERNEL_64`: there is a 64-bit entry.
+const KERNEL_64: u16 = 1;
+/// The 64-bit entry, behind the start of the protected-mode part.
+const ENTRY_64: u64 = 0x200;
+const SECTOR_BYTES: u64 = 512;
+
+/// Loads the kernel `file` of `file_bytes` bytes.
+pub fn load(memory: &Memory, file: &File, file_bytes: u64) -> anyhow::Result<Kernel> {
+    let mut header = setup_header::default();
+    read_at(file, header.as_mut_slice(), HEADER_OFFSET)
+        .context("it is neither an ELF file nor a bzImage")?;
+    let setup_header {
+        header: magic,
+        version,
+        xloadflags,
+        ..
+    } = header;
+    ensure!(
+        magic == HEADER_MAGIC,
+        "it is neither an ELF file nor a bzImage"
+    );
+    ensure!(
+        version >= PROTOCOL_MIN && xloadflags & KERNEL_64 != 0,
+        "it has no 64-bit entry: a 64-bit Linux since 3.8 is needed"
+    );
+    let sectors = if header.setup_sects == 0 {
+        4
+    } else {
+        u64::from(header.setup_sects)
+    };
+    let offset = (sectors + 1) * SECTOR_BYTES;
+    let bytes = u64::from(header.syssize) * 16;
+    // Signed kernels have their signature behind the part that counts.
+    ensure!(
+        offset + bytes <= file_bytes && bytes > 0,
+        "it is cut short or damaged"
+    );
+    let start = if header.pref_address >= layout::HIMEM {
+        header.pref_address
+    } else {
+        layout::HIMEM
+    };
+    let need = bytes.max(u64::from(header.init_size));
+    let end = start
+        .checked_add(need)
+        .context("it wants to be outside memory")?;
+    ensure!(
+        end <= low_memory_end(memory),
+        "memory: {} MiB are too small for it; it needs {} MiB to unpack",
+        low_memory_end(memory) >> 20,
+        end.div_ceil(1 << 20)
+    );
+    let mut code = vec![0; usize::try_from(bytes)?];
+    read_at(file, &mut code, offset)?;
+    memory
+        .write_slice(&code, GuestAddress(start))
+        .context("cannot write the kernel")?;
+    Ok(Kernel {
+        entry: start + ENTRY_64,
+        end,
+        header,
+    })
+}

@@ -1,0 +1,178 @@
+//! `vmlinux`: an ELF file whose segments are mapped where they want to be (ELF-64, version 1.5).
+//!
+//! Every whole page of a segment is mapped from the file; only the pages at its ragged ends are
+//! copied. The rest of a segment (`.bss`) is memory that nobody has touched, which is zero.
+
+use std::fs::File;
+
+use anyhow::{Context, ensure};
+use devices::Memory;
+use vm_memory::{Bytes, GuestAddress};
+use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes, KnownLayout};
+
+use super::{Kernel, low_memory_end, read_at};
+use crate::layout;
+use crate::memory::{PAGE_BYTES, map_file};
+
+/// `Elf64_Ehdr`.
+#[derive(FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+struct FileHeader {
+    ident: [u8; 16],
+    kind: u16,
+    machine: u16,
+    version: u32,
+    entry: u64,
+    phoff: u64,
+    shoff: u64,
+    flags: u32,
+    ehsize: u16,
+    phentsize: u16,
+    phnum: u16,
+    shentsize: u16,
+    shnum: u16,
+    shstrndx: u16,
+}
+
+/// `Elf64_Phdr`.
+#[derive(FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+struct ProgramHeader {
+    kind: u32,
+    flags: u32,
+    offset: u64,
+    vaddr: u64,
+    paddr: u64,
+    filesz: u64,
+    memsz: u64,
+    align: u64,
+}
+
+const CLASS_64: u8 = 2;
+const DATA_LITTLE_ENDIAN: u8 = 1;
+const TYPE_EXECUTABLE: u16 = 2;
+const MACHINE_X86_64: u16 = 62;
+const PT_LOAD: u32 = 1;
+
+/// Linux has five; this is what a file may make the monitor look at.
+const PROGRAM_HEADERS_MAX: u16 = 64;
+
+/// Loads the kernel `file` of `file_bytes` bytes.
+pub fn load(memory: &Memory, file: &File, file_bytes: u64) -> anyhow::Result<Kernel> {
+    let mut header = FileHeader::new_zeroed();
+    read_at(file, header.as_mut_bytes(), 0)?;
+    check(&header)?;
+    let mut end = layout::HIMEM;
+    let mut entry_loaded = false;
+    for index in 0..header.phnum {
+        let segment = program_header(file, &header, index)?;
+        if segment.kind != PT_LOAD || segment.memsz == 0 {
+            continue;
+        }
+        let segment_end = check_segment(&segment, file_bytes, low_memory_end(memory))?;
+        place(memory, file, &segment)?;
+        end = end.max(segment_end);
+        entry_loaded |= (segment.paddr..segment_end).contains(&header.entry);
+    }
+    ensure!(
+        entry_loaded,
+        "its entry point {:#x} lies in no segment",
+        header.entry
+    );
+    Ok(Kernel {
+        entry: header.entry,
+        end,
+        header: super::params::elf_setup_header(),
+    })
+}
+
+fn check(header: &FileHeader) -> anyhow::Result<()> {
+    let [_, _, _, _, class, data, ..] = header.ident;
+    ensure!(
+        class == CLASS_64 && data == DATA_LITTLE_ENDIAN && header.machine == MACHINE_X86_64,
+        "it is not built for x86-64"
+    );
+    ensure!(
+        header.kind == TYPE_EXECUTABLE,
+        "it is an ELF file, but not an executable"
+    );
+    ensure!(
+        usize::from(header.phentsize) == size_of::<ProgramHeader>(),
+        "its program headers have {} bytes instead of {}",
+        header.phentsize,
+        size_of::<ProgramHeader>()
+    );
+    ensure!(
+        (1..=PROGRAM_HEADERS_MAX).contains(&header.phnum),
+        "it has {} program headers; a kernel has 1 to {PROGRAM_HEADERS_MAX}",
+        header.phnum
+    );
+    Ok(())
+}
+
+fn program_header(file: &File, header: &FileHeader, index: u16) -> anyhow::Result<ProgramHeader> {
+    let mut segment = ProgramHeader::new_zeroed();
+    let offset = u64::from(index) * size_of::<ProgramHeader>() as u64;
+    let offset = header
+        .phoff
+        .checked_add(offset)
+        .context("its program headers wrap around")?;
+    read_at(file, segment.as_mut_bytes(), offset).context("cannot read its program headers")?;
+    Ok(segment)
+}
+
+/// Checks that a segment lies in the file and in memory, and returns its end in memory.
+fn check_segment(segment: &ProgramHeader, file_bytes: u64, low_end: u64) -> anyhow::Result<u64> {
+    let in_file = segment
+        .offset
+        .checked_add(segment.filesz)
+        .is_some_and(|end| end <= file_bytes);
+    ensure!(
+        in_file && segment.filesz <= segment.memsz,
+        "it is cut short or damaged"
+    );
+    let end = segment.paddr.checked_add(segment.memsz);
+    let Some(end) = end.filter(|_| segment.paddr >= layout::HIMEM) else {
+        anyhow::bail!(
+            "a segment wants to be at {:#x}, outside memory",
+            segment.paddr
+        );
+    };
+    ensure!(
+        end <= low_end,
+        "memory: {} MiB are too small for it; it needs {} MiB",
+        low_end >> 20,
+        end.div_ceil(1 << 20)
+    );
+    Ok(end)
+}
+
+/// Maps the whole pages of a segment and copies the rest.
+fn place(memory: &Memory, file: &File, segment: &ProgramHeader) -> anyhow::Result<()> {
+    let aligned = segment.offset % PAGE_BYTES == segment.paddr % PAGE_BYTES;
+    let data_end = segment.paddr + segment.filesz;
+    let first_page = segment.paddr.next_multiple_of(PAGE_BYTES);
+    let last_page = data_end - data_end % PAGE_BYTES;
+    if !aligned || first_page >= last_page {
+        return copy(memory, file, segment, segment.paddr, data_end);
+    }
+    copy(memory, file, segment, segment.paddr, first_page)?;
+    let offset = segment.offset + (first_page - segment.paddr);
+    map_file(memory, first_page, last_page - first_page, file, offset)?;
+    copy(memory, file, segment, last_page, data_end)
+}
+
+/// Copies the part of a segment that lies at `start..end` in memory.
+fn copy(
+    memory: &Memory,
+    file: &File,
+    segment: &ProgramHeader,
+    start: u64,
+    end: u64,
+) -> anyhow::Result<()> {
+    let mut bytes = vec![0; usize::try_from(end - start)?];
+    read_at(file, &mut bytes, segment.offset + (start - segment.paddr))?;
+    memory
+        .write_slice(&bytes, GuestAddress(start))
+        .context("cannot write a segment")
+}

@@ -1,0 +1,151 @@
+//! From a kernel file to a CPU that can run it.
+//!
+//! Two formats: an uncompressed `vmlinux` (ELF, mapped rather than copied) and the `bzImage` that
+//! distributions install. Both are entered by the 64-bit boot protocol
+//! (Documentation/arch/x86/boot.rst): long mode, an identity map of the first GiB, `boot_params`
+//! in `rsi`. Firmware, PVH and multiboot are left out.
+
+pub mod acpi;
+mod bzimage;
+mod elf;
+pub mod initramfs;
+mod params;
+mod tables;
+
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+
+use anyhow::{Context, bail, ensure};
+use devices::Memory;
+use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend as _};
+
+use crate::layout;
+
+pub use tables::{SEGMENTS, Segment};
+
+/// No kernel is larger: Debian's largest has 60 MB as an ELF file without symbols.
+const KERNEL_BYTES_MAX: u64 = 1 << 30;
+
+/// Where the boot CPU starts.
+#[derive(Clone, Copy, Debug)]
+pub struct Entry {
+    /// First instruction, guest-physical.
+    pub rip: u64,
+    /// `boot_params`, guest-physical.
+    pub rsi: u64,
+    /// PML4, guest-physical.
+    pub cr3: u64,
+}
+
+/// What the kernel is given besides its own file.
+pub struct Given<'a> {
+    /// Kernel command line.
+    pub cmdline: &'a str,
+    /// Initial root file system, a cpio archive.
+    pub initramfs: &'a [u8],
+    /// Guest-physical address of the ACPI root pointer.
+    pub acpi_root: u64,
+}
+
+/// Loads the kernel in `path` and all it is given into `memory`.
+///
+/// # Errors
+/// The file cannot be read, is no kernel for this machine, or does not fit.
+pub fn load(memory: &Memory, path: &Path, given: &Given<'_>) -> anyhow::Result<Entry> {
+    load_kernel(memory, path, given)
+        .with_context(|| format!("cannot boot the kernel {}", path.display()))
+}
+
+fn load_kernel(memory: &Memory, path: &Path, given: &Given<'_>) -> anyhow::Result<Entry> {
+    // Non-blocking, since opening a FIFO waits for its writer.
+    let flags =
+        rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::NONBLOCK | rustix::fs::OFlags::CLOEXEC;
+    let file = File::from(rustix::fs::open(path, flags, rustix::fs::Mode::empty())?);
+    let metadata = file.metadata()?;
+    ensure!(metadata.is_file(), "it is not a regular file");
+    ensure!(
+        metadata.len() <= KERNEL_BYTES_MAX,
+        "it has {} MiB; no kernel is that large",
+        metadata.len() >> 20
+    );
+    let mut magic = [0; 4];
+    let kernel = match read_at(&file, &mut magic, 0) {
+        Ok(()) if magic == *b"\x7fELF" => elf::load(memory, &file, metadata.len())?,
+        Ok(()) => bzimage::load(memory, &file, metadata.len())?,
+        Err(_) => bail!("it has only {} bytes", metadata.len()),
+    };
+    let initramfs = place_initramfs(memory, given.initramfs, kernel.end)?;
+    write_cmdline(memory, given.cmdline)?;
+    tables::write(memory)?;
+    params::write(memory, &kernel, given, initramfs)?;
+    Ok(Entry {
+        rip: kernel.entry,
+        rsi: layout::BOOT_PARAMS,
+        cr3: layout::PAGE_TABLES,
+    })
+}
+
+/// A kernel that is in place.
+struct Kernel {
+    /// First instruction, guest-physical.
+    entry: u64,
+    /// First address behind the kernel, its bss and what it needs to unpack itself.
+    end: u64,
+    /// The setup header of a bzImage; one made up for an ELF file.
+    header: linux_loader::loader::bootparam::setup_header,
+}
+
+/// Puts the initramfs as high in low memory as it goes, whole pages, and returns its place.
+fn place_initramfs(memory: &Memory, bytes: &[u8], kernel_end: u64) -> anyhow::Result<(u64, u64)> {
+    if bytes.is_empty() {
+        return Ok((0, 0));
+    }
+    let length = bytes.len() as u64;
+    let low_end = low_memory_end(memory);
+    let start = low_end
+        .checked_sub(length)
+        .map(|start| start & !0xfff)
+        .filter(|&start| start >= kernel_end)
+        .with_context(|| {
+            format!(
+                "memory: too small for the kernel ({} MiB) and its initramfs ({} KiB)",
+                kernel_end.div_ceil(1 << 20),
+                length.div_ceil(1 << 10)
+            )
+        })?;
+    memory
+        .write_slice(bytes, GuestAddress(start))
+        .context("cannot place the initramfs")?;
+    Ok((start, length))
+}
+
+fn write_cmdline(memory: &Memory, cmdline: &str) -> anyhow::Result<()> {
+    ensure!(
+        cmdline.len() < layout::CMDLINE_BYTES_MAX,
+        "the kernel command line has {} bytes, of at most {}",
+        cmdline.len(),
+        layout::CMDLINE_BYTES_MAX - 1
+    );
+    let line = [cmdline.as_bytes(), &[0]].concat();
+    memory
+        .write_slice(&line, GuestAddress(layout::CMDLINE))
+        .context("cannot place the command line")
+}
+
+/// First address behind low memory.
+fn low_memory_end(memory: &Memory) -> u64 {
+    memory
+        .iter()
+        .next()
+        .map_or(0, vm_memory::GuestMemoryRegion::len)
+}
+
+/// Fills `bytes` from `offset`, or says that the file ends before.
+fn read_at(file: &File, bytes: &mut [u8], offset: u64) -> anyhow::Result<()> {
+    file.read_exact_at(bytes, offset)
+        .map_err(|error| match error.kind() {
+            std::io::ErrorKind::UnexpectedEof => anyhow::anyhow!("it ends too early"),
+            _ => error.into(),
+        })
+}

@@ -1,0 +1,155 @@
+//! What the guest's CPUs say they are: what KVM supports on this host, and the machine's shape.
+//!
+//! The topology is one package of single-threaded cores. Numbers of leaves are those of the Intel
+//! SDM (CPUID) and the AMD APM vol. 3 appendix E.
+
+use anyhow::Context;
+use kvm_bindings::{CpuId, KVM_MAX_CPUID_ENTRIES, kvm_cpuid_entry2};
+use kvm_ioctls::{Cap, Kvm};
+
+/// `CPUID.01H:ECX`: the APIC timer can wait for a value of the time stamp counter, so that the
+/// guest needs not to measure it. KVM has it with its own APIC, though it does not list it.
+const TSC_DEADLINE: u32 = 1 << 24;
+/// `CPUID.01H:ECX`: x2APIC.
+const X2APIC: u32 = 1 << 21;
+/// `CPUID.01H:EDX`: more than one logical CPU in a package.
+const HTT: u32 = 1 << 28;
+
+/// Level types of the topology leaves.
+const LEVEL_THREAD: u32 = 1;
+const LEVEL_CORE: u32 = 2;
+
+/// The leaves that all vCPUs share, to be completed by [`for_vcpu`].
+///
+/// # Errors
+/// KVM does not say what it supports.
+pub fn supported(kvm: &Kvm) -> anyhow::Result<CpuId> {
+    let mut cpuid = kvm
+        .get_supported_cpuid(KVM_MAX_CPUID_ENTRIES)
+        .context("cannot ask KVM for its CPUID")?;
+    let deadline = if kvm.check_extension(Cap::TscDeadlineTimer) {
+        TSC_DEADLINE
+    } else {
+        0
+    };
+    for entry in cpuid.as_mut_slice() {
+        match entry.function {
+            0x1 => entry.ecx |= deadline | X2APIC,
+            // Performance counters are the host's.
+            0xa => (entry.eax, entry.ebx, entry.ecx, entry.edx) = (0, 0, 0, 0),
+            _ => {}
+        }
+    }
+    Ok(cpuid)
+}
+
+/// The leaves of one vCPU of `vcpus`; its number is its APIC's id.
+pub fn for_vcpu(supported: &CpuId, vcpu: u8, vcpus: u8) -> anyhow::Result<CpuId> {
+    let mut entries: Vec<kvm_cpuid_entry2> = supported
+        .as_slice()
+        .iter()
+        .filter(|entry| !matches!(entry.function, 0xb | 0x1f))
+        .copied()
+        .collect();
+    for entry in &mut entries {
+        set_topology(entry, vcpu, vcpus);
+    }
+    let max_leaf = entries
+        .iter()
+        .find(|entry| entry.function == 0)
+        .map_or(0, |entry| entry.eax);
+    for function in [0xb, 0x1f] {
+        if max_leaf >= function {
+            entries.extend(topology_leaf(function, vcpu, vcpus));
+        }
+    }
+    CpuId::from_entries(&entries).map_err(|error| anyhow::anyhow!("cannot make a CPUID: {error:?}"))
+}
+
+fn set_topology(entry: &mut kvm_cpuid_entry2, vcpu: u8, vcpus: u8) {
+    let (id, count) = (u32::from(vcpu), u32::from(vcpus));
+    match entry.function {
+        0x1 => {
+            entry.ebx = entry.ebx & 0xffff | count << 16 | id << 24;
+            entry.edx = if vcpus > 1 {
+                entry.edx | HTT
+            } else {
+                entry.edx & !HTT
+            };
+        }
+        // Caches: each CPU has its own first two levels, all share the rest.
+        0x4 if entry.eax & 0x1f != 0 => {
+            let level = entry.eax >> 5 & 7;
+            let sharing = if level >= 3 { count - 1 } else { 0 };
+            entry.eax = entry.eax & 0x3fff | sharing << 14 | (cores_reserved(vcpus) - 1) << 26;
+        }
+        0x8000_001d if entry.eax & 0x1f != 0 => {
+            let level = entry.eax >> 5 & 7;
+            let sharing = if level >= 3 { count - 1 } else { 0 };
+            entry.eax = entry.eax & 0x3fff | sharing << 14;
+        }
+        0x8000_0008 => entry.ecx = (count - 1) | core_bits(vcpus) << 12,
+        0x8000_001e => (entry.eax, entry.ebx, entry.ecx) = (id, id, 0),
+        _ => {}
+    }
+}
+
+/// A topology leaf: one thread in a core, all cores in the package.
+fn topology_leaf(function: u32, vcpu: u8, vcpus: u8) -> [kvm_cpuid_entry2; 3] {
+    let level = |index, kind, shift, count| kvm_cpuid_entry2 {
+        function,
+        index,
+        // KVM_CPUID_FLAG_SIGNIFCANT_INDEX
+        flags: 1,
+        eax: shift,
+        ebx: count,
+        ecx: index | kind << 8,
+        edx: u32::from(vcpu),
+        ..kvm_cpuid_entry2::default()
+    };
+    [
+        level(0, LEVEL_THREAD, 0, 1),
+        level(1, LEVEL_CORE, core_bits(vcpus), u32::from(vcpus)),
+        level(2, 0, 0, 0),
+    ]
+}
+
+/// Bits of an APIC id that number the cores.
+fn core_bits(vcpus: u8) -> u32 {
+    cores_reserved(vcpus).trailing_zeros()
+}
+
+fn cores_reserved(vcpus: u8) -> u32 {
+    u32::from(vcpus).next_power_of_two()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_vcpu_has_its_number_as_its_apic_id() {
+        let leaves = [
+            kvm_cpuid_entry2 {
+                function: 0,
+                eax: 0x20,
+                ..Default::default()
+            },
+            kvm_cpuid_entry2 {
+                function: 1,
+                ebx: 0xaa00_0800,
+                ..Default::default()
+            },
+        ];
+        let supported = CpuId::from_entries(&leaves).unwrap();
+        let cpuid = for_vcpu(&supported, 3, 6).unwrap();
+        let ebx = cpuid.as_slice()[1].ebx;
+        let core = cpuid
+            .as_slice()
+            .iter()
+            .find(|e| e.function == 0xb && e.index == 1)
+            .unwrap();
+        assert_eq!(ebx, 0x0306_0800);
+        assert_eq!((core.eax, core.ebx, core.edx), (3, 6, 3));
+    }
+}

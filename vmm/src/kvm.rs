@@ -1,0 +1,117 @@
+//! KVM: the virtual machine, its memory slots and interrupt wiring.
+//!
+//! Every ioctl on a VM is here, those on a vCPU in [`crate::vcpu`].
+#![expect(unsafe_code, reason = "memory slots hand host memory to the kernel")]
+
+use std::io;
+
+use anyhow::Context;
+use devices::Memory;
+use devices::virtio::mmio::{Mmio, QUEUE_NOTIFY};
+use kvm_bindings::kvm_userspace_memory_region;
+use kvm_ioctls::{Cap, IoEventAddress, Kvm, VmFd};
+use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
+
+use crate::{layout, memory};
+
+/// Opens `/dev/kvm`.
+///
+/// # Errors
+/// Says what to do where there is something to do.
+pub fn open() -> anyhow::Result<Kvm> {
+    let kvm = Kvm::new().map_err(|error| {
+        let error = io::Error::from(error);
+        let hint = match error.kind() {
+            io::ErrorKind::NotFound => "; is virtualisation enabled in the firmware, and the module kvm_intel or kvm_amd loaded?",
+            io::ErrorKind::PermissionDenied => "; is this user in the group kvm? (usermod -aG kvm NAME)",
+            _ => "",
+        };
+        anyhow::anyhow!("cannot open /dev/kvm: {error}{hint}")
+    })?;
+    // KVM_GET_API_VERSION has been 12 since Linux 2.6.22, and is to be checked all the same.
+    anyhow::ensure!(
+        kvm.get_api_version() == 12,
+        "cannot use /dev/kvm: it is not KVM"
+    );
+    Ok(kvm)
+}
+
+/// A virtual machine in the kernel.
+pub struct Vm {
+    /// The system handle.
+    pub kvm: Kvm,
+    /// The machine's handle.
+    pub fd: VmFd,
+}
+
+impl Vm {
+    /// A machine with `memory` and the interrupt controllers of a PC.
+    ///
+    /// # Errors
+    /// A capability is missing or the host is out of memory.
+    pub fn new(kvm: Kvm, memory: &Memory) -> anyhow::Result<Self> {
+        for (capability, name) in [
+            (Cap::Irqchip, "an interrupt controller"),
+            (Cap::Irqfd, "irqfd"),
+            (Cap::Ioeventfd, "ioeventfd"),
+            (Cap::UserMemory, "user memory"),
+            (Cap::ImmediateExit, "immediate exit"),
+        ] {
+            anyhow::ensure!(
+                kvm.check_extension(capability),
+                "cannot use /dev/kvm: it lacks {name}"
+            );
+        }
+        let fd = kvm.create_vm().context("cannot create a virtual machine")?;
+        fd.set_tss_address(layout::KVM_TSS)
+            .context("cannot place KVM's task state")?;
+        fd.create_irq_chip()
+            .context("cannot create an interrupt controller")?;
+        let vm = Self { kvm, fd };
+        vm.add_memory(memory)?;
+        Ok(vm)
+    }
+
+    fn add_memory(&self, memory: &Memory) -> anyhow::Result<()> {
+        for (slot, (gpa, host, bytes)) in (0..).zip(memory::regions(memory)) {
+            let region = kvm_userspace_memory_region {
+                slot,
+                guest_phys_addr: gpa,
+                memory_size: bytes,
+                userspace_addr: host,
+                flags: 0,
+            };
+            // SAFETY: the range is guest memory, which `Machine` keeps mapped as long as the VM's
+            // handle is open, and which Rust reaches through volatile accesses only.
+            unsafe { self.fd.set_user_memory_region(region) }
+                .context("cannot give memory to the machine")?;
+        }
+        Ok(())
+    }
+
+    /// An event that raises the interrupt `gsi` when it is written.
+    ///
+    /// # Errors
+    /// No descriptor is left.
+    pub fn interrupt_line(&self, gsi: u32) -> anyhow::Result<EventFd> {
+        let line = EventFd::new(EFD_NONBLOCK).context("cannot create an eventfd")?;
+        self.fd
+            .register_irqfd(&line, gsi)
+            .context("cannot wire an interrupt")?;
+        Ok(line)
+    }
+
+    /// Wires the kicks of the device whose window is at `window`.
+    ///
+    /// # Errors
+    /// No descriptor is left.
+    pub fn wire_kicks(&self, device: &Mmio, window: u64) -> anyhow::Result<()> {
+        let register = IoEventAddress::Mmio(window + QUEUE_NOTIFY);
+        for (queue, kick) in (0u32..).zip(device.kicks()) {
+            self.fd
+                .register_ioevent(kick, &register, queue)
+                .with_context(|| format!("cannot wire queue {queue} of {}", device.name()))?;
+        }
+        Ok(())
+    }
+}

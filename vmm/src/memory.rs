@@ -1,0 +1,144 @@
+//! Guest memory: anonymous pages, some of them replaced by private mappings of the kernel's file.
+//!
+//! A page of the kernel that nobody writes stays the host's page cache, shared by every machine
+//! that runs the same kernel. The one rule for such pages: nothing in this process may form a
+//! reference to them, since a file that is cut short while mapped turns accesses into `SIGBUS`.
+#![expect(unsafe_code, reason = "maps files over guest memory")]
+
+use std::fs::File;
+use std::sync::Arc;
+
+use anyhow::{Context, ensure};
+use devices::Memory;
+use rustix::mm::{MapFlags, ProtFlags, mmap};
+use vm_memory::{
+    GuestAddress, GuestMemoryBackend as _, GuestMemoryMmap, GuestMemoryRegion as _,
+    GuestRegionMmap, MmapRegion,
+};
+
+use crate::layout;
+
+/// A page of the host, which all of mvm's hosts have in this size.
+pub const PAGE_BYTES: u64 = 4096;
+
+/// Makes the memory of a machine: `bytes` in one or two regions, nothing touched yet.
+///
+/// # Errors
+/// The host cannot reserve that much.
+pub fn allocate(bytes: u64) -> anyhow::Result<Memory> {
+    let low = bytes.min(layout::LOW_MEMORY_END_MAX);
+    let mut regions = vec![region(0, low)?];
+    if bytes > low {
+        regions.push(region(layout::HIGH_MEMORY, bytes - low)?);
+    }
+    let memory = GuestMemoryMmap::from_regions(regions).context("cannot lay out guest memory")?;
+    Ok(Arc::new(memory))
+}
+
+fn region(gpa: u64, bytes: u64) -> anyhow::Result<GuestRegionMmap> {
+    let length = usize::try_from(bytes).context("guest memory is larger than an address space")?;
+    let flags = MapFlags::PRIVATE | MapFlags::NORESERVE;
+    let protection = (ProtFlags::READ | ProtFlags::WRITE).bits();
+    let anonymous = MapFlags::from_bits_retain(flags.bits() | 0x20 /* MAP_ANONYMOUS */);
+    let mapping = MmapRegion::build(
+        None,
+        length,
+        protection.cast_signed(),
+        anonymous.bits().cast_signed(),
+    )
+    .with_context(|| format!("cannot reserve {} MiB of memory", bytes >> 20))?;
+    GuestRegionMmap::new(mapping, GuestAddress(gpa)).context("guest memory wraps around")
+}
+
+/// Replaces guest pages by a private mapping of `file`: reads come from the page cache, the first
+/// write to a page makes a copy that is the guest's own.
+///
+/// All three numbers are whole pages, and the file has the bytes.
+///
+/// # Errors
+/// The range is not guest memory, or `mmap` refuses.
+pub fn map_file(
+    memory: &GuestMemoryMmap,
+    gpa: u64,
+    bytes: u64,
+    file: &File,
+    offset: u64,
+) -> anyhow::Result<()> {
+    ensure!(
+        [gpa, bytes, offset]
+            .iter()
+            .all(|n| n.is_multiple_of(PAGE_BYTES)),
+        "cannot map a file at a broken page"
+    );
+    let length = usize::try_from(bytes)?;
+    ensure!(
+        memory.check_range(GuestAddress(gpa), length),
+        "cannot map a file outside guest memory"
+    );
+    let host = memory
+        .get_host_address(GuestAddress(gpa))
+        .context("cannot find guest memory")?;
+    // SAFETY: the range lies in one region (the hole keeps regions apart, so a range that is all
+    // guest memory is in one), is mapped, and holds nothing that Rust knows of: guest memory is
+    // only ever accessed through volatile slices.
+    unsafe {
+        mmap(
+            host.cast(),
+            length,
+            ProtFlags::READ | ProtFlags::WRITE,
+            MapFlags::PRIVATE | MapFlags::FIXED | MapFlags::NORESERVE,
+            file,
+            offset,
+        )
+    }
+    .context("cannot map the kernel's file")?;
+    Ok(())
+}
+
+/// Regions as (guest address, host address, bytes), for KVM's memory slots.
+pub fn regions(memory: &GuestMemoryMmap) -> impl Iterator<Item = (u64, u64, u64)> {
+    memory
+        .iter()
+        .map(|region| (region.start_addr().0, region.as_ptr() as u64, region.len()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use vm_memory::Bytes;
+
+    use super::*;
+
+    #[test]
+    fn large_memory_leaves_a_hole_below_4_gib() {
+        let memory = allocate(6 << 30).unwrap();
+        let layout: Vec<_> = regions(&memory)
+            .map(|(gpa, _, bytes)| (gpa, bytes))
+            .collect();
+        assert_eq!(layout, [(0, 3 << 30), (4 << 30, 3 << 30)]);
+    }
+
+    #[test]
+    fn a_mapped_file_is_read_and_never_written() {
+        let memory = allocate(1 << 20).unwrap();
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(&[7; 8192]).unwrap();
+        map_file(&memory, 0x4000, 4096, &file, 4096).unwrap();
+        memory.write_obj(9u8, GuestAddress(0x4000)).unwrap();
+        assert_eq!(
+            memory.read_obj::<u16>(GuestAddress(0x4000)).unwrap(),
+            0x0709
+        );
+        let mut bytes = [0; 8192];
+        std::os::unix::fs::FileExt::read_exact_at(&file, &mut bytes, 0).unwrap();
+        assert_eq!(bytes, [7; 8192]);
+    }
+
+    #[test]
+    fn a_file_is_not_mapped_past_the_end_of_memory() {
+        let memory = allocate(1 << 20).unwrap();
+        let file = tempfile::tempfile().unwrap();
+        assert!(map_file(&memory, 0xf_f000, 8192, &file, 0).is_err());
+    }
+}

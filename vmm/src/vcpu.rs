@@ -1,0 +1,217 @@
+//! A virtual CPU: its state at boot, and the loop that answers its exits.
+//!
+//! A vCPU's thread does nothing but run the guest and answer port and memory accesses that no
+//! eventfd takes. Why the machine ends is a message to whoever waits for it.
+#![expect(unsafe_code, reason = "KVM reports a failed emulation through a union")]
+
+use std::sync::Arc;
+use std::sync::mpsc::Sender;
+use std::thread;
+
+use anyhow::{Context, anyhow};
+use devices::power;
+use kvm_bindings::{CpuId, kvm_fpu, kvm_msr_entry, kvm_regs, kvm_segment, kvm_sregs};
+use kvm_ioctls::{VcpuExit, VcpuFd};
+use rustix::io::Errno;
+
+use crate::boot::{self, Entry};
+use crate::bus::Bus;
+use crate::kvm::Vm;
+use crate::layout;
+
+/// `KVM_INTERNAL_ERROR_EMULATION`.
+const EMULATION: u32 = 1;
+/// `KVM_INTERNAL_ERROR_EMULATION_FLAG_INSTRUCTION_BYTES`.
+const HAS_INSTRUCTION: u64 = 1;
+
+/// Why a machine ended.
+#[derive(Debug)]
+pub enum Exit {
+    /// The guest switched itself off.
+    Off,
+    /// The guest asked for a reset, or shut down by a triple fault.
+    Reset,
+    /// KVM could not go on.
+    Failed(anyhow::Error),
+}
+
+/// A vCPU that does not run yet.
+pub struct Vcpu {
+    id: u8,
+    fd: VcpuFd,
+    bus: Arc<Bus>,
+}
+
+impl Vcpu {
+    /// The vCPU number `id`. The first starts at `entry`, the others wait for the guest to wake
+    /// them.
+    ///
+    /// # Errors
+    /// KVM refuses its state.
+    pub fn new(
+        vm: &Vm,
+        id: u8,
+        cpuid: &CpuId,
+        entry: &Entry,
+        bus: Arc<Bus>,
+    ) -> anyhow::Result<Self> {
+        let fd = vm
+            .fd
+            .create_vcpu(id.into())
+            .with_context(|| format!("cannot create vCPU {id}"))?;
+        fd.set_cpuid2(cpuid)
+            .with_context(|| format!("cannot set the CPUID of vCPU {id}"))?;
+        if id == 0 {
+            set_boot_state(&fd, entry).context("cannot set the state of the boot CPU")?;
+        }
+        Ok(Self { id, fd, bus })
+    }
+
+    /// Starts the vCPU's thread, which reports through `exits` why it ended.
+    ///
+    /// # Errors
+    /// The host has no thread left.
+    pub fn start(mut self, exits: Sender<Exit>) -> anyhow::Result<()> {
+        thread::Builder::new()
+            .name(format!("vcpu{}", self.id))
+            .spawn(move || {
+                let exit = self.run().unwrap_or_else(Exit::Failed);
+                // Nobody waits any more when the machine ended otherwise.
+                let _ = exits.send(exit);
+            })
+            .context("cannot start a vCPU's thread")?;
+        Ok(())
+    }
+
+    fn run(&mut self) -> anyhow::Result<Exit> {
+        loop {
+            match self.fd.run() {
+                Ok(VcpuExit::IoIn(port, data)) => self.bus.port_read(port, data),
+                Ok(VcpuExit::IoOut(port, data)) => match self.bus.port_write(port, data) {
+                    Some(power::Request::Off) => return Ok(Exit::Off),
+                    Some(power::Request::Reset) => return Ok(Exit::Reset),
+                    None => {}
+                },
+                Ok(VcpuExit::MmioRead(gpa, data)) => self.bus.read(gpa, data),
+                Ok(VcpuExit::MmioWrite(gpa, data)) => self.bus.write(gpa, data),
+                Ok(VcpuExit::Shutdown) => return Ok(Exit::Reset),
+                Ok(VcpuExit::Intr | VcpuExit::Hlt | VcpuExit::IrqWindowOpen) => {}
+                Ok(VcpuExit::InternalError) => return Err(self.internal_error()),
+                Ok(VcpuExit::FailEntry(reason, _)) => {
+                    return Err(anyhow!(
+                        "the CPU refused to run the guest (reason {reason:#x})"
+                    ));
+                }
+                Ok(other) => return Err(anyhow!("KVM stopped the guest: {other:?}")),
+                Err(error) if is_interruption(error) => {}
+                Err(error) => return Err(self.run_error(error)),
+            }
+        }
+    }
+
+    /// `KVM_EXIT_INTERNAL_ERROR`: mostly an instruction that KVM had to emulate and cannot.
+    fn internal_error(&mut self) -> anyhow::Error {
+        let run = self.fd.get_kvm_run();
+        // SAFETY: the exit reason is KVM_EXIT_INTERNAL_ERROR, for which KVM fills this member;
+        // it is plain data, valid for any bytes.
+        let failure = unsafe { run.__bindgen_anon_1.emulation_failure };
+        // SAFETY: as above; the bytes are there when the flag says so.
+        let instruction = unsafe { failure.__bindgen_anon_1.__bindgen_anon_1 };
+        let what = if failure.suberror != EMULATION {
+            format!("failed inside (suberror {})", failure.suberror)
+        } else if failure.ndata >= 1 && failure.flags & HAS_INSTRUCTION != 0 {
+            let size = usize::from(instruction.insn_size).min(instruction.insn_bytes.len());
+            let bytes: Vec<_> = instruction.insn_bytes[..size]
+                .iter()
+                .map(|byte| format!("{byte:02x}"))
+                .collect();
+            format!("cannot emulate the instruction {}", bytes.join(" "))
+        } else {
+            "cannot emulate an instruction".into()
+        };
+        anyhow!(
+            "KVM {what} at rip {:#x}; this KVM is not backed by hardware, or lacks a feature that \
+             the guest's kernel uses: try --accel emulated",
+            self.rip()
+        )
+    }
+
+    fn run_error(&mut self, error: kvm_ioctls::Error) -> anyhow::Error {
+        let rip = self.rip();
+        anyhow::Error::new(error).context(format!("cannot run the guest at rip {rip:#x}"))
+    }
+
+    fn rip(&self) -> u64 {
+        self.fd.get_regs().map_or(0, |regs| regs.rip)
+    }
+}
+
+/// A signal arrived, or KVM wants to be called again.
+fn is_interruption(error: kvm_ioctls::Error) -> bool {
+    [Errno::INTR, Errno::AGAIN]
+        .map(Errno::raw_os_error)
+        .contains(&error.errno())
+}
+
+/// Long mode with paging on, flat segments, interrupts off: what the 64-bit boot protocol asks.
+fn set_boot_state(fd: &VcpuFd, entry: &Entry) -> anyhow::Result<()> {
+    let mut sregs = fd.get_sregs()?;
+    set_mode(&mut sregs, entry.cr3);
+    fd.set_sregs(&sregs)?;
+    fd.set_regs(&kvm_regs {
+        rip: entry.rip,
+        rsi: entry.rsi,
+        // The bit that is always set.
+        rflags: 2,
+        ..kvm_regs::default()
+    })?;
+    // As after `fninit` and on reset.
+    fd.set_fpu(&kvm_fpu {
+        fcw: 0x37f,
+        mxcsr: 0x1f80,
+        ..kvm_fpu::default()
+    })?;
+    // MTRRs on, write-back by default: without it Linux warns, and would map memory uncached.
+    let mtrr = kvm_msr_entry {
+        index: 0x2ff,
+        data: 1 << 11 | 6,
+        ..kvm_msr_entry::default()
+    };
+    let msrs = kvm_bindings::Msrs::from_entries(&[mtrr])
+        .map_err(|error| anyhow!("cannot list MSRs: {error:?}"))?;
+    fd.set_msrs(&msrs)?;
+    Ok(())
+}
+
+fn set_mode(sregs: &mut kvm_sregs, cr3: u64) {
+    let [code, data, task] = boot::SEGMENTS.map(segment);
+    sregs.cs = code;
+    (sregs.ds, sregs.es, sregs.fs, sregs.gs, sregs.ss) = (data, data, data, data, data);
+    sregs.tr = task;
+    sregs.gdt.base = layout::GDT;
+    sregs.gdt.limit = 0x27;
+    sregs.idt.limit = 0;
+    sregs.cr3 = cr3;
+    // PE and PG; PAE; LME and LMA.
+    sregs.cr0 |= 1 | 1 << 31;
+    sregs.cr4 |= 1 << 5;
+    sregs.efer |= 1 << 8 | 1 << 10;
+}
+
+fn segment(segment: boot::Segment) -> kvm_segment {
+    // Code or data, but for the task state.
+    let system = segment.kind == 0xb && !segment.long;
+    kvm_segment {
+        base: 0,
+        limit: 0xffff_ffff,
+        selector: segment.selector,
+        type_: segment.kind,
+        present: 1,
+        dpl: 0,
+        db: u8::from(!segment.long),
+        s: u8::from(!system),
+        l: u8::from(segment.long),
+        g: 1,
+        ..kvm_segment::default()
+    }
+}
