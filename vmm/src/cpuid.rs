@@ -12,6 +12,8 @@ use kvm_ioctls::{Cap, Kvm};
 const TSC_DEADLINE: u32 = 1 << 24;
 /// `CPUID.01H:ECX`: x2APIC.
 const X2APIC: u32 = 1 << 21;
+/// `CPUID.01H:ECX`: there is a hypervisor, whose own leaves (KVM's clock among them) may be asked.
+const HYPERVISOR: u32 = 1 << 31;
 /// `CPUID.01H:EDX`: more than one logical CPU in a package.
 const HTT: u32 = 1 << 28;
 
@@ -34,7 +36,7 @@ pub fn supported(kvm: &Kvm) -> anyhow::Result<CpuId> {
     };
     for entry in cpuid.as_mut_slice() {
         match entry.function {
-            0x1 => entry.ecx |= deadline | X2APIC,
+            0x1 => entry.ecx |= deadline | X2APIC | HYPERVISOR,
             // Performance counters are the host's.
             0xa => (entry.eax, entry.ebx, entry.ecx, entry.edx) = (0, 0, 0, 0),
             _ => {}
