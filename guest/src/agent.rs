@@ -1,0 +1,211 @@
+//! The agent: runs programs for a host at the other end of a byte stream.
+//!
+//! The one thing to know: one thread and one `poll` serve all sessions. Nothing in the loop blocks
+//! but the start of a program, until its execve is done. Leaves out the duties of PID 1; the program
+//! `mvm-init` has those, and a test needs none of them.
+
+mod accounts;
+mod interpreter;
+mod outbox;
+mod process;
+mod program;
+mod session;
+mod sessions;
+mod terminal;
+
+use std::io;
+use std::os::fd::OwnedFd;
+
+use anyhow::{Context, Result, bail, ensure};
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::Errno;
+
+pub use process::child_signals;
+use sessions::{Ready, Sessions};
+
+use crate::protocol::{Decoder, FrameBuffer, Hello, MACHINE, Message, Setup, Side};
+
+/// Reads of the port between two looks at the streams: a port hands out one page at a time
+/// (`port_fops_read`), a whole frame is 17 of them.
+const READS_AT_ONCE: usize = 32;
+
+/// Why [`Agent::serve`] returned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// The host wants the machine switched off.
+    PowerOff,
+    /// The host closed the connection. What it had started has been killed.
+    HostGone,
+}
+
+/// Serves one connection.
+pub struct Agent {
+    channel: OwnedFd,
+    sessions: Sessions,
+    greeted: bool,
+    set_up: bool,
+}
+
+impl Agent {
+    /// An agent on `channel`, a port or socket that it makes non-blocking.
+    ///
+    /// `children`: a descriptor from [`child_signals`], for a PID 1. The agent then waits for every
+    /// child of the process, among them the orphans that it inherits, rather than for its own alone.
+    pub fn new(channel: OwnedFd, children: Option<OwnedFd>) -> Self {
+        Self {
+            channel,
+            sessions: Sessions::new(children),
+            greeted: false,
+            set_up: false,
+        }
+    }
+
+    /// Says hello and serves the host until one of the two ends. `started_us` is told in the hello;
+    /// `setup` carries the host's setup out.
+    ///
+    /// Descriptors 0 to 2 of the process must be open. On an error the host has been told why.
+    pub fn serve(
+        mut self,
+        started_us: u64,
+        setup: &mut dyn FnMut(&Setup) -> Result<()>,
+    ) -> Result<End> {
+        self.say_hello(started_us)?;
+        let outcome = self.run(setup);
+        if let Err(error) = &outcome {
+            let failed = Message::Failed(format!("{error:#}"));
+            self.sessions.outbox.push(MACHINE, &failed);
+            // The first error is the one to report.
+            let _ = self.flush_all();
+        }
+        self.sessions.kill();
+        outcome
+    }
+
+    /// The one write that may block: a port takes nothing until the host has opened its end
+    /// (`wait_port_writable`).
+    fn say_hello(&mut self, started_us: u64) -> Result<()> {
+        let hello = Hello {
+            side: Side::Guest,
+            started_us,
+            sent_us: boot_time_us(),
+        };
+        self.sessions.outbox.push(MACHINE, &Message::Hello(hello));
+        self.flush_all().context("cannot greet the host")?;
+        rustix::io::ioctl_fionbio(&self.channel, true).context("cannot prepare the channel")
+    }
+
+    fn run(&mut self, setup: &mut dyn FnMut(&Setup) -> Result<()>) -> Result<End> {
+        let mut buffer = FrameBuffer::new();
+        let mut decoder = Decoder::new(Side::Host);
+        loop {
+            match self.sessions.outbox.flush(&self.channel) {
+                Ok(()) => {}
+                Err(error) if is_hangup(&error) => return Ok(End::HostGone),
+                Err(error) => return Err(error).context("cannot write to the host"),
+            }
+            let (channel, ready) = self.wait().context("cannot wait for events")?;
+            if channel.intersects(PollFlags::IN | PollFlags::HUP | PollFlags::ERR) {
+                for _ in 0..READS_AT_ONCE {
+                    match buffer.fill(&mut Channel(&self.channel)) {
+                        Ok(0) => return Ok(End::HostGone),
+                        Ok(_) => {}
+                        Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                        Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                        Err(error) if is_hangup(&error) => return Ok(End::HostGone),
+                        Err(error) => return Err(error).context("cannot read from the host"),
+                    }
+                    while let Some(frame) = buffer.next_frame()? {
+                        let session = frame.header.session;
+                        let Some(message) = decoder.decode(frame)? else {
+                            continue;
+                        };
+                        if self.handle(session, message, setup)? {
+                            return Ok(End::PowerOff);
+                        }
+                    }
+                }
+            }
+            self.sessions.handle(&ready);
+        }
+    }
+
+    /// Waits until something can be done: what the channel is ready for, and the sessions' ends.
+    fn wait(&self) -> Result<(PollFlags, Vec<Ready>), Errno> {
+        let mut interest = PollFlags::IN;
+        if !self.sessions.outbox.is_empty() {
+            interest |= PollFlags::OUT;
+        }
+        let mut fds = vec![PollFd::new(&self.channel, interest)];
+        let mut sources = Vec::new();
+        self.sessions.watch(&mut fds, &mut sources);
+        match poll(&mut fds, None) {
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(errno) => return Err(errno),
+        }
+        let ready = sources
+            .into_iter()
+            .zip(&fds[1..])
+            .filter(|(_, fd)| !fd.revents().is_empty())
+            .map(|(source, fd)| Ready {
+                source,
+                hung_up: fd.revents().intersects(PollFlags::ERR | PollFlags::HUP),
+            })
+            .collect();
+        Ok((fds[0].revents(), ready))
+    }
+
+    /// Does what a message asks for; true if that is to switch off.
+    fn handle(
+        &mut self,
+        session: u32,
+        message: Message<'_>,
+        setup: &mut dyn FnMut(&Setup) -> Result<()>,
+    ) -> Result<bool> {
+        ensure!(
+            self.greeted || matches!(message, Message::Hello(_)),
+            "the host did not say hello"
+        );
+        match message {
+            Message::Hello(_) => self.greeted = true,
+            Message::PowerOff => return Ok(true),
+            Message::Setup(wanted) => {
+                ensure!(!self.set_up, "the host sent a second setup");
+                setup(&wanted)?;
+                self.set_up = true;
+                self.sessions.outbox.push(MACHINE, &Message::SetupDone);
+            }
+            Message::Exec(_) if !self.set_up => bail!("the host sent no setup"),
+            message => self.sessions.take(session, &message)?,
+        }
+        Ok(false)
+    }
+
+    /// Writes all that waits, blocking.
+    fn flush_all(&mut self) -> Result<()> {
+        rustix::io::ioctl_fionbio(&self.channel, false)?;
+        self.sessions.outbox.flush(&self.channel)?;
+        Ok(())
+    }
+}
+
+/// Time since the kernel started, in µs (`CLOCK_BOOTTIME`).
+pub fn boot_time_us() -> u64 {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+    now.tv_sec.cast_unsigned() * 1_000_000 + now.tv_nsec.cast_unsigned() / 1000
+}
+
+fn is_hangup(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset
+    ) || Errno::from_io_error(error) == Some(Errno::NODEV)
+}
+
+/// Reads the channel without owning it.
+struct Channel<'a>(&'a OwnedFd);
+
+impl io::Read for Channel<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        Ok(rustix::io::read(self.0, buffer)?)
+    }
+}

@@ -1,0 +1,181 @@
+//! Who a program runs as, from `/etc/passwd` and `/etc/group`.
+//!
+//! The one thing to know: the files are read by hand, since a static program has no NSS (glibc's
+//! `getpwnam` loads shared libraries). passwd(5), group(5). Leaves out shadow and LDAP.
+
+use anyhow::{Context, Result, bail};
+
+/// A user, resolved.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Account {
+    /// Login name, if the user has an entry.
+    pub(super) name: Option<String>,
+    pub(super) uid: u32,
+    pub(super) gid: u32,
+    /// Supplementary groups.
+    pub(super) groups: Vec<u32>,
+    pub(super) home: String,
+}
+
+impl Account {
+    /// The superuser, without a look into any file.
+    pub(super) fn root() -> Self {
+        Self {
+            name: Some("root".into()),
+            uid: 0,
+            gid: 0,
+            groups: Vec::new(),
+            home: "/root".into(),
+        }
+    }
+
+    /// `name`, `uid`, `name:group` or `uid:gid`, looked up in this machine's files.
+    pub(super) fn find(user: &str) -> Result<Self> {
+        // Files that are missing or unreadable have no entries.
+        let read = |path| std::fs::read(path).unwrap_or_default();
+        let passwd = read("/etc/passwd");
+        let group = read("/etc/group");
+        Self::resolve(
+            user,
+            &String::from_utf8_lossy(&passwd),
+            &String::from_utf8_lossy(&group),
+        )
+    }
+
+    fn resolve(user: &str, passwd: &str, group: &str) -> Result<Self> {
+        let (user, group_word) = match user.split_once(':') {
+            Some((user, group)) => (user, Some(group)),
+            None => (user, None),
+        };
+        let mut account = match (entry(passwd, user), user.parse::<u32>()) {
+            (Some(account), _) => account,
+            (None, Ok(uid)) => entries(passwd)
+                .find(|account| account.uid == uid)
+                .unwrap_or(Self {
+                    name: None,
+                    uid,
+                    // As container engines do: a number without an entry has root's group.
+                    gid: 0,
+                    groups: Vec::new(),
+                    home: "/".into(),
+                }),
+            (None, Err(_)) if user == "root" => Self::root(),
+            (None, Err(_)) => bail!("there is no user {user:?} in /etc/passwd"),
+        };
+        if let Some(word) = group_word {
+            account.gid = group_number(group, word)
+                .or_else(|| word.parse().ok())
+                .with_context(|| format!("there is no group {word:?} in /etc/group"))?;
+        } else if let Some(name) = &account.name {
+            account.groups = memberships(group, name);
+        }
+        Ok(account)
+    }
+}
+
+fn entry(passwd: &str, name: &str) -> Option<Account> {
+    entries(passwd).find(|account| account.name.as_deref() == Some(name))
+}
+
+/// Lines `name:password:uid:gid:comment:home:shell`; others are passed over, as glibc does.
+fn entries(passwd: &str) -> impl Iterator<Item = Account> {
+    passwd.lines().filter_map(|line| {
+        let mut fields = line.split(':');
+        let name = fields.next()?;
+        let uid = fields.nth(1)?.parse().ok()?;
+        let gid = fields.next()?.parse().ok()?;
+        let home = fields.nth(1).filter(|home| !home.is_empty());
+        Some(Account {
+            name: Some(name.into()),
+            uid,
+            gid,
+            groups: Vec::new(),
+            home: home.unwrap_or("/").into(),
+        })
+    })
+}
+
+/// Lines `name:password:gid:member,member`, as (name, gid, members).
+fn groups(group: &str) -> impl Iterator<Item = (&str, u32, &str)> {
+    group.lines().filter_map(|line| {
+        let mut fields = line.split(':');
+        let name = fields.next()?;
+        let gid = fields.nth(1)?.parse().ok()?;
+        Some((name, gid, fields.next().unwrap_or_default()))
+    })
+}
+
+fn group_number(group: &str, word: &str) -> Option<u32> {
+    groups(group)
+        .find(|(name, ..)| *name == word)
+        .map(|(_, gid, _)| gid)
+}
+
+fn memberships(group: &str, user: &str) -> Vec<u32> {
+    groups(group)
+        .filter(|(.., members)| members.split(',').any(|member| member == user))
+        .map(|(_, gid, _)| gid)
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PASSWD: &str = "root:x:0:0:root:/root:/bin/sh\n\
+        broken line\n\
+        web:x:1000:100:Web,,,:/srv/web:/bin/sh\n\
+        12:x:500:500::/twelve:/bin/sh\n";
+    const GROUP: &str = "root:x:0:\nusers:x:100:\nvideo:x:44:root,web\naudio:x:29:webb\n";
+
+    fn resolve(user: &str) -> Result<Account> {
+        Account::resolve(user, PASSWD, GROUP)
+    }
+
+    fn web(gid: u32, groups: &[u32]) -> Account {
+        Account {
+            name: Some("web".into()),
+            uid: 1000,
+            gid,
+            groups: groups.to_vec(),
+            home: "/srv/web".into(),
+        }
+    }
+
+    #[test]
+    fn a_name_or_number_with_an_entry_gets_home_and_groups() {
+        assert_eq!(resolve("web").unwrap(), web(100, &[44]));
+        assert_eq!(resolve("1000").unwrap(), web(100, &[44]));
+    }
+
+    #[test]
+    fn an_explicit_group_is_the_only_one() {
+        assert_eq!(resolve("web:video").unwrap(), web(44, &[]));
+        assert_eq!(resolve("1000:7").unwrap(), web(7, &[]));
+    }
+
+    #[test]
+    fn a_name_wins_over_a_number() {
+        assert_eq!(resolve("12").unwrap().uid, 500);
+    }
+
+    #[test]
+    fn a_number_without_an_entry_is_taken_as_it_is() {
+        let account = resolve("4000").unwrap();
+        assert_eq!((account.uid, account.gid), (4000, 0));
+        assert_eq!((account.name, account.home.as_str()), (None, "/"));
+    }
+
+    #[test]
+    fn root_needs_no_files() {
+        assert_eq!(Account::resolve("root", "", "").unwrap(), Account::root());
+    }
+
+    #[test]
+    fn unknown_names_are_errors() {
+        let user = resolve("nemo").unwrap_err().to_string();
+        let group = resolve("web:nemo").unwrap_err().to_string();
+        assert_eq!(user, "there is no user \"nemo\" in /etc/passwd");
+        assert_eq!(group, "there is no group \"nemo\" in /etc/group");
+    }
+}

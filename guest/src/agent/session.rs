@@ -1,0 +1,346 @@
+//! One execution: its process, its streams, and the credit of each.
+//!
+//! The one thing to know: an execution is over when its own process is, not when its pipes close. A
+//! child that it left behind may hold them for ever, so what they contain is passed on, and then
+//! they are closed.
+
+use std::collections::VecDeque;
+use std::os::fd::{AsFd, OwnedFd};
+
+use rustix::fs::{Gid, OFlags, Uid, fchown};
+use rustix::io::Errno;
+use rustix::pipe::{PipeFlags, pipe_with};
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
+
+use super::outbox::Outbox;
+use super::process::{Streams, signal_group, spawn};
+use super::program::{Program, Refusal, words};
+use super::terminal;
+use crate::protocol::{Exec, Exit, MAX_PAYLOAD, Message, Stream, Tty, WINDOW};
+
+/// Credit for input goes back when this much has been passed on: often enough that the host never
+/// stands still, seldom enough that the messages do not count.
+const CREDIT_STEP: u32 = WINDOW / 4;
+
+const SIGKILL: u8 = 9;
+
+pub(super) struct Session {
+    id: u32,
+    pid: Pid,
+    /// Readable when the process has ended; only where the agent is not told otherwise.
+    pub(super) pidfd: Option<OwnedFd>,
+    pub(super) exit: Option<Exit>,
+    pub(super) input: Input,
+    pub(super) outputs: [Output; 2],
+    /// The terminal's controlling end, if there is one.
+    master: Option<OwnedFd>,
+}
+
+pub(super) struct Input {
+    /// The agent's end of the pipe, or of the terminal.
+    pub(super) fd: Option<OwnedFd>,
+    /// Received and not yet taken by the program; at most [`WINDOW`] bytes, as the host has no
+    /// credit for more.
+    waiting: VecDeque<u8>,
+    /// Whether nothing comes after what waits.
+    ended: bool,
+    /// Passed on since the last credit.
+    passed: u32,
+    /// Whether the last byte was in the middle of a line.
+    within_line: bool,
+}
+
+pub(super) struct Output {
+    stream: Stream,
+    pub(super) fd: Option<OwnedFd>,
+    credit: u32,
+}
+
+/// Ends of the streams on the agent's side.
+struct Ends {
+    input: Option<OwnedFd>,
+    outputs: [Option<OwnedFd>; 2],
+    master: Option<OwnedFd>,
+}
+
+impl Session {
+    /// Starts the program. `with_pidfd`: watch its process by a descriptor.
+    pub(super) fn start(id: u32, exec: &Exec, with_pidfd: bool) -> Result<Self, Refusal> {
+        let program = Program::new(exec)?;
+        let owner = program.account.as_ref().map(|account| account.uid);
+        let (pid, ends) = match &exec.tty {
+            Some(tty) => start_on_terminal(&program, tty, owner)?,
+            None => start_on_pipes(&program, exec.stdin, owner)?,
+        };
+        let mut session = Self::new(id, pid, ends);
+        if with_pidfd {
+            let pidfd = pidfd_open(pid, PidfdFlags::empty());
+            session.pidfd = Some(pidfd.map_err(|errno| {
+                session.kill();
+                cannot_open(errno)
+            })?);
+        }
+        Ok(session)
+    }
+
+    fn new(id: u32, pid: Pid, ends: Ends) -> Self {
+        let [stdout, stderr] = ends.outputs;
+        let output = |stream, fd| Output {
+            stream,
+            fd,
+            credit: WINDOW,
+        };
+        Self {
+            id,
+            pid,
+            pidfd: None,
+            exit: None,
+            input: Input {
+                fd: ends.input,
+                waiting: VecDeque::new(),
+                ended: false,
+                passed: 0,
+                within_line: false,
+            },
+            outputs: [
+                output(Stream::Stdout, stdout),
+                output(Stream::Stderr, stderr),
+            ],
+            master: ends.master,
+        }
+    }
+
+    pub(super) fn pid(&self) -> Pid {
+        self.pid
+    }
+
+    /// Takes bytes for the program's input and passes on what it has room for.
+    pub(super) fn take_input(&mut self, bytes: &[u8], outbox: &mut Outbox) {
+        if self.input.fd.is_some() {
+            self.input.waiting.extend(bytes);
+            if let Some(last) = bytes.last() {
+                self.input.within_line = *last != b'\n';
+            }
+            self.push_input(outbox);
+        }
+    }
+
+    /// The host's input has ended.
+    pub(super) fn end_input(&mut self, outbox: &mut Outbox) {
+        self.input.ended = true;
+        if let Some(master) = &self.master {
+            let typed = terminal::end_of_input(master, self.input.within_line);
+            self.input.waiting.extend(typed);
+        }
+        self.push_input(outbox);
+    }
+
+    /// Passes on what the program's input has room for.
+    pub(super) fn push_input(&mut self, outbox: &mut Outbox) {
+        let input = &mut self.input;
+        let Some(fd) = &input.fd else {
+            return;
+        };
+        while !input.waiting.is_empty() {
+            match rustix::io::write(fd, input.waiting.as_slices().0) {
+                Ok(count) => {
+                    input.waiting.drain(..count);
+                    input.passed += count as u32;
+                }
+                Err(Errno::INTR) => {}
+                Err(Errno::AGAIN) => break,
+                // The reader has gone.
+                Err(_) => return self.close_input(outbox),
+            }
+        }
+        if input.waiting.is_empty() && input.ended && self.master.is_none() {
+            input.fd = None;
+        } else if input.passed >= CREDIT_STEP {
+            let credit = Message::Credit {
+                stream: Stream::Stdin,
+                bytes: input.passed.min(WINDOW),
+            };
+            outbox.push(self.id, &credit);
+            input.passed = 0;
+        }
+    }
+
+    /// The program reads no more: the host is told so.
+    pub(super) fn close_input(&mut self, outbox: &mut Outbox) {
+        if self.input.fd.take().is_some() {
+            self.input.waiting.clear();
+            outbox.push(self.id, &Message::Close(Stream::Stdin));
+        }
+    }
+
+    pub(super) fn add_credit(&mut self, stream: Stream, bytes: u32) {
+        for output in &mut self.outputs {
+            if output.stream == stream {
+                output.credit = output.credit.saturating_add(bytes).min(WINDOW);
+            }
+        }
+    }
+
+    /// The host's reader has gone: so shall the program's. A terminal goes as a whole, which the
+    /// program learns by `SIGHUP`.
+    pub(super) fn close_output(&mut self, stream: Stream) {
+        for output in &mut self.outputs {
+            if output.stream == stream {
+                output.fd = None;
+            }
+        }
+        if stream == Stream::Stdout && self.master.take().is_some() {
+            self.input.fd = None;
+        }
+    }
+
+    /// Reads output `index` once, if the host has room for it.
+    pub(super) fn pull_output(&mut self, index: usize, outbox: &mut Outbox) {
+        let output = &mut self.outputs[index];
+        let (Some(fd), true) = (&output.fd, output.may_send(outbox)) else {
+            return;
+        };
+        let limit = MAX_PAYLOAD.min(output.credit as usize);
+        match outbox.read_from(fd, self.id, output.stream, limit) {
+            Ok(count) if count > 0 => output.credit -= count as u32,
+            Err(Errno::INTR) => {}
+            Err(Errno::AGAIN) if self.exit.is_none() => {}
+            // The end: of the stream, of the terminal (EIO), or of what an ended program left.
+            _ => {
+                output.fd = None;
+                outbox.push(self.id, &Message::Eof(output.stream));
+            }
+        }
+    }
+
+    /// After the program's end: passes on what is left. True when that is all and the end has been
+    /// told; false when the host must make room first.
+    pub(super) fn finish(&mut self, outbox: &mut Outbox) -> bool {
+        let Some(exit) = self.exit else {
+            return false;
+        };
+        for index in 0..self.outputs.len() {
+            while self.outputs[index].fd.is_some() && self.outputs[index].may_send(outbox) {
+                self.pull_output(index, outbox);
+            }
+        }
+        let is_over = self.outputs.iter().all(|output| output.fd.is_none());
+        if is_over {
+            outbox.push(self.id, &Message::Exit(exit));
+        }
+        is_over
+    }
+
+    pub(super) fn resize(&self, rows: u16, cols: u16) {
+        if let Some(master) = &self.master {
+            // A size is never refused; a terminal that has gone needs none.
+            let _ = terminal::resize(master, rows, cols);
+        }
+    }
+
+    /// Sends a signal to the program's process group, as long as that is sure to be its own.
+    pub(super) fn signal(&self, number: u8) {
+        if self.exit.is_none() {
+            signal_group(self.pid, number);
+        }
+    }
+
+    /// The host has gone: the program shall not outlive it.
+    pub(super) fn kill(&self) {
+        self.signal(SIGKILL);
+    }
+}
+
+impl Input {
+    /// Whether something waits for the program to read.
+    pub(super) fn is_waiting(&self) -> bool {
+        !self.waiting.is_empty()
+    }
+}
+
+impl Output {
+    /// Whether both the host and the outbox have room.
+    pub(super) fn may_send(&self, outbox: &Outbox) -> bool {
+        self.credit > 0 && outbox.has_room()
+    }
+}
+
+fn cannot_open(errno: Errno) -> Refusal {
+    let words = words(errno);
+    Refusal::new(125, format!("cannot open the program's streams: {words}"))
+}
+
+fn start_on_terminal(
+    program: &Program,
+    tty: &Tty,
+    owner: Option<u32>,
+) -> Result<(Pid, Ends), Refusal> {
+    let (master, slave) = terminal::open(tty, owner).map_err(cannot_open)?;
+    let again = || rustix::io::fcntl_dupfd_cloexec(&master, 3).map_err(cannot_open);
+    let (input, output) = (again()?, again()?);
+    let streams = Streams {
+        stdin: slave.as_fd(),
+        stdout: slave.as_fd(),
+        stderr: slave.as_fd(),
+        terminal: true,
+    };
+    let pid = spawn(program, &streams)?;
+    let ends = Ends {
+        input: Some(input),
+        outputs: [Some(output), None],
+        master: Some(master),
+    };
+    Ok((pid, ends))
+}
+
+fn start_on_pipes(
+    program: &Program,
+    with_input: bool,
+    owner: Option<u32>,
+) -> Result<(Pid, Ends), Refusal> {
+    let (stdin, input) = input_pipe(with_input, owner).map_err(cannot_open)?;
+    let (out, stdout) = output_pipe(owner).map_err(cannot_open)?;
+    let (err, stderr) = output_pipe(owner).map_err(cannot_open)?;
+    let streams = Streams {
+        stdin: stdin.as_fd(),
+        stdout: stdout.as_fd(),
+        stderr: stderr.as_fd(),
+        terminal: false,
+    };
+    let pid = spawn(program, &streams)?;
+    let ends = Ends {
+        input,
+        outputs: [Some(out), Some(err)],
+        master: None,
+    };
+    Ok((pid, ends))
+}
+
+/// The program's input and the agent's end of it, if the host sends any.
+fn input_pipe(wanted: bool, owner: Option<u32>) -> Result<(OwnedFd, Option<OwnedFd>), Errno> {
+    if !wanted {
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+        let null = rustix::fs::open("/dev/null", flags, rustix::fs::Mode::empty())?;
+        return Ok((null, None));
+    }
+    let (stdin, input) = pipe_with(PipeFlags::CLOEXEC)?;
+    rustix::io::ioctl_fionbio(&input, true)?;
+    own(&stdin, owner)?;
+    Ok((stdin, Some(input)))
+}
+
+/// The agent's end and the program's.
+fn output_pipe(owner: Option<u32>) -> Result<(OwnedFd, OwnedFd), Errno> {
+    let (output, end) = pipe_with(PipeFlags::CLOEXEC)?;
+    rustix::io::ioctl_fionbio(&output, true)?;
+    own(&end, owner)?;
+    Ok((output, end))
+}
+
+/// Lets `owner` open the pipe again as `/dev/stdout`, which else fails with `EACCES`.
+fn own(pipe: &OwnedFd, owner: Option<u32>) -> Result<(), Errno> {
+    match owner {
+        Some(uid) => fchown(pipe, Some(Uid::from_raw(uid)), None::<Gid>),
+        None => Ok(()),
+    }
+}

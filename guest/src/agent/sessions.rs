@@ -1,0 +1,190 @@
+//! All executions of one connection.
+//!
+//! The one thing to know: what the host sends for a session that has just ended is no error, since
+//! it was under way when the end was told. It is dropped.
+
+use std::collections::BTreeMap;
+use std::os::fd::OwnedFd;
+
+use anyhow::{Result, ensure};
+use rustix::event::{PollFd, PollFlags};
+use rustix::process::{Pid, WaitOptions, WaitStatus, wait, waitpid};
+
+use super::outbox::Outbox;
+use super::session::Session;
+use crate::protocol::{Exec, Exit, MAX_SESSIONS, Message, Stream};
+
+pub(super) struct Sessions {
+    by_id: BTreeMap<u32, Session>,
+    pub(super) outbox: Outbox,
+    /// Readable when any child has ended, if this is PID 1.
+    children: Option<OwnedFd>,
+}
+
+/// What a descriptor that is waited for belongs to.
+#[derive(Clone, Copy)]
+pub(super) enum Source {
+    Children,
+    Process(u32),
+    Input(u32),
+    Output(u32, usize),
+}
+
+/// A source that something can be done with.
+pub(super) struct Ready {
+    pub(super) source: Source,
+    /// Whether the other end has been closed.
+    pub(super) hung_up: bool,
+}
+
+impl Sessions {
+    pub(super) fn new(children: Option<OwnedFd>) -> Self {
+        Self {
+            by_id: BTreeMap::new(),
+            outbox: Outbox::default(),
+            children,
+        }
+    }
+
+    /// Adds the descriptors to wait for, and what each is.
+    pub(super) fn watch<'a>(&'a self, fds: &mut Vec<PollFd<'a>>, sources: &mut Vec<Source>) {
+        let mut add = |fd: &'a OwnedFd, interest, source| {
+            fds.push(PollFd::new(fd, interest));
+            sources.push(source);
+        };
+        if let Some(children) = &self.children {
+            add(children, PollFlags::IN, Source::Children);
+        }
+        for (id, session) in &self.by_id {
+            if let (Some(pidfd), None) = (&session.pidfd, session.exit) {
+                add(pidfd, PollFlags::IN, Source::Process(*id));
+            }
+            if let (Some(fd), true) = (&session.input.fd, session.input.is_waiting()) {
+                add(fd, PollFlags::OUT, Source::Input(*id));
+            }
+            for (index, output) in session.outputs.iter().enumerate() {
+                if let (Some(fd), true) = (&output.fd, output.may_send(&self.outbox)) {
+                    add(fd, PollFlags::IN, Source::Output(*id, index));
+                }
+            }
+        }
+    }
+
+    /// Does what can be done now.
+    pub(super) fn handle(&mut self, ready: &[Ready]) {
+        for Ready { source, hung_up } in ready {
+            match *source {
+                Source::Children => self.wait_for_all(),
+                Source::Process(id) => self.wait_for(id),
+                Source::Input(id) => {
+                    if let Some(session) = self.by_id.get_mut(&id) {
+                        session.push_input(&mut self.outbox);
+                        if *hung_up && session.input.is_waiting() {
+                            session.close_input(&mut self.outbox);
+                        }
+                    }
+                }
+                Source::Output(id, index) => {
+                    if let Some(session) = self.by_id.get_mut(&id) {
+                        session.pull_output(index, &mut self.outbox);
+                    }
+                }
+            }
+        }
+        let outbox = &mut self.outbox;
+        self.by_id.retain(|_, session| !session.finish(outbox));
+    }
+
+    /// Takes a message about one execution.
+    pub(super) fn take(&mut self, id: u32, message: &Message<'_>) -> Result<()> {
+        if let Message::Exec(exec) = message {
+            return self.start(id, exec);
+        }
+        let Some(session) = self.by_id.get_mut(&id) else {
+            return Ok(());
+        };
+        match message {
+            Message::Data { bytes, .. } => session.take_input(bytes, &mut self.outbox),
+            Message::Eof(Stream::Stdin) => session.end_input(&mut self.outbox),
+            Message::Credit { stream, bytes } => session.add_credit(*stream, *bytes),
+            Message::Close(stream) => session.close_output(*stream),
+            Message::Resize { rows, cols } => session.resize(*rows, *cols),
+            Message::Signal(number) => session.signal(*number),
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn start(&mut self, id: u32, exec: &Exec) -> Result<()> {
+        ensure!(
+            !self.by_id.contains_key(&id),
+            "the host used session {id} for a second program"
+        );
+        let answer = if self.by_id.len() >= MAX_SESSIONS {
+            Message::ExecFailed {
+                code: 125,
+                message: format!("the guest already runs {MAX_SESSIONS} programs"),
+            }
+        } else {
+            match Session::start(id, exec, self.children.is_none()) {
+                Ok(session) => {
+                    let pid = session.pid().as_raw_pid().cast_unsigned();
+                    self.by_id.insert(id, session);
+                    Message::Started { pid }
+                }
+                Err(refusal) => Message::ExecFailed {
+                    code: refusal.code,
+                    message: refusal.message,
+                },
+            }
+        };
+        self.outbox.push(id, &answer);
+        Ok(())
+    }
+
+    /// Waits for every child that has ended, orphans included.
+    fn wait_for_all(&mut self) {
+        if let Some(children) = &self.children {
+            // What it says is of no use: signals of several children count as one.
+            let _ = rustix::io::read(children, &mut [0; 1024]);
+        }
+        while let Ok(Some((pid, status))) = wait(WaitOptions::NOHANG) {
+            // A number is used again once its process has been waited for.
+            let of_pid = |session: &&mut Session| session.pid() == pid && session.exit.is_none();
+            if let Some(session) = self.by_id.values_mut().find(of_pid) {
+                session.exit = exit_of(status);
+            }
+        }
+    }
+
+    fn wait_for(&mut self, id: u32) {
+        if let Some(session) = self.by_id.get_mut(&id) {
+            session.exit = wait_status(session.pid(), WaitOptions::NOHANG).and_then(exit_of);
+        }
+    }
+
+    /// Ends all executions, without a word to the host.
+    pub(super) fn kill(&mut self) {
+        for session in self.by_id.values_mut() {
+            session.kill();
+            // Else it would stay a zombie, as nobody waits for it later.
+            if session.exit.is_none() {
+                wait_status(session.pid(), WaitOptions::empty());
+            }
+        }
+        self.by_id.clear();
+    }
+}
+
+fn wait_status(pid: Pid, options: WaitOptions) -> Option<WaitStatus> {
+    let waited = waitpid(Some(pid), options).ok().flatten();
+    waited.map(|(_, status)| status)
+}
+
+fn exit_of(status: WaitStatus) -> Option<Exit> {
+    match (status.exit_status(), status.terminating_signal()) {
+        (Some(code), _) => Some(Exit::Code(code.cast_unsigned() as u8)),
+        (None, Some(signal)) => Some(Exit::Signal(signal.cast_unsigned() as u8)),
+        (None, None) => None,
+    }
+}
