@@ -135,6 +135,12 @@ impl Buffers {
         self.remaining = self.remaining.min(bytes);
     }
 
+    /// Goes back to the first byte, to write what could not be known before: a reply's header.
+    pub fn rewind(&mut self) {
+        self.remaining = self.remaining.saturating_add(self.consumed);
+        (self.current, self.offset, self.consumed) = (0, 0, 0);
+    }
+
     /// Copies from the guest; less than `to` holds only where the buffers end.
     ///
     /// # Errors

@@ -1,1 +1,105 @@
-//! virtio-fs (virtio 1.2 §5.11).
+//! virtio-fs (virtio 1.2 §5.11): a directory of the host, read-only, by FUSE messages.
+//!
+//! The server runs in this process and is written for trees that never change, above all the
+//! closure of a program in /nix/store: the guest asks for each thing once, so that a warm start
+//! of a program costs no request at all. Three walls stand around a share: names are checked
+//! ([`name`]), paths are opened so that they cannot leave it ([`host`]), and the worker threads
+//! give up every other right to files ([`wall`]).
+//!
+//! Left out: writing, extended attributes, locks (which the guest keeps by itself), DAX windows,
+//! notifications.
+
+mod cache;
+mod content;
+mod counters;
+mod device;
+mod files;
+mod filter;
+mod freshness;
+mod handles;
+mod host;
+mod lookup;
+mod name;
+mod nodes;
+mod readdir;
+mod reply;
+mod request;
+mod server;
+mod session;
+mod tree;
+mod wall;
+pub mod wire;
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use anyhow::ensure;
+
+use super::Device;
+use crate::Memory;
+
+pub use content::Content;
+pub use counters::Counters;
+pub use filter::Filter;
+pub use nodes::NODES_MAX;
+pub use reply::Sink;
+pub use server::Server;
+pub use wall::{Confinement, Wall};
+
+/// Bytes of a tag (§5.11.4).
+pub const TAG_BYTES_MAX: usize = 36;
+
+/// Requests that are served side by side. Reading is over in microseconds, so that more workers
+/// than these would sleep.
+const REQUEST_QUEUES_MAX: u16 = 4;
+
+/// A directory to share with the guest.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The name that the guest mounts it by.
+    pub tag: String,
+    /// The directory.
+    pub root: PathBuf,
+    /// What happens to its files.
+    pub content: Content,
+    /// Virtual CPUs of the machine, as many of which may wait for files at once.
+    pub vcpus: u16,
+}
+
+/// A directory that is shared.
+pub struct Share {
+    /// What the guest sees.
+    pub device: Device,
+    /// What it asks for.
+    pub counters: Arc<Counters>,
+    /// What keeps its workers inside.
+    pub wall: Arc<Wall>,
+}
+
+impl Config {
+    /// Opens the directory. The limit of open files counts as it is now, so raise it before.
+    ///
+    /// # Errors
+    /// The tag is none, or the directory cannot be opened.
+    pub fn open(&self, memory: &Memory) -> anyhow::Result<Share> {
+        let Self { tag, root, .. } = self;
+        ensure!(
+            (1..=TAG_BYTES_MAX).contains(&tag.len()) && !tag.contains('\0'),
+            "cannot share {} as {tag:?}: a tag has 1 to {TAG_BYTES_MAX} bytes, none of them NUL",
+            root.display(),
+        );
+        let server = Arc::new(Server::open(root, self.content.clone())?);
+        let wall = Arc::new(Wall::new(server.root(), self.content.clone()));
+        let request_queues = self.vcpus.clamp(1, REQUEST_QUEUES_MAX);
+        Ok(Share {
+            device: device::assemble(tag, request_queues, &server, &wall, memory),
+            counters: server.counters(),
+            wall,
+        })
+    }
+}
+
+/// The value behind a lock. No panic can leave a table half changed: there is none to be had.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

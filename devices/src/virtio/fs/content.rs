@@ -1,0 +1,102 @@
+//! What a share promises about its files, and for how long the guest may believe it.
+
+use std::time::Duration;
+
+use super::filter::Filter;
+use super::name::Name;
+use super::wire::{Flags, ROOT_ID};
+
+/// Longer than any machine runs. Linux caps it (`MAX_SEC_IN_JIFFIES`) without harm.
+const FOREVER: Duration = Duration::from_secs(1 << 40);
+
+/// For the one directory of an unfiltered immutable share that does change: its root.
+const ROOT_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// What may happen to the files of a share while a machine sees them.
+#[derive(Clone, Debug)]
+pub enum Content {
+    /// Nothing below the root's names ever changes, as in /nix/store: the guest asks for each
+    /// thing once.
+    Immutable {
+        /// The names that exist below the root. With one, nothing changes there either; without,
+        /// all of the directory's names exist, and new ones appear within a second.
+        filter: Option<Filter>,
+    },
+    /// Anything may change, as in any folder of the host.
+    Changing {
+        /// How old a name or an attribute may be in the guest. Content is never older than the
+        /// last time that the file was opened.
+        timeout: Duration,
+    },
+}
+
+impl Content {
+    /// The usual age limit of a folder that changes: an edit is seen within a second.
+    pub const CHANGING_TIMEOUT: Duration = Duration::from_secs(1);
+
+    /// Whether a node's file stays what it is.
+    pub(super) fn immutable(&self) -> bool {
+        matches!(self, Self::Immutable { .. })
+    }
+
+    /// Whether `name` may exist in `parent`, as far as can be said without a system call.
+    pub(super) fn shows(&self, parent: u64, name: Name<'_>) -> bool {
+        self.root_filter(parent)
+            .is_none_or(|filter| filter.shows(name))
+    }
+
+    /// The filter that says what is in directory `node`, if one does.
+    pub(super) fn root_filter(&self, node: u64) -> Option<&Filter> {
+        match self {
+            Self::Immutable { filter } if node == ROOT_ID => filter.as_ref(),
+            _ => None,
+        }
+    }
+
+    /// For how long a name in `parent` is the node that it is.
+    pub(super) fn name_valid(&self, parent: u64) -> Duration {
+        self.valid(parent)
+    }
+
+    /// For how long a node's attributes are what they are.
+    pub(super) fn attributes_valid(&self, node: u64) -> Duration {
+        self.valid(node)
+    }
+
+    /// For how long a name that is not in `parent` stays absent. Where names may appear this is
+    /// no time at all: who waits for a file, or was told of one, looks at once.
+    pub(super) fn absence_valid(&self, parent: u64) -> Duration {
+        match self {
+            Self::Immutable { .. } if self.valid(parent) == FOREVER => FOREVER,
+            _ => Duration::ZERO,
+        }
+    }
+
+    /// The flags to answer INIT with, of those that the guest knows.
+    pub(super) fn flags(&self) -> Flags {
+        let always = Flags::ASYNC_READ
+            | Flags::ASYNC_DIO
+            | Flags::DO_READDIRPLUS
+            | Flags::READDIRPLUS_AUTO
+            | Flags::PARALLEL_DIROPS
+            | Flags::MAX_PAGES
+            | Flags::INIT_EXT;
+        let unasked = Flags::NO_OPEN_SUPPORT | Flags::NO_OPENDIR_SUPPORT | Flags::CACHE_SYMLINKS;
+        match self {
+            Self::Immutable { filter: Some(_) } => always | unasked,
+            // AUTO_INVAL_DATA lets the guest look at the root's time of change before it shows
+            // the listing that it has cached (fuse_readdir_cached).
+            Self::Immutable { filter: None } => always | unasked | Flags::AUTO_INVAL_DATA,
+            Self::Changing { .. } => always | Flags::AUTO_INVAL_DATA,
+        }
+    }
+
+    /// For names, `directory_or_node` is where they are; for attributes, what they are of.
+    fn valid(&self, directory_or_node: u64) -> Duration {
+        match self {
+            Self::Changing { timeout } => *timeout,
+            Self::Immutable { filter: None } if directory_or_node == ROOT_ID => ROOT_TIMEOUT,
+            Self::Immutable { .. } => FOREVER,
+        }
+    }
+}

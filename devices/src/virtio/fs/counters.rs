@@ -1,0 +1,98 @@
+//! What a share was asked: requests by kind, and limits that were met.
+//!
+//! Counting is the proof of the promise that a warm start of a program costs no request at all.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::wire::opcode;
+
+/// One counter for each request number, and one for all others.
+const COUNTERS: usize = opcode::END as usize + 1;
+
+/// Counters of one share, read by the monitor while the workers count.
+pub struct Counters {
+    requests: [AtomicU64; COUNTERS],
+    nodes_refused: AtomicU64,
+    handles_refused: AtomicU64,
+}
+
+impl Default for Counters {
+    fn default() -> Self {
+        Self {
+            requests: [const { AtomicU64::new(0) }; COUNTERS],
+            nodes_refused: AtomicU64::new(0),
+            handles_refused: AtomicU64::new(0),
+        }
+    }
+}
+
+impl Counters {
+    /// Requests so far, by name (`"LOOKUP"`), without those that were never made. Numbers that
+    /// the protocol does not have are `"unknown"`.
+    pub fn snapshot(&self) -> Vec<(&'static str, u64)> {
+        (0u32..)
+            .zip(&self.requests)
+            .map(|(number, count)| {
+                let name = opcode::name(number).unwrap_or("unknown");
+                (name, count.load(Ordering::Relaxed))
+            })
+            .filter(|(_, count)| *count > 0)
+            .collect()
+    }
+
+    /// Requests of every kind so far.
+    pub fn requests(&self) -> u64 {
+        self.requests
+            .iter()
+            .map(|count| count.load(Ordering::Relaxed))
+            .fold(0, u64::saturating_add)
+    }
+
+    /// Names that got no node because the node table was full.
+    pub fn nodes_refused(&self) -> u64 {
+        self.nodes_refused.load(Ordering::Relaxed)
+    }
+
+    /// Files that were not opened because the guest, or the host, has too many open.
+    pub fn handles_refused(&self) -> u64 {
+        self.handles_refused.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn count_request(&self, number: u32) {
+        let index = number.min(opcode::END) as usize;
+        if let Some(count) = self.requests.get(index) {
+            count.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    pub(super) fn count_node_refused(&self) {
+        self.nodes_refused.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn count_handle_refused(&self) {
+        self.handles_refused.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts_by_name() {
+        let counters = Counters::default();
+        for number in [
+            opcode::LOOKUP,
+            opcode::READ,
+            opcode::LOOKUP,
+            7,
+            4096,
+            u32::MAX,
+        ] {
+            counters.count_request(number);
+        }
+        let expected = [("LOOKUP", 2), ("unknown", 1), ("READ", 1), ("unknown", 2)];
+        assert_eq!(counters.snapshot(), expected);
+        assert_eq!(counters.requests(), 6);
+    }
+}

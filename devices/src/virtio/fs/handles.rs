@@ -1,0 +1,143 @@
+//! Open files: host descriptors that a guest's reads go to.
+//!
+//! A share whose files never change opens and closes them as it likes. In one whose files do
+//! change, an open file is what it was when it was opened, also after another took its name; so
+//! it is held for the guest, and the number of those is limited.
+
+use std::collections::HashMap;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::sync::{Arc, Mutex};
+
+use rustix::io::Errno;
+use rustix::process::{Resource, getrlimit};
+
+use super::nodes::Identity;
+
+/// Files that one share holds open for its guest. A handle takes about 150 bytes, and the guest
+/// has its own limit (`fs.file-max`), about one for each 10 KiB of its memory.
+pub const HANDLES_MAX: usize = 1 << 18;
+
+/// Descriptors of the process that no guest's open file gets: for connections, other devices
+/// and files held for a moment.
+const DESCRIPTORS_RESERVED: u64 = 128;
+
+/// A file or directory open for reading.
+pub struct Open {
+    /// Node that it was opened as.
+    pub node: u64,
+    /// What it is.
+    pub identity: Identity,
+    /// The descriptor.
+    pub fd: OwnedFd,
+    /// Held while a directory's position is in use.
+    pub position: Mutex<()>,
+}
+
+impl Open {
+    /// A file just opened.
+    pub fn new(node: u64, identity: Identity, fd: OwnedFd) -> Self {
+        Self {
+            node,
+            identity,
+            fd,
+            position: Mutex::new(()),
+        }
+    }
+}
+
+/// The open files of one guest, by handle.
+pub struct Handles {
+    open: HashMap<u64, Arc<Open>>,
+    last: u64,
+    /// Descriptors from this number on are reserved.
+    descriptor_limit: u64,
+}
+
+impl Handles {
+    /// None open. The process's limit of descriptors is what it is now.
+    pub fn new() -> Self {
+        let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+        Self {
+            open: HashMap::new(),
+            last: 0,
+            descriptor_limit: limit.saturating_sub(DESCRIPTORS_RESERVED),
+        }
+    }
+
+    /// Holds a file open, and names it. A name is never used again.
+    ///
+    /// # Errors
+    /// `EMFILE`: too many are open. The kernel gives the lowest free number, so a high one means
+    /// that the process has that many.
+    pub fn insert(&mut self, open: Open) -> Result<u64, Errno> {
+        let number = u64::try_from(open.fd.as_raw_fd()).unwrap_or(u64::MAX);
+        if self.open.len() >= HANDLES_MAX || number >= self.descriptor_limit {
+            return Err(Errno::MFILE);
+        }
+        self.last = self.last.wrapping_add(1);
+        self.open.insert(self.last, Arc::new(open));
+        Ok(self.last)
+    }
+
+    /// The file that was opened as `handle` of `node`.
+    ///
+    /// # Errors
+    /// `EBADF`: there is no such file.
+    pub fn get(&self, handle: u64, node: u64) -> Result<Arc<Open>, Errno> {
+        self.open
+            .get(&handle)
+            .filter(|open| open.node == node)
+            .cloned()
+            .ok_or(Errno::BADF)
+    }
+
+    /// Ends an open file. A read in flight keeps its descriptor until it is done.
+    ///
+    /// # Errors
+    /// As [`Handles::get`].
+    pub fn remove(&mut self, handle: u64, node: u64) -> Result<(), Errno> {
+        self.get(handle, node)?;
+        self.open.remove(&handle);
+        Ok(())
+    }
+
+    /// Ends all open files.
+    pub fn clear(&mut self) {
+        self.open = HashMap::new();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::virtio::fs::nodes::Kind;
+
+    fn open(node: u64) -> Open {
+        let identity = Identity {
+            ino: 1,
+            dev: 1,
+            kind: Kind::File,
+        };
+        let file = std::fs::File::open("/dev/null").unwrap();
+        Open::new(node, identity, file.into())
+    }
+
+    #[test]
+    fn a_handle_is_of_one_node_until_it_is_removed() {
+        let mut handles = Handles::new();
+        let handle = handles.insert(open(5)).unwrap();
+        assert_eq!(handles.get(handle, 5).unwrap().node, 5);
+        assert_eq!(handles.get(handle, 6).err(), Some(Errno::BADF));
+        assert_eq!(handles.remove(handle, 6), Err(Errno::BADF));
+        assert_eq!(handles.remove(handle, 5), Ok(()));
+        assert_eq!(handles.remove(handle, 5), Err(Errno::BADF));
+        assert_ne!(handles.insert(open(5)).unwrap(), handle);
+    }
+
+    #[test]
+    fn the_last_descriptors_are_reserved() {
+        let mut handles = Handles::new();
+        handles.descriptor_limit = 0;
+        assert_eq!(handles.insert(open(5)), Err(Errno::MFILE));
+    }
+}

@@ -1,0 +1,346 @@
+//! The node table: which file each node id of the guest means.
+//!
+//! A node is a name in a parent node, never a host descriptor: a walk over a million files costs
+//! 72 bytes a file and no descriptor. Ids are dense and carry a generation, so that an id that
+//! was given back never means another file. A node stays while the guest holds lookups on it or
+//! on anything below it, for the path to a child leads through its parents.
+
+use std::hash::{BuildHasher, RandomState};
+
+use hashbrown::HashTable;
+use rustix::io::Errno;
+
+use super::name::{Name, OwnName};
+use super::wire::ROOT_ID;
+
+/// Nodes of one share: about 72 MiB. A guest spends over 1 KiB on each file that it remembers,
+/// so one that gets here has given its cache more than 1 GiB.
+pub const NODES_MAX: usize = 1 << 20;
+
+/// Bytes of names too long for their nodes, over all nodes of a share.
+pub const LONG_NAMES_BYTES_MAX: usize = 32 << 20;
+
+/// What kind of file a node is: decides what may be asked of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// A regular file, the only kind that is ever opened for its content.
+    File,
+    /// A directory, the only kind that has names in it.
+    Directory,
+    /// A symbolic link: has a target, which only the guest follows.
+    Symlink,
+    /// A device node, FIFO or socket: has attributes, nothing more.
+    Special,
+}
+
+/// Which host file a node was when its name was looked up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Identity {
+    /// Inode number on the host.
+    pub ino: u64,
+    /// Host device, in the 32 bits that Linux keeps of it.
+    pub dev: u32,
+    /// Kind.
+    pub kind: Kind,
+}
+
+/// Where a node is: its path is its parent's and its name.
+#[derive(Clone, Debug)]
+pub struct Place {
+    /// Parent node.
+    pub parent: u64,
+    /// Name in the parent.
+    pub name: OwnName,
+    /// What was there.
+    pub identity: Identity,
+}
+
+struct Slot {
+    /// Of the node here, or of the next one.
+    generation: u32,
+    node: Option<Node>,
+}
+
+struct Node {
+    name: OwnName,
+    lookups: u64,
+    ino: u64,
+    /// Slot of the parent.
+    parent: u32,
+    dev: u32,
+    /// Nodes whose parent this is.
+    children: u32,
+    kind: Kind,
+    /// Found by its identity, whatever the name.
+    linked: bool,
+}
+
+/// What the index finds a node by.
+#[derive(PartialEq, Eq, Hash)]
+enum Key<'a> {
+    Name(u32, &'a [u8], Identity),
+    Link(Identity),
+}
+
+impl Node {
+    fn key(&self) -> Key<'_> {
+        if self.linked {
+            Key::Link(self.identity())
+        } else {
+            Key::Name(self.parent, self.name.bytes(), self.identity())
+        }
+    }
+
+    fn identity(&self) -> Identity {
+        let Self { ino, dev, kind, .. } = *self;
+        Identity { ino, dev, kind }
+    }
+}
+
+/// The nodes of one share.
+pub struct Nodes {
+    slots: Vec<Slot>,
+    /// Slots without a node.
+    free: Vec<u32>,
+    /// Slots by the [`Key`] of their nodes.
+    index: HashTable<u32>,
+    hasher: RandomState,
+    long_names_bytes: usize,
+    /// Above every generation of the sessions before.
+    first_generation: u32,
+    limit: usize,
+}
+
+const ROOT: u32 = 0;
+
+impl Nodes {
+    /// The table of a share whose root is `root`.
+    pub fn new(root: Identity) -> Self {
+        Self::with_limit(root, NODES_MAX)
+    }
+
+    fn with_limit(root: Identity, limit: usize) -> Self {
+        let mut nodes = Self {
+            slots: Vec::new(),
+            free: Vec::new(),
+            index: HashTable::new(),
+            hasher: RandomState::new(),
+            long_names_bytes: 0,
+            first_generation: 0,
+            limit,
+        };
+        nodes.put_root(root);
+        nodes
+    }
+
+    fn put_root(&mut self, root: Identity) {
+        self.slots.push(Slot {
+            generation: 0,
+            node: Some(Node {
+                name: OwnName::ROOT,
+                lookups: 0,
+                ino: root.ino,
+                parent: ROOT,
+                dev: root.dev,
+                children: 0,
+                kind: root.kind,
+                linked: false,
+            }),
+        });
+    }
+
+    /// Forgets every node but the root. Ids given out so far stay unknown for ever.
+    pub fn clear(&mut self) {
+        let Ok(root) = self.identity(ROOT_ID) else {
+            return;
+        };
+        let highest = self.slots.iter().map(|slot| slot.generation).max();
+        self.first_generation = highest.unwrap_or(0).saturating_add(1);
+        self.slots = Vec::new();
+        self.free = Vec::new();
+        self.index = HashTable::new();
+        self.long_names_bytes = 0;
+        self.put_root(root);
+    }
+
+    /// What a node is.
+    ///
+    /// # Errors
+    /// `ESTALE`: the guest holds no such node.
+    pub fn identity(&self, id: u64) -> Result<Identity, Errno> {
+        self.find(id).map(|(_, node)| node.identity())
+    }
+
+    /// Where a node is; none for the root.
+    ///
+    /// # Errors
+    /// As [`Nodes::identity`].
+    pub fn place(&self, id: u64) -> Result<Option<Place>, Errno> {
+        let (slot, node) = self.find(id)?;
+        Ok((slot != ROOT).then(|| Place {
+            parent: self.id(node.parent),
+            name: node.name.clone(),
+            identity: node.identity(),
+        }))
+    }
+
+    /// The node of `name` in `parent`, found to be `identity`, with one lookup more. With
+    /// `linked`, every name of that host file is one node, so that the guest caches it once; this
+    /// is for files of which no name ever changes.
+    ///
+    /// # Errors
+    /// `ESTALE` or `ENOTDIR` for the parent; `ENFILE` when the table is full.
+    pub fn enter(
+        &mut self,
+        parent: u64,
+        name: Name<'_>,
+        identity: Identity,
+        linked: bool,
+    ) -> Result<u64, Errno> {
+        let (parent, node) = self.find(parent)?;
+        if node.kind != Kind::Directory {
+            return Err(Errno::NOTDIR);
+        }
+        let node = Node {
+            name: name.into(),
+            lookups: 0,
+            ino: identity.ino,
+            parent,
+            dev: identity.dev,
+            children: 0,
+            kind: identity.kind,
+            linked,
+        };
+        let hash = self.hasher.hash_one(node.key());
+        let known = self.index.find(hash, |slot| {
+            self.node(*slot)
+                .is_some_and(|known| known.key() == node.key())
+        });
+        let slot = match known {
+            Some(slot) => *slot,
+            None => self.insert(node, hash)?,
+        };
+        if let Some(node) = self.node_mut(slot) {
+            node.lookups = node.lookups.saturating_add(1);
+        }
+        Ok(self.id(slot))
+    }
+
+    /// Gives `lookups` of a node back. More than there are, an unknown id or the root: no harm.
+    pub fn forget(&mut self, id: u64, lookups: u64) {
+        let Ok((slot, _)) = self.find(id) else {
+            return;
+        };
+        if let Some(node) = self.node_mut(slot) {
+            node.lookups = node.lookups.saturating_sub(lookups);
+        }
+        let mut slot = slot;
+        // Ends at the root at the latest.
+        while let Some(parent) = self.remove_if_unused(slot) {
+            slot = parent;
+        }
+    }
+
+    /// Nodes that the guest holds, the root among them.
+    pub fn len(&self) -> usize {
+        self.slots.len().saturating_sub(self.free.len())
+    }
+
+    fn insert(&mut self, node: Node, hash: u64) -> Result<u32, Errno> {
+        let long_names_bytes = self.long_names_bytes.saturating_add(node.name.heap_bytes());
+        if self.len() >= self.limit || long_names_bytes > LONG_NAMES_BYTES_MAX {
+            return Err(Errno::NFILE);
+        }
+        self.long_names_bytes = long_names_bytes;
+        if let Some(parent) = self.node_mut(node.parent) {
+            parent.children = parent.children.saturating_add(1);
+        }
+        let slot = self.take_slot(node);
+        let Self {
+            index,
+            slots,
+            hasher,
+            ..
+        } = self;
+        index.insert_unique(hash, slot, |slot| {
+            let node = slots
+                .get(*slot as usize)
+                .and_then(|slot| slot.node.as_ref());
+            // Only slots with a node are in the index.
+            node.map_or(0, |node| hasher.hash_one(node.key()))
+        });
+        Ok(slot)
+    }
+
+    fn take_slot(&mut self, node: Node) -> u32 {
+        if let Some(free) = self.free.pop()
+            && let Some(slot) = self.slots.get_mut(free as usize)
+        {
+            slot.node = Some(node);
+            return free;
+        }
+        // `limit` is far below 2^32.
+        let new = self.slots.len() as u32;
+        self.slots.push(Slot {
+            generation: self.first_generation,
+            node: Some(node),
+        });
+        new
+    }
+
+    /// Removes a node that nothing needs any more; its parent, if there was such a node.
+    fn remove_if_unused(&mut self, slot: u32) -> Option<u32> {
+        let place = self.slots.get_mut(slot as usize)?;
+        let node = place.node.as_ref()?;
+        if slot == ROOT || node.lookups > 0 || node.children > 0 {
+            return None;
+        }
+        let hash = self.hasher.hash_one(node.key());
+        if let Ok(entry) = self.index.find_entry(hash, |found| *found == slot) {
+            entry.remove();
+        }
+        let node = place.node.take()?;
+        self.long_names_bytes = self.long_names_bytes.saturating_sub(node.name.heap_bytes());
+        // A slot that has used up its generations is left empty for good.
+        if let Some(generation) = place.generation.checked_add(1) {
+            place.generation = generation;
+            self.free.push(slot);
+        }
+        if let Some(parent) = self.node_mut(node.parent) {
+            parent.children = parent.children.saturating_sub(1);
+        }
+        Some(node.parent)
+    }
+
+    /// Splits an id into generation and slot, and finds the node.
+    fn find(&self, id: u64) -> Result<(u32, &Node), Errno> {
+        let generation = (id >> 32) as u32;
+        let slot = (id as u32).checked_sub(1).ok_or(Errno::STALE)?;
+        self.slots
+            .get(slot as usize)
+            .filter(|found| found.generation == generation)
+            .and_then(|found| found.node.as_ref())
+            .map(|node| (slot, node))
+            .ok_or(Errno::STALE)
+    }
+
+    /// The id of the node in a slot: never 0, and [`ROOT_ID`] for the root.
+    fn id(&self, slot: u32) -> u64 {
+        let generation = self
+            .slots
+            .get(slot as usize)
+            .map_or(0, |slot| slot.generation);
+        u64::from(generation) << 32 | u64::from(slot).saturating_add(1)
+    }
+
+    fn node(&self, slot: u32) -> Option<&Node> {
+        self.slots.get(slot as usize)?.node.as_ref()
+    }
+
+    fn node_mut(&mut self, slot: u32) -> Option<&mut Node> {
+        self.slots.get_mut(slot as usize)?.node.as_mut()
+    }
+}
+
+#[cfg(test)]
+mod tests;

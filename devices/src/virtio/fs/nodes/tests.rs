@@ -1,0 +1,176 @@
+//! Tests of the node table.
+
+use super::*;
+
+const ROOT_IDENTITY: Identity = Identity {
+    ino: 2,
+    dev: 1,
+    kind: Kind::Directory,
+};
+
+fn name(bytes: &[u8]) -> Name<'_> {
+    Name::new(bytes).unwrap()
+}
+
+fn file(ino: u64) -> Identity {
+    Identity {
+        ino,
+        dev: 1,
+        kind: Kind::File,
+    }
+}
+
+fn directory(ino: u64) -> Identity {
+    Identity {
+        ino,
+        dev: 1,
+        kind: Kind::Directory,
+    }
+}
+
+#[test]
+fn a_slot_is_64_bytes() {
+    assert_eq!(size_of::<Slot>(), 64);
+}
+
+#[test]
+fn one_file_under_one_name_is_one_node() {
+    let mut nodes = Nodes::new(ROOT_IDENTITY);
+    let first = nodes.enter(ROOT_ID, name(b"a"), file(10), false).unwrap();
+    let again = nodes.enter(ROOT_ID, name(b"a"), file(10), false).unwrap();
+    let other = nodes.enter(ROOT_ID, name(b"b"), file(10), false).unwrap();
+    assert_eq!(first, again);
+    assert_ne!(first, other);
+    assert_eq!(nodes.len(), 3);
+}
+
+#[test]
+fn another_file_under_the_same_name_is_another_node() {
+    let mut nodes = Nodes::new(ROOT_IDENTITY);
+    let first = nodes.enter(ROOT_ID, name(b"a"), file(10), false).unwrap();
+    let replaced = nodes.enter(ROOT_ID, name(b"a"), file(11), false).unwrap();
+    assert_ne!(first, replaced);
+    assert_eq!(nodes.identity(first), Ok(file(10)));
+}
+
+#[test]
+fn hard_links_are_one_node_where_that_is_wanted() {
+    let mut nodes = Nodes::new(ROOT_IDENTITY);
+    let first = nodes.enter(ROOT_ID, name(b"a"), file(10), true).unwrap();
+    let second = nodes.enter(ROOT_ID, name(b"b"), file(10), true).unwrap();
+    assert_eq!(first, second);
+    nodes.forget(first, 1);
+    assert_eq!(nodes.identity(first), Ok(file(10)));
+    nodes.forget(first, 1);
+    assert_eq!(nodes.identity(first), Err(Errno::STALE));
+    assert_eq!(nodes.len(), 1);
+}
+
+#[test]
+fn an_id_never_means_another_file() {
+    let mut nodes = Nodes::new(ROOT_IDENTITY);
+    let first = nodes.enter(ROOT_ID, name(b"a"), file(10), false).unwrap();
+    nodes.forget(first, 1);
+    let second = nodes.enter(ROOT_ID, name(b"b"), file(11), false).unwrap();
+    assert_eq!(first as u32, second as u32, "the slot is used again");
+    assert_eq!(nodes.identity(first), Err(Errno::STALE));
+    nodes.clear();
+    let third = nodes.enter(ROOT_ID, name(b"c"), file(12), false).unwrap();
+    assert_eq!(second as u32, third as u32);
+    assert_eq!(nodes.identity(second), Err(Errno::STALE));
+    assert_eq!(nodes.identity(third), Ok(file(12)));
+}
+
+#[test]
+fn parents_stay_while_something_below_them_does() {
+    let mut nodes = Nodes::new(ROOT_IDENTITY);
+    let top = nodes
+        .enter(ROOT_ID, name(b"d"), directory(3), false)
+        .unwrap();
+    let middle = nodes.enter(top, name(b"e"), directory(4), false).unwrap();
+    let leaf = nodes.enter(middle, name(b"f"), file(5), false).unwrap();
+    nodes.forget(top, 1);
+    nodes.forget(middle, 1);
+    assert_eq!(nodes.place(leaf).unwrap().unwrap().parent, middle);
+    assert_eq!(nodes.place(middle).unwrap().unwrap().parent, top);
+    nodes.forget(leaf, 1);
+    assert_eq!(nodes.len(), 1);
+    assert_eq!(nodes.index.len(), 0);
+}
+
+#[test]
+fn forgetting_too_much_is_harmless() {
+    let mut nodes = Nodes::new(ROOT_IDENTITY);
+    let a = nodes.enter(ROOT_ID, name(b"a"), file(10), false).unwrap();
+    nodes.forget(a, u64::MAX);
+    nodes.forget(a, u64::MAX);
+    nodes.forget(ROOT_ID, u64::MAX);
+    for id in [0, 2, 77, u64::MAX, 1 << 32, (1 << 32) | 1] {
+        nodes.forget(id, 1);
+    }
+    assert_eq!(nodes.len(), 1);
+    assert_eq!(nodes.identity(ROOT_ID), Ok(ROOT_IDENTITY));
+}
+
+#[test]
+fn only_directories_have_names_in_them() {
+    let mut nodes = Nodes::new(ROOT_IDENTITY);
+    let a = nodes.enter(ROOT_ID, name(b"a"), file(10), false).unwrap();
+    let below = nodes.enter(a, name(b"b"), file(11), false);
+    assert_eq!(below, Err(Errno::NOTDIR));
+    let nowhere = nodes.enter(99, name(b"b"), file(11), false);
+    assert_eq!(nowhere, Err(Errno::STALE));
+}
+
+#[test]
+fn the_table_is_bounded() {
+    let mut nodes = Nodes::with_limit(ROOT_IDENTITY, 3);
+    let a = nodes.enter(ROOT_ID, name(b"a"), file(10), false).unwrap();
+    nodes.enter(ROOT_ID, name(b"b"), file(11), false).unwrap();
+    let full = nodes.enter(ROOT_ID, name(b"c"), file(12), false);
+    assert_eq!(full, Err(Errno::NFILE));
+    assert_eq!(nodes.enter(ROOT_ID, name(b"a"), file(10), false), Ok(a));
+    nodes.forget(a, 2);
+    nodes.enter(ROOT_ID, name(b"c"), file(12), false).unwrap();
+}
+
+#[test]
+fn long_names_are_bounded_by_their_bytes() {
+    let mut nodes = Nodes::new(ROOT_IDENTITY);
+    let fitting = LONG_NAMES_BYTES_MAX / 255;
+    let long = |n: usize| format!("{n:0>255}").into_bytes();
+    for n in 0..fitting {
+        nodes
+            .enter(ROOT_ID, name(&long(n)), file(3), false)
+            .unwrap();
+    }
+    let full = nodes.enter(ROOT_ID, name(&long(fitting)), file(3), false);
+    assert_eq!(full, Err(Errno::NFILE));
+    nodes
+        .enter(ROOT_ID, name(b"short"), file(3), false)
+        .unwrap();
+}
+
+#[test]
+fn many_nodes_are_all_found_and_all_forgotten() {
+    let mut nodes = Nodes::new(ROOT_IDENTITY);
+    let names: Vec<_> = (0..50_000).map(|n: u64| (n, format!("n{n}"))).collect();
+    let ids: Vec<_> = names
+        .iter()
+        .map(|(n, text)| {
+            let linked = n % 3 == 0;
+            nodes
+                .enter(ROOT_ID, name(text.as_bytes()), file(*n), linked)
+                .unwrap()
+        })
+        .collect();
+    assert_eq!(nodes.len(), 50_001);
+    for ((n, text), id) in names.iter().zip(&ids) {
+        let place = nodes.place(*id).unwrap().unwrap();
+        assert_eq!(place.name.bytes(), text.as_bytes());
+        assert_eq!(place.identity, file(*n));
+        nodes.forget(*id, 1);
+    }
+    assert_eq!(nodes.len(), 1);
+    assert_eq!(nodes.index.len(), 0);
+}

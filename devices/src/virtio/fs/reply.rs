@@ -1,0 +1,91 @@
+//! A reply on its way to the guest.
+//!
+//! The server writes a reply's body first and its header last, for only then are the length and
+//! the error known. Where the bytes go is the [`Sink`]'s affair: guest pages in a device, a
+//! vector in tests.
+
+use std::io;
+use std::os::fd::BorrowedFd;
+
+use rustix::io::Errno;
+use zerocopy::{Immutable, IntoBytes};
+
+use super::super::Fault;
+use super::wire::OutHeader;
+
+/// Takes one reply: the body in order, then the header that goes before it.
+pub trait Sink {
+    /// Bytes of body that still fit. Never more than a chain of buffers holds, so below 4 GiB.
+    fn room(&self) -> usize;
+
+    /// Appends bytes to the body, which fit.
+    ///
+    /// # Errors
+    /// The guest's memory cannot be written.
+    fn put(&mut self, bytes: &[u8]) -> Result<(), Fault>;
+
+    /// Appends at most `limit_bytes` of a file to the body, from `offset` on. None is the end of
+    /// the file, or of the room.
+    ///
+    /// # Errors
+    /// As preadv(2).
+    fn put_file(
+        &mut self,
+        file: BorrowedFd<'_>,
+        offset: u64,
+        limit_bytes: usize,
+    ) -> io::Result<usize>;
+
+    /// Bytes of body so far.
+    fn body_bytes(&self) -> usize;
+
+    /// Puts the header before the body; the bytes of the whole reply, 0 when not even the header
+    /// fits.
+    ///
+    /// # Errors
+    /// The guest's memory cannot be written.
+    fn finish(&mut self, header: &OutHeader) -> Result<usize, Fault>;
+}
+
+impl dyn Sink + '_ {
+    /// Appends a structure to the body.
+    ///
+    /// # Errors
+    /// `EINVAL`: the guest left no room for it.
+    pub fn put_object<T: IntoBytes + Immutable>(&mut self, object: &T) -> Result<(), Failure> {
+        self.require(size_of::<T>())?;
+        Ok(self.put(object.as_bytes())?)
+    }
+
+    /// Refuses to go on where the guest left no room for `bytes`.
+    ///
+    /// # Errors
+    /// `EINVAL`.
+    pub fn require(&self, bytes: usize) -> Result<(), Failure> {
+        if self.room() < bytes {
+            return Err(Errno::INVAL.into());
+        }
+        Ok(())
+    }
+}
+
+/// Why a request was not carried out.
+#[derive(Debug)]
+pub enum Failure {
+    /// The guest is told why.
+    Refused(Errno),
+    /// The guest can be told nothing.
+    Broken(Fault),
+}
+
+impl From<Errno> for Failure {
+    fn from(error: Errno) -> Self {
+        Self::Refused(error)
+    }
+}
+
+impl From<Fault> for Failure {
+    fn from(fault: Fault) -> Self {
+        Self::Broken(fault)
+    }
+}

@@ -1,0 +1,79 @@
+//! A request, as far as it was read: its header and what follows it, every length checked.
+
+use rustix::io::Errno;
+use zerocopy::{FromBytes, FromZeros, IntoBytes};
+
+use super::name::Name;
+use super::wire::InHeader;
+
+/// A request of the guest.
+pub struct Request<'a> {
+    /// How it begins.
+    pub header: InHeader,
+    body: &'a [u8],
+}
+
+impl<'a> Request<'a> {
+    /// Takes a request apart of which `bytes` were read; `total_bytes` is how many the guest
+    /// gave. They differ for a WRITE, say, whose data nothing here looks at.
+    ///
+    /// # Errors
+    /// `EINVAL`, and the header to answer with: there is no whole header, or it claims more
+    /// bytes than the guest gave.
+    pub fn new(bytes: &'a [u8], total_bytes: usize) -> Result<Self, (InHeader, Errno)> {
+        let Ok((header, _)) = InHeader::read_from_prefix(bytes) else {
+            return Err((partial_header(bytes), Errno::INVAL));
+        };
+        let claimed = header.len as usize;
+        let end = claimed.min(bytes.len());
+        match bytes.get(size_of::<InHeader>()..end) {
+            Some(body) if claimed <= total_bytes => Ok(Self { header, body }),
+            _ => Err((header, Errno::INVAL)),
+        }
+    }
+
+    /// The structure that follows the header.
+    ///
+    /// # Errors
+    /// `EINVAL`: the request is shorter.
+    pub fn arguments<T: FromBytes>(&self) -> Result<T, Errno> {
+        T::read_from_prefix(self.body)
+            .map(|(arguments, _)| arguments)
+            .map_err(|_| Errno::INVAL)
+    }
+
+    /// The `count` structures that follow an `H` after the header.
+    ///
+    /// # Errors
+    /// `EINVAL`: the request is shorter.
+    pub fn list<H, T: FromBytes>(&self, count: u32) -> Result<impl Iterator<Item = T>, Errno> {
+        let bytes = (count as usize).saturating_mul(size_of::<T>());
+        let list = self.body.get(size_of::<H>()..).ok_or(Errno::INVAL)?;
+        let list = list.get(..bytes).ok_or(Errno::INVAL)?;
+        let items = list.chunks_exact(size_of::<T>());
+        Ok(items.filter_map(|bytes| T::read_from_bytes(bytes).ok()))
+    }
+
+    /// The name that is all there is after the header: bytes, one NUL, the end.
+    ///
+    /// # Errors
+    /// `EINVAL`, `ENAMETOOLONG`.
+    pub fn name(&self) -> Result<Name<'a>, Errno> {
+        let extensions = usize::from(self.header.total_extlen).saturating_mul(8);
+        let end = self.body.len().checked_sub(extensions);
+        let terminated = end.and_then(|end| self.body.get(..end));
+        match terminated.and_then(<[u8]>::split_last) {
+            Some((0, name)) => Name::new(name),
+            _ => Err(Errno::INVAL),
+        }
+    }
+}
+
+/// What there is of a header, then zeros: the guest may still learn which request it was.
+fn partial_header(bytes: &[u8]) -> InHeader {
+    let mut header = InHeader::new_zeroed();
+    for (to, from) in header.as_mut_bytes().iter_mut().zip(bytes) {
+        *to = *from;
+    }
+    header
+}

@@ -1,0 +1,235 @@
+//! The shared tree: from a node id to an open file of the host.
+//!
+//! A node's path is opened from the share's root, or from the nearest directory that is still
+//! open, and what is found must be the file that the node was when it was looked up. What is not
+//! there any more, or is another file, is stale, upon which the guest looks the name up again.
+//! Descriptors of an immutable share are kept for a while; those of a changing one never, so
+//! that nothing is read in a directory that has been moved out of the share.
+
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+
+use rustix::fs::{Stat, fstat, readlinkat_raw};
+use rustix::io::Errno;
+
+use super::cache::Cache;
+use super::handles::Open;
+use super::host::{self, CONTENT, LISTING, PLACE};
+use super::lock;
+use super::nodes::{Identity, Kind, Nodes};
+
+/// Directories kept open to look names up in. A start of a large program passes through about a
+/// hundred.
+const PLACES_MAX: usize = 256;
+
+/// Files and listings kept open to read from. Together with the directories this is half of the
+/// 1,024 descriptors that a process has by default.
+const OPEN_MAX: usize = 256;
+
+/// Longest target of a symbolic link, which Linux limits to `PATH_MAX` with its NUL.
+pub const TARGET_BYTES_MAX: usize = 4096;
+
+/// A directory of the host, and the nodes that the guest knows of it.
+pub struct Tree {
+    root: Arc<OwnedFd>,
+    root_dev: u32,
+    /// Node ids given to the guest.
+    pub nodes: Mutex<Nodes>,
+    places: Mutex<Cache<Arc<OwnedFd>>>,
+    open: Mutex<Cache<Arc<Open>>>,
+}
+
+impl Tree {
+    /// Opens the directory at `path`.
+    ///
+    /// # Errors
+    /// As [`host::open_root`].
+    pub fn open(path: &Path, immutable: bool) -> anyhow::Result<Self> {
+        let root = host::open_root(path)?;
+        let identity = host::identity(&fstat(&root)?);
+        let (places_max, open_max) = if immutable {
+            (PLACES_MAX, OPEN_MAX)
+        } else {
+            (0, 0)
+        };
+        Ok(Self {
+            root: Arc::new(root),
+            root_dev: identity.dev,
+            nodes: Mutex::new(Nodes::new(identity)),
+            places: Mutex::new(Cache::new(places_max)),
+            open: Mutex::new(Cache::new(open_max)),
+        })
+    }
+
+    /// The root directory.
+    pub fn root(&self) -> &Arc<OwnedFd> {
+        &self.root
+    }
+
+    /// Host device of the root.
+    pub fn root_dev(&self) -> u32 {
+        self.root_dev
+    }
+
+    /// Forgets every node, and closes what was kept open.
+    pub fn clear(&self) {
+        lock(&self.nodes).clear();
+        self.close_kept();
+    }
+
+    /// A directory, to look names up in.
+    ///
+    /// # Errors
+    /// `ENOTDIR`; `ESTALE` when it is gone.
+    pub fn place(&self, node: u64) -> Result<Arc<OwnedFd>, Errno> {
+        let identity = lock(&self.nodes).identity(node)?;
+        if identity.kind != Kind::Directory {
+            return Err(Errno::NOTDIR);
+        }
+        if let Some(place) = self.kept_place(node) {
+            return Ok(place);
+        }
+        let mut names = Vec::new();
+        let mut above = node;
+        let base = loop {
+            // Ends at the root: a node's parent was there before it.
+            let place = lock(&self.nodes).place(above)?;
+            let Some(place) = place else {
+                break self.root.clone();
+            };
+            names.push(place.name);
+            above = place.parent;
+            if let Some(base) = self.kept_place(above) {
+                break base;
+            }
+        };
+        let open = || host::open_path(&base, names.iter().rev());
+        let place = check(identity, self.with_room(open))?;
+        let place = Arc::new(place);
+        lock(&self.places).put(node, place.clone());
+        Ok(place)
+    }
+
+    /// What the file of a node is now.
+    ///
+    /// # Errors
+    /// `ESTALE` when it is gone.
+    pub fn stat(&self, node: u64) -> Result<Stat, Errno> {
+        let place = lock(&self.nodes).place(node)?;
+        let Some(place) = place else {
+            return fstat(&self.root);
+        };
+        let directory = self.place(place.parent)?;
+        let stat = host::stat_name(&directory, place.name.bytes()).map_err(stale)?;
+        if host::identity(&stat) == place.identity {
+            Ok(stat)
+        } else {
+            Err(Errno::STALE)
+        }
+    }
+
+    /// Opens a file or a directory for reading.
+    ///
+    /// # Errors
+    /// `ELOOP` for a link and `EACCES` for what is neither; `ESTALE` when it is gone.
+    pub fn open_node(&self, node: u64) -> Result<Open, Errno> {
+        let identity = lock(&self.nodes).identity(node)?;
+        let flags = match identity.kind {
+            Kind::File => CONTENT,
+            Kind::Directory => LISTING,
+            Kind::Symlink => return Err(Errno::LOOP),
+            Kind::Special => return Err(Errno::ACCESS),
+        };
+        let fd = self.open_with(node, identity, flags)?;
+        Ok(Open::new(node, identity, fd))
+    }
+
+    /// A file or a directory open for reading, kept open for the next time.
+    ///
+    /// # Errors
+    /// As [`Tree::open_node`].
+    pub fn kept_open(&self, node: u64) -> Result<Arc<Open>, Errno> {
+        let kept = lock(&self.open).get(node);
+        if let Some(open) = kept {
+            return Ok(open);
+        }
+        let open = Arc::new(self.open_node(node)?);
+        lock(&self.open).put(node, open.clone());
+        Ok(open)
+    }
+
+    /// Reads the target of a symbolic link.
+    ///
+    /// # Errors
+    /// `EINVAL`: it is no link.
+    pub fn target<'a>(
+        &self,
+        node: u64,
+        buffer: &'a mut [u8; TARGET_BYTES_MAX],
+    ) -> Result<&'a [u8], Errno> {
+        let identity = lock(&self.nodes).identity(node)?;
+        if identity.kind != Kind::Symlink {
+            return Err(Errno::INVAL);
+        }
+        let link = self.open_with(node, identity, PLACE)?;
+        let bytes = readlinkat_raw(&link, c"", &mut buffer[..])?;
+        buffer.get(..bytes).ok_or(Errno::IO)
+    }
+
+    fn open_with(
+        &self,
+        node: u64,
+        identity: Identity,
+        flags: rustix::fs::OFlags,
+    ) -> Result<OwnedFd, Errno> {
+        let place = lock(&self.nodes).place(node)?;
+        let open = || match &place {
+            None => host::open_beneath(&self.root, b".", flags),
+            Some(place) => {
+                let directory = self.place(place.parent)?;
+                host::open_beneath(&directory, place.name.bytes(), flags)
+            }
+        };
+        check(identity, self.with_room(open))
+    }
+
+    /// Opens; where the host has no descriptor left, once more without those kept.
+    fn with_room(&self, open: impl Fn() -> Result<OwnedFd, Errno>) -> Result<OwnedFd, Errno> {
+        match open() {
+            Err(Errno::MFILE | Errno::NFILE) => {
+                self.close_kept();
+                open()
+            }
+            done => done,
+        }
+    }
+
+    fn kept_place(&self, node: u64) -> Option<Arc<OwnedFd>> {
+        lock(&self.places).get(node)
+    }
+
+    fn close_kept(&self) {
+        lock(&self.places).clear();
+        lock(&self.open).clear();
+    }
+}
+
+/// Refuses another file than the node was.
+fn check(identity: Identity, opened: Result<OwnedFd, Errno>) -> Result<OwnedFd, Errno> {
+    let opened = opened.map_err(stale)?;
+    if host::identity(&fstat(&opened)?) == identity {
+        Ok(opened)
+    } else {
+        Err(Errno::STALE)
+    }
+}
+
+/// A known node's name that leads nowhere, or through what is no directory now, is a stale node.
+/// The guest then asks for the name again (`LOOKUP_REVAL`) and learns what is there now.
+fn stale(error: Errno) -> Errno {
+    match error {
+        Errno::NOENT | Errno::NOTDIR | Errno::LOOP => Errno::STALE,
+        other => other,
+    }
+}

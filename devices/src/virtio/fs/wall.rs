@@ -1,0 +1,195 @@
+//! Landlock: the third of the three walls around a share.
+//!
+//! Each worker thread gives up, for good, every right to files but to read below the share's
+//! root, or below the closure's paths, and every right to reach the network or other processes.
+//! A mistake in the server then stays inside the share. It is done as far as the kernel can:
+//! reading is confined since Linux 5.13, and what it did is told.
+
+use std::os::fd::OwnedFd;
+use std::sync::{Arc, Mutex, OnceLock};
+
+use anyhow::Context;
+use landlock::{
+    ABI, Access, AccessFs, AccessNet, BitFlags, LandlockStatus, PathBeneath, RestrictionStatus,
+    Ruleset, RulesetAttr, RulesetCreated, RulesetCreatedAttr, Scope,
+};
+use rustix::fs::fstat;
+use rustix::io::Errno;
+
+use super::content::Content;
+use super::host;
+use super::lock;
+use super::nodes::Kind;
+use super::wire::ROOT_ID;
+
+/// How far the kernel confines the workers of a share.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Confinement {
+    /// By Landlock of this version: files since 1, TCP since 4, device ioctls since 5, signals
+    /// and abstract sockets since 6, named sockets since 9.
+    Landlock {
+        /// The version that both the kernel and this program know.
+        abi: i32,
+    },
+    /// Not at all: the kernel was built or started without Landlock.
+    None,
+}
+
+/// The wall of one share, put up by each of its workers.
+pub struct Wall {
+    root: Arc<OwnedFd>,
+    content: Content,
+    /// Made by the first worker: the rules of a large closure take milliseconds, in which the
+    /// machine already boots.
+    ruleset: Mutex<Option<RulesetCreated>>,
+    confinement: OnceLock<Confinement>,
+}
+
+impl Wall {
+    /// The wall around `content` below `root`, not yet put up.
+    pub fn new(root: Arc<OwnedFd>, content: Content) -> Self {
+        Self {
+            root,
+            content,
+            ruleset: Mutex::new(None),
+            confinement: OnceLock::new(),
+        }
+    }
+
+    /// What the workers are confined by; none before the first has started.
+    pub fn confinement(&self) -> Option<Confinement> {
+        self.confinement.get().copied()
+    }
+
+    /// Confines the calling thread.
+    ///
+    /// # Errors
+    /// The kernel has Landlock but refuses the rules.
+    pub fn confine_thread(&self) -> anyhow::Result<Confinement> {
+        let confined = self
+            .restrict()
+            .context("cannot confine a file server's thread")?;
+        let confinement = match confined.landlock {
+            LandlockStatus::Available { effective_abi, .. } => Confinement::Landlock {
+                abi: effective_abi as i32,
+            },
+            _ => Confinement::None,
+        };
+        Ok(*self.confinement.get_or_init(|| confinement))
+    }
+
+    fn restrict(&self) -> anyhow::Result<RestrictionStatus> {
+        let mut ruleset = lock(&self.ruleset);
+        let made = match ruleset.take() {
+            Some(made) => made,
+            None => self.make()?,
+        };
+        let confined = made.try_clone()?.restrict_self()?;
+        *ruleset = Some(made);
+        Ok(confined)
+    }
+
+    fn make(&self) -> anyhow::Result<RulesetCreated> {
+        let newest = ABI::V9;
+        let mut ruleset = Ruleset::default()
+            .handle_access(AccessFs::from_all(newest))?
+            .handle_access(AccessNet::from_all(newest))?
+            .scope(Scope::from_all(newest))?
+            .create()?;
+        let Some(filter) = self.content.root_filter(ROOT_ID) else {
+            let rule = PathBeneath::new(&self.root, reading(Kind::Directory));
+            return Ok(ruleset.add_rule(rule)?);
+        };
+        for name in filter.names() {
+            let path = match host::open_beneath(&self.root, name, host::PLACE) {
+                Ok(path) => path,
+                // Nothing to read, then.
+                Err(Errno::NOENT) => continue,
+                Err(error) => return Err(error.into()),
+            };
+            let kind = host::identity(&fstat(&path)?).kind;
+            ruleset = ruleset.add_rule(PathBeneath::new(path, reading(kind)))?;
+        }
+        Ok(ruleset)
+    }
+}
+
+/// The rights to read a file of some kind, and all below it.
+fn reading(kind: Kind) -> BitFlags<AccessFs> {
+    match kind {
+        Kind::Directory => AccessFs::ReadFile | AccessFs::ReadDir,
+        _ => AccessFs::ReadFile.into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::{self, File};
+    use std::io::ErrorKind;
+    use std::path::PathBuf;
+    use std::thread;
+
+    use super::*;
+    use crate::virtio::fs::filter::Filter;
+
+    /// What a thread that is confined to `content` can open: the share's `a/file`, its `b/file`,
+    /// `top`, and a file beside the share.
+    fn readable(
+        content: impl FnOnce(&std::path::Path) -> Content + Send,
+    ) -> (Confinement, [bool; 4]) {
+        let folder = tempfile::tempdir().unwrap();
+        let share = folder.path().join("share");
+        for directory in ["a", "b"] {
+            fs::create_dir_all(share.join(directory)).unwrap();
+            fs::write(share.join(directory).join("file"), "inside").unwrap();
+        }
+        fs::write(share.join("top"), "inside").unwrap();
+        fs::write(folder.path().join("beside"), "outside").unwrap();
+        let root = Arc::new(host::open_root(&share).unwrap());
+        let wall = Wall::new(root, content(&share));
+        assert_eq!(wall.confinement(), None);
+        let opens = |path: PathBuf| match File::open(path) {
+            Ok(_) => true,
+            Err(error) => {
+                assert_eq!(error.kind(), ErrorKind::PermissionDenied);
+                false
+            }
+        };
+        let confined = thread::scope(|scope| {
+            let confined = scope.spawn(|| {
+                let confinement = wall.confine_thread().unwrap();
+                let paths = ["a/file", "b/file", "top", "../beside"];
+                (confinement, paths.map(|path| opens(share.join(path))))
+            });
+            confined.join().unwrap()
+        });
+        assert_eq!(wall.confinement(), Some(confined.0));
+        assert!(
+            opens(folder.path().join("beside")),
+            "other threads are free"
+        );
+        confined
+    }
+
+    #[test]
+    fn a_worker_reads_the_share_and_nothing_else() {
+        let (confinement, readable) = readable(|_| Content::Changing {
+            timeout: Content::CHANGING_TIMEOUT,
+        });
+        let free = confinement == Confinement::None;
+        assert_eq!(readable, [true, true, true, free]);
+    }
+
+    #[test]
+    fn a_worker_reads_the_closure_and_nothing_else() {
+        let (confinement, readable) = readable(|share| {
+            let paths = ["a", "top", "missing"].map(|name| share.join(name));
+            let filter = Filter::of_paths(share, paths).unwrap();
+            Content::Immutable {
+                filter: Some(filter),
+            }
+        });
+        let free = confinement == Confinement::None;
+        assert_eq!(readable, [true, free, true, free]);
+    }
+}
