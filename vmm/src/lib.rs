@@ -6,7 +6,9 @@
 pub mod board;
 pub mod boot;
 pub mod bus;
+pub mod console;
 pub mod cpuid;
+pub mod kernel;
 pub mod kvm;
 pub mod layout;
 pub mod memory;

@@ -1,0 +1,117 @@
+//! Which kernel a machine boots, and the line it is given.
+
+use std::env;
+use std::path::{Path, PathBuf};
+
+use anyhow::{anyhow, bail};
+
+/// Name of the kernel in the folders below.
+const FILE: &str = "vmlinux";
+/// Where a package puts it.
+const SYSTEM_FOLDERS: [&str; 2] = ["/usr/local/lib/mvm", "/usr/lib/mvm"];
+
+/// What every kernel is told. Each word saves a probe or decides what happens at the end.
+const BASE: [&str; 9] = [
+    // Messages before there is a real console go the same way, so that an early panic is seen.
+    "earlyprintk=serial",
+    "console=ttyS0",
+    // A panic ends the machine at once, through the reset register.
+    "panic=-1",
+    // No bus to look for: everything is in the ACPI tables.
+    "pci=off",
+    // The timer is KVM's and works.
+    "no_timer_check",
+    // The time stamp counter comes from KVM's clock and needs no watchdog.
+    "tsc=reliable",
+    // The CPU's random numbers may seed the pool, or the first reader waits for interrupts.
+    "random.trust_cpu=on",
+    // One port, not the four that Linux would look for.
+    "8250.nr_uarts=1",
+    // Distribution kernels: the initramfs has what is needed.
+    "rdinit=/init",
+];
+
+/// Finds the kernel: `given` by app.json, else `$MVM_KERNEL`, else `vmlinux` in the user's data
+/// folder or the system's.
+///
+/// # Errors
+/// There is none; says which command builds one.
+pub fn find(given: Option<&Path>) -> anyhow::Result<PathBuf> {
+    if let Some(path) = given {
+        return existing(path, "kernel.path");
+    }
+    if let Some(path) = env::var_os("MVM_KERNEL").filter(|path| !path.is_empty()) {
+        return existing(Path::new(&path), "$MVM_KERNEL");
+    }
+    let folders = data_folder()
+        .into_iter()
+        .chain(SYSTEM_FOLDERS.map(PathBuf::from));
+    let candidates: Vec<_> = folders.map(|folder| folder.join(FILE)).collect();
+    candidates
+        .iter()
+        .find(|path| path.exists())
+        .cloned()
+        .ok_or_else(|| {
+            let tried: Vec<_> = candidates
+                .iter()
+                .map(|path| path.display().to_string())
+                .collect();
+            anyhow!(
+                "cannot find a kernel: no $MVM_KERNEL, {}; build one with `make kernel` in mvm's \
+             source, or name one in app.json (\"kernel\": \"/boot/vmlinuz-...\")",
+                tried.join(", ")
+            )
+        })
+}
+
+fn existing(path: &Path, origin: &str) -> anyhow::Result<PathBuf> {
+    if !path.exists() {
+        bail!("{origin}: there is no kernel {}", path.display());
+    }
+    Ok(path.to_owned())
+}
+
+/// `$XDG_DATA_HOME/mvm`, by default `~/.local/share/mvm`.
+fn data_folder() -> Option<PathBuf> {
+    let absolute = |path: PathBuf| path.is_absolute().then_some(path);
+    env::var_os("XDG_DATA_HOME")
+        .map(PathBuf::from)
+        .and_then(absolute)
+        .or_else(|| Some(PathBuf::from(env::var_os("HOME")?).join(".local/share")))
+        .map(|folder| folder.join("mvm"))
+}
+
+/// The kernel's command line: messages below `loglevel` are shown, and what the user adds comes
+/// last, where it wins.
+pub fn cmdline(loglevel: u8, added: &str) -> String {
+    // Without `quiet` the kernel prints before it has read how much it should.
+    let level = match loglevel {
+        8.. => "ignore_loglevel".into(),
+        level => format!("quiet loglevel={level}"),
+    };
+    let words = BASE
+        .into_iter()
+        .chain([level.as_str(), added])
+        .filter(|word| !word.is_empty());
+    words.collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_user_adds_comes_last() {
+        let line = cmdline(3, "loglevel=7");
+        assert!(line.ends_with("quiet loglevel=3 loglevel=7"), "{line}");
+    }
+
+    #[test]
+    fn a_kernel_that_is_named_must_exist() {
+        let error = find(Some(Path::new("/no/such/kernel"))).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "kernel.path: there is no kernel /no/such/kernel"
+        );
+    }
+}
