@@ -35,8 +35,8 @@ pub struct Setup {
 pub enum Root {
     /// Empty, in memory, lost at the end.
     Tmpfs {
-        /// Most memory that it takes, in MiB; `None` is half of the machine's.
-        size_mib: Option<u64>,
+        /// Most memory that it takes, in KiB; `None` is half of the machine's.
+        size_kib: Option<u64>,
     },
     /// A tree of the host over 9p (trans=virtio).
     #[serde(rename = "9p")]
@@ -52,7 +52,7 @@ pub enum Root {
 
 impl Default for Root {
     fn default() -> Self {
-        Self::Tmpfs { size_mib: None }
+        Self::Tmpfs { size_kib: None }
     }
 }
 
