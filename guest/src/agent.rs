@@ -20,7 +20,7 @@ use anyhow::{Context, Result, bail, ensure};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 
-pub use process::child_signals;
+pub use process::{child_signals, signal_all};
 use sessions::{Ready, Sessions};
 
 use crate::protocol::{Decoder, FrameBuffer, Hello, MACHINE, Message, Setup, Side};

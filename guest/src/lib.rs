@@ -1,7 +1,8 @@
-//! What the two sides of a guest share, and the half that needs no machine.
+//! What runs inside a guest, and the protocol that its host speaks with it.
 //!
-//! [`protocol`] is compiled by both sides. [`agent`] runs programs for a host over any byte stream;
-//! the program `mvm-init` adds the duties of PID 1 to it.
+//! [`protocol`] is compiled by both sides. [`agent`] runs programs for a host over any byte stream,
+//! and needs no machine. [`init`] adds the duties of process 1 to it.
 
 pub mod agent;
+pub mod init;
 pub mod protocol;

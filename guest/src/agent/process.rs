@@ -217,6 +217,12 @@ pub(super) fn signal_group(leader: Pid, signal: u8) {
     unsafe { libc::kill(-leader.as_raw_pid(), c_int::from(signal)) };
 }
 
+/// Sends a signal, by number, to every process that this one may signal, but not to itself.
+pub fn signal_all(signal: u8) {
+    // SAFETY: no pointers.
+    unsafe { libc::kill(-1, c_int::from(signal)) };
+}
+
 /// A descriptor that becomes readable when children end. Blocks `SIGCHLD` for this thread, which
 /// must be the only one.
 pub fn child_signals() -> io::Result<OwnedFd> {

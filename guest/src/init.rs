@@ -1,0 +1,96 @@
+//! Process 1 of a guest: what the program `mvm-init` does, the only file of its initramfs.
+//!
+//! The one thing to know: all that can wait for the host's setup waits for it; what stands before
+//! the first hello is on the path of every start. It never ends: an error is told to the host and
+//! the kernel log, and the machine switched off, since a kernel without process 1 panics. Leaves
+//! out modules: all drivers are built into the kernel.
+
+mod etc;
+mod mounts;
+mod network;
+mod port;
+mod power;
+mod root;
+
+use std::os::fd::AsRawFd;
+
+use crate::agent::{Agent, End, boot_time_us, child_signals};
+use crate::protocol::Setup;
+use anyhow::{Context, Result};
+use rustix::fs::{Mode, OFlags};
+use rustix::process::{Resource, Rlimit, getpid, setrlimit};
+
+/// Open files per process: systemd's values. Programs that want many raise the first themselves,
+/// and `select` breaks above 1024.
+const OPEN_FILES: Rlimit = Rlimit {
+    current: Some(1024),
+    maximum: Some(512 * 1024),
+};
+
+/// Runs the guest. Returns only where it is not process 1, with the status to exit with.
+pub fn run() -> i32 {
+    let started_us = boot_time_us();
+    if !getpid().is_init() {
+        eprintln!("mvm-init: it is the first process of mvm's guests and does nothing elsewhere");
+        return 125;
+    }
+    std::panic::set_hook(Box::new(|panic| power::fail(&panic.to_string())));
+    match serve(started_us) {
+        Ok(()) => power::off(),
+        Err(error) => power::fail(&format!("{error:#}")),
+    }
+}
+
+fn serve(started_us: u64) -> Result<()> {
+    root::mount_early()?;
+    occupy_standard_streams()?;
+    let mut is_set_up = false;
+    loop {
+        let port = port::open()?;
+        let children = child_signals().context("cannot watch child processes")?;
+        let agent = Agent::new(port, Some(children));
+        let end = agent.serve(started_us, &mut |setup| {
+            // A host that connects again finds the machine as it was.
+            if !is_set_up {
+                set_up(setup)?;
+                is_set_up = true;
+            }
+            Ok(())
+        })?;
+        if end == End::PowerOff {
+            return Ok(());
+        }
+    }
+}
+
+fn set_up(setup: &Setup) -> Result<()> {
+    root::switch(&setup.root)?;
+    root::mount_kernel_file_systems()?;
+    mounts::mount_all(&setup.mounts)?;
+    if let Some(level) = setup.console_level {
+        std::fs::write("/proc/sys/kernel/printk", level.to_string())
+            .context("cannot set the console's log level")?;
+    }
+    if let Some(hostname) = &setup.hostname {
+        rustix::system::sethostname(hostname.as_bytes())
+            .with_context(|| format!("cannot set the host name to {hostname:?}"))?;
+    }
+    if setup.write_etc {
+        etc::write(setup)?;
+    }
+    network::raise_loopback().context("cannot set the loopback interface up")?;
+    setrlimit(Resource::Nofile, OPEN_FILES).context("cannot set the limit of open files")
+}
+
+/// The kernel opens 0 to 2 only if there is a console. A pipe that got such a number would be
+/// overwritten in a child.
+fn occupy_standard_streams() -> Result<()> {
+    loop {
+        let null = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())
+            .context("cannot open /dev/null")?;
+        if null.as_raw_fd() > 2 {
+            return Ok(());
+        }
+        std::mem::forget(null);
+    }
+}

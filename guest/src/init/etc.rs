@@ -1,0 +1,155 @@
+//! The files of `/etc` that programs cannot do without.
+//!
+//! The one thing to know: they are made from the setup alone, for a root that was empty. passwd(5),
+//! group(5), hosts(5), resolv.conf(5), nsswitch.conf(5).
+
+use std::fmt::Write;
+use std::fs;
+use std::os::unix::fs::{DirBuilderExt, chown};
+
+use crate::protocol::{Setup, User};
+use anyhow::{Context, Result};
+
+/// Files, then DNS; without this file glibc's defaults differ between versions.
+const NSSWITCH: &str = "passwd: files\ngroup: files\nshadow: files\n\
+    hosts: files dns\nnetworks: files\nservices: files\nprotocols: files\n";
+
+/// Writes them, and makes the users' homes.
+pub(super) fn write(setup: &Setup) -> Result<()> {
+    let hostname = setup.hostname.as_deref().unwrap_or("localhost");
+    let files = [
+        ("/etc/passwd", passwd(&setup.users)),
+        ("/etc/group", group(&setup.users)),
+        ("/etc/hosts", hosts(hostname)),
+        ("/etc/hostname", format!("{hostname}\n")),
+        ("/etc/resolv.conf", resolv_conf(&setup.nameservers)),
+        ("/etc/nsswitch.conf", NSSWITCH.into()),
+    ];
+    fs::DirBuilder::new()
+        .recursive(true)
+        .create("/etc")
+        .context("cannot make folder /etc")?;
+    for (path, content) in files {
+        fs::write(path, content).with_context(|| format!("cannot write {path}"))?;
+    }
+    for user in &setup.users {
+        make_home(user)
+            .with_context(|| format!("cannot make {}'s home {}", user.name, user.home))?;
+    }
+    Ok(())
+}
+
+fn make_home(user: &User) -> Result<()> {
+    if fs::exists(&user.home)? {
+        return Ok(());
+    }
+    if let Some((parents, _)) = user.home.rsplit_once('/') {
+        fs::create_dir_all(format!("{parents}/"))?;
+    }
+    fs::DirBuilder::new().mode(0o700).create(&user.home)?;
+    chown(&user.home, Some(user.uid), Some(user.gid))?;
+    Ok(())
+}
+
+fn passwd(users: &[User]) -> String {
+    let mut text = String::from("root:x:0:0:root:/root:/bin/sh\n");
+    for User {
+        name,
+        uid,
+        gid,
+        home,
+    } in users
+    {
+        let _ = writeln!(text, "{name}:x:{uid}:{gid}::{home}:/bin/sh");
+    }
+    text.push_str("nobody:x:65534:65534:nobody:/:/sbin/nologin\n");
+    text
+}
+
+fn group(users: &[User]) -> String {
+    let mut text = String::from("root:x:0:\ntty:x:5:\n");
+    for User { name, gid, .. } in users {
+        let _ = writeln!(text, "{name}:x:{gid}:");
+    }
+    text.push_str("nogroup:x:65534:\n");
+    text
+}
+
+fn hosts(hostname: &str) -> String {
+    let mut text = String::from("127.0.0.1 localhost\n::1 localhost\n");
+    if hostname != "localhost" {
+        // As Debian does: the name resolves even where there is no network.
+        let _ = writeln!(text, "127.0.1.1 {hostname}");
+    }
+    text
+}
+
+fn resolv_conf(nameservers: &[String]) -> String {
+    let lines = nameservers
+        .iter()
+        .map(|address| format!("nameserver {address}\n"));
+    lines.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn users() -> Vec<User> {
+        vec![User {
+            name: "web".into(),
+            uid: 1000,
+            gid: 100,
+            home: "/srv/web".into(),
+        }]
+    }
+
+    #[test]
+    fn users_stand_between_root_and_nobody() {
+        assert_eq!(
+            passwd(&users()),
+            "root:x:0:0:root:/root:/bin/sh\n\
+             web:x:1000:100::/srv/web:/bin/sh\n\
+             nobody:x:65534:65534:nobody:/:/sbin/nologin\n"
+        );
+        assert_eq!(
+            group(&users()),
+            "root:x:0:\ntty:x:5:\nweb:x:100:\nnogroup:x:65534:\n"
+        );
+    }
+
+    #[test]
+    fn the_host_name_resolves() {
+        assert_eq!(
+            hosts("box"),
+            "127.0.0.1 localhost\n::1 localhost\n127.0.1.1 box\n"
+        );
+        assert_eq!(hosts("localhost"), "127.0.0.1 localhost\n::1 localhost\n");
+    }
+
+    #[test]
+    fn each_name_server_has_a_line() {
+        let servers = ["10.0.2.3".to_owned(), "::1".to_owned()];
+        assert_eq!(
+            resolv_conf(&servers),
+            "nameserver 10.0.2.3\nnameserver ::1\n"
+        );
+    }
+
+    #[test]
+    fn a_home_is_made_with_its_parents_and_kept_if_it_exists() {
+        let folder = tempfile::tempdir().unwrap();
+        let ids = rustix::process::getuid().as_raw();
+        let home = format!("{}/home/web", folder.path().display());
+        let user = User {
+            name: "web".into(),
+            uid: ids,
+            gid: rustix::process::getgid().as_raw(),
+            home: home.clone(),
+        };
+        make_home(&user).unwrap();
+        fs::write(format!("{home}/file"), "kept").unwrap();
+        make_home(&user).unwrap();
+        assert_eq!(fs::read_to_string(format!("{home}/file")).unwrap(), "kept");
+    }
+}

@@ -1,0 +1,120 @@
+//! The file systems that the host offers: store, shares, memory.
+//!
+//! The one thing to know: all are `nodev` and `nosuid`, as NixOS mounts its store: Nix keeps no
+//! set-uid file there, and a share's files are another system's.
+
+use std::ffi::{CStr, CString};
+use std::fs;
+use std::io;
+use std::path::Path;
+
+use crate::protocol::{FileSystem, Mount};
+use anyhow::{Context, Result};
+use rustix::fs::{AtFlags, CWD, StatxFlags, statx};
+use rustix::mount::{MountFlags, mount};
+
+/// What is read ahead of a program that reads a file in order, in KiB. The kernel's 128 cost a
+/// request to the host each; 1 MiB is the largest that virtio-fs takes in one.
+const READ_AHEAD_KIB: &str = "1024";
+
+/// Mounts all, in order.
+pub(super) fn mount_all(mounts: &[Mount]) -> Result<()> {
+    for wanted in mounts {
+        let (kind, source) = (wanted.file_system.name(), &wanted.source);
+        let point = &wanted.mount_point;
+        mount_one(wanted).with_context(|| format!("cannot mount {kind} {source:?} on {point}"))?;
+    }
+    Ok(())
+}
+
+fn mount_one(wanted: &Mount) -> Result<()> {
+    let mount_point = Path::new(wanted.mount_point.as_os_str());
+    make_mount_point(mount_point)?;
+    let options = match wanted.file_system {
+        FileSystem::Plan9 => plan9_options(&wanted.options)?,
+        FileSystem::Virtiofs | FileSystem::Tmpfs => CString::new(wanted.options.as_str())?,
+    };
+    let options: Option<&CStr> = (!options.is_empty()).then_some(&options);
+    mount(
+        &*wanted.source,
+        mount_point,
+        wanted.file_system.name(),
+        flags(wanted.read_only),
+        options,
+    )?;
+    if wanted.file_system == FileSystem::Virtiofs {
+        read_further_ahead(mount_point).context("cannot set its read-ahead")?;
+    }
+    Ok(())
+}
+
+fn flags(read_only: bool) -> MountFlags {
+    let mut flags = MountFlags::NOSUID | MountFlags::NODEV;
+    flags.set(MountFlags::RDONLY, read_only);
+    flags
+}
+
+/// Options for a 9p device: the transport is not the default one, and the dialect is Linux's.
+pub(super) fn plan9_options(options: &str) -> Result<CString> {
+    let comma = if options.is_empty() { "" } else { "," };
+    let options = format!("trans=virtio,version=9p2000.L{comma}{options}");
+    CString::new(options).context("the options contain a NUL byte")
+}
+
+/// A mount point may lie in a file system that takes no new folder, but has this one.
+fn make_mount_point(path: &Path) -> io::Result<()> {
+    match fs::create_dir_all(path) {
+        Err(_) if path.is_dir() => Ok(()),
+        other => other,
+    }
+}
+
+/// The kernel names a FUSE mount's settings by its device number (`super_setup_bdi`).
+fn read_further_ahead(mount_point: &Path) -> Result<()> {
+    // Without asking the server: it costs a request, and the number is the mount's.
+    let flags = AtFlags::STATX_DONT_SYNC | AtFlags::NO_AUTOMOUNT;
+    let facts = statx(CWD, mount_point, flags, StatxFlags::empty())?;
+    let (major, minor) = (facts.stx_dev_major, facts.stx_dev_minor);
+    let setting = format!("/sys/class/bdi/{major}:{minor}/read_ahead_kb");
+    fs::write(&setting, READ_AHEAD_KIB).with_context(|| format!("cannot write {setting}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn options_of_9p_come_after_the_transport() {
+        let bare = plan9_options("").unwrap();
+        let more = plan9_options("msize=512000,cache=mmap").unwrap();
+        assert_eq!(bare.to_str().unwrap(), "trans=virtio,version=9p2000.L");
+        assert_eq!(
+            more.to_str().unwrap(),
+            "trans=virtio,version=9p2000.L,msize=512000,cache=mmap"
+        );
+    }
+
+    #[test]
+    fn shares_have_neither_devices_nor_set_uid_programs() {
+        let always = MountFlags::NOSUID | MountFlags::NODEV;
+        assert_eq!(flags(false), always);
+        assert_eq!(flags(true), always | MountFlags::RDONLY);
+    }
+
+    #[test]
+    fn an_existing_mount_point_is_taken() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a/b");
+        make_mount_point(&path).unwrap();
+        make_mount_point(&path).unwrap();
+        assert!(path.is_dir());
+    }
+
+    #[test]
+    fn a_file_is_no_mount_point() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        fs::write(&path, "").unwrap();
+        assert!(make_mount_point(&path).is_err());
+    }
+}

@@ -1,0 +1,182 @@
+//! The root file system, and those that the kernel fills.
+//!
+//! The one thing to know: `/dev` and `/sys` are mounted on the initramfs, since the port is found
+//! there, and moved to the root once the host has said what that is. The root is then moved over
+//! the initramfs, as `switch_root(8)` does, so that `pivot_root` works for programs of the guest.
+
+use std::ffi::CString;
+use std::fs;
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt, symlink};
+
+use crate::protocol::Root;
+use anyhow::{Context, Result};
+use rustix::io::Errno;
+use rustix::mount::{MountFlags, mount, mount_move};
+use rustix::process::{chdir, chroot};
+
+use super::mounts::plan9_options;
+
+/// Where the root is until it is `/`.
+const NEW_ROOT: &str = "/root";
+
+/// Folders of an empty root, with their modes.
+const FOLDERS: [(&str, u32); 6] = [
+    ("root", 0o700),
+    ("run", 0o755),
+    ("tmp", 0o1777),
+    ("var", 0o755),
+    ("var/tmp", 0o1777),
+    ("etc", 0o755),
+];
+
+/// A file system of the kernel's own.
+struct Kernel {
+    file_system: &'static str,
+    mount_point: &'static str,
+    flags: MountFlags,
+    options: &'static str,
+    /// Whether a kernel may have been built without.
+    optional: bool,
+}
+
+const NO_PROGRAMS: MountFlags = MountFlags::NOSUID
+    .union(MountFlags::NODEV)
+    .union(MountFlags::NOEXEC);
+
+/// Mounted in every root, after `/dev` and `/sys`. Group 5 is `tty` in every distribution.
+const KERNEL: [Kernel; 5] = [
+    Kernel {
+        file_system: "proc",
+        mount_point: "/proc",
+        flags: NO_PROGRAMS,
+        options: "",
+        optional: false,
+    },
+    Kernel {
+        file_system: "devpts",
+        mount_point: "/dev/pts",
+        flags: MountFlags::NOSUID.union(MountFlags::NOEXEC),
+        options: "gid=5,mode=620,ptmxmode=666",
+        optional: false,
+    },
+    Kernel {
+        file_system: "tmpfs",
+        mount_point: "/dev/shm",
+        flags: MountFlags::NOSUID.union(MountFlags::NODEV),
+        options: "mode=1777",
+        optional: false,
+    },
+    Kernel {
+        file_system: "mqueue",
+        mount_point: "/dev/mqueue",
+        flags: NO_PROGRAMS,
+        options: "",
+        optional: true,
+    },
+    Kernel {
+        file_system: "cgroup2",
+        mount_point: "/sys/fs/cgroup",
+        flags: NO_PROGRAMS,
+        options: "nsdelegate",
+        optional: true,
+    },
+];
+
+/// Names that programs expect in `/dev`, and what they point to.
+const LINKS: [(&str, &str); 4] = [
+    ("/proc/self/fd", "/dev/fd"),
+    ("fd/0", "/dev/stdin"),
+    ("fd/1", "/dev/stdout"),
+    ("fd/2", "/dev/stderr"),
+];
+
+/// Mounts `/dev` and `/sys` on the initramfs.
+pub(super) fn mount_early() -> Result<()> {
+    make_folder("/dev", 0o755)?;
+    mount("devtmpfs", "/dev", "devtmpfs", MountFlags::NOSUID, None).context("cannot mount /dev")?;
+    make_folder("/sys", 0o755)?;
+    mount("sysfs", "/sys", "sysfs", NO_PROGRAMS, None).context("cannot mount /sys")
+}
+
+/// Mounts the root, moves `/dev` and `/sys` there, and makes it `/`.
+pub(super) fn switch(root: &Root) -> Result<()> {
+    make_folder(NEW_ROOT, 0o755)?;
+    mount_root(root).context("cannot mount the root file system")?;
+    chdir(NEW_ROOT).context("cannot enter the root file system")?;
+    if matches!(root, Root::Tmpfs { .. }) {
+        for (path, mode) in FOLDERS {
+            make_folder(path, mode)?;
+        }
+        symlink("../run", "var/run").context("cannot make /var/run")?;
+    }
+    for name in ["dev", "sys", "proc"] {
+        make_folder(name, 0o755)?;
+    }
+    mount_move("/dev", "dev").context("cannot move /dev")?;
+    mount_move("/sys", "sys").context("cannot move /sys")?;
+    // It stays in memory as long as this process runs, but not a second time as a file.
+    let _ = fs::remove_file("/init");
+    mount_move(".", "/").context("cannot make the root file system /")?;
+    chroot(".").context("cannot change to the root file system")?;
+    chdir("/").context("cannot enter /")
+}
+
+fn mount_root(root: &Root) -> Result<()> {
+    match root {
+        Root::Tmpfs { size_kib } => {
+            let size = size_kib.map(|kib| format!(",size={kib}k"));
+            let options = format!("mode=755{}", size.unwrap_or_default());
+            let options = CString::new(options)?;
+            mount("root", NEW_ROOT, "tmpfs", MountFlags::empty(), &*options)?;
+        }
+        Root::Plan9 {
+            tag,
+            options,
+            read_only,
+        } => {
+            let options = plan9_options(options)?;
+            let flags = if *read_only {
+                MountFlags::RDONLY
+            } else {
+                MountFlags::empty()
+            };
+            mount(tag, NEW_ROOT, "9p", flags, &*options)
+                .with_context(|| format!("9p, tag {tag:?}"))?;
+        }
+    }
+    Ok(())
+}
+
+/// Mounts `/proc` and what else programs expect from the kernel, and the links in `/dev`.
+pub(super) fn mount_kernel_file_systems() -> Result<()> {
+    for kernel in &KERNEL {
+        let mount_point = kernel.mount_point;
+        // The folders in /sys are the kernel's.
+        if mount_point.starts_with("/dev") {
+            make_folder(mount_point, 0o755)?;
+        }
+        let options = CString::new(kernel.options)?;
+        let name = kernel.file_system;
+        match mount(name, mount_point, name, kernel.flags, &*options) {
+            Err(Errno::NODEV | Errno::NOENT) if kernel.optional => {}
+            other => other.with_context(|| format!("cannot mount {mount_point}"))?,
+        }
+    }
+    for (target, link) in LINKS {
+        symlink(target, link).with_context(|| format!("cannot make {link}"))?;
+    }
+    Ok(())
+}
+
+/// Makes a folder, if it is not there, with exactly this mode.
+pub(super) fn make_folder(path: &str, mode: u32) -> Result<()> {
+    match fs::DirBuilder::new().mode(mode).create(path) {
+        // The sticky bit's modes are those that the umask cuts.
+        Ok(()) if mode > 0o777 => fs::set_permissions(path, fs::Permissions::from_mode(mode))
+            .with_context(|| format!("cannot set the mode of {path}")),
+        Ok(()) => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        Err(error) => Err(error).with_context(|| format!("cannot make folder {path}")),
+    }
+}
