@@ -1,0 +1,52 @@
+# Everything here is a short name for a command that works by itself.
+
+GUEST_TARGET := x86_64-unknown-linux-gnu
+RELEASE      := target/release
+
+.PHONY: all mvm guest kernel fixtures tools run test check bench install clean
+
+all: mvm guest kernel
+
+# What cargo needs besides itself, and the emulator for hosts without hardware KVM.
+tools:
+	@tools/install
+
+mvm: tools
+	cargo build --release --locked --package mvm
+
+# The program that runs inside the guest is static, so that it needs nothing there.
+guest: tools
+	RUSTFLAGS="-C target-feature=+crt-static -C relocation-model=static" \
+	cargo build --profile guest --locked --package guest --target $(GUEST_TARGET) --target-dir target/static
+	@mkdir -p $(RELEASE)
+	install -m 755 target/static/$(GUEST_TARGET)/guest/mvm-init $(RELEASE)/mvm-init
+
+kernel: tools
+	guest-kernel/build
+
+# A real /nix/store of Debian's programs, and the examples with its paths filled in.
+fixtures: tools
+	tests/fixtures/store
+
+run: all fixtures
+	$(RELEASE)/mvm run target/examples/hello.json
+
+# Formatting and lints, unit tests, then the tests that need a machine.
+test: all fixtures check
+	cargo test --locked --workspace
+	tests/run
+
+check: tools
+	cargo fmt --all --check
+	cargo clippy --locked --workspace --all-targets -- --deny warnings
+
+bench: all fixtures
+	bench/boot
+
+install: all
+	install -D -m 755 $(RELEASE)/mvm $(DESTDIR)/usr/local/bin/mvm
+	install -D -m 755 $(RELEASE)/mvm-init $(DESTDIR)/usr/local/libexec/mvm/mvm-init
+	install -D -m 644 target/guest-kernel/vmlinux $(DESTDIR)/usr/local/lib/mvm/vmlinux
+
+clean:
+	cargo clean
