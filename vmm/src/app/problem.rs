@@ -63,6 +63,11 @@ impl Problems {
         Self(problems)
     }
 
+    /// Adds a last word that has no place of its own.
+    pub(super) fn push_last(&mut self, problem: Problem) {
+        self.0.push(problem);
+    }
+
     /// Each problem.
     pub fn iter(&self) -> std::slice::Iter<'_, Problem> {
         self.0.iter()

@@ -1,6 +1,6 @@
 //! "Did you mean": the allowed word nearest to a misspelt one.
 
-use super::quote::{listed, quoted};
+use super::quote::quoted;
 
 /// Longer words get no suggestion: the distance costs the product of both lengths.
 const MAX_WORD_LEN: usize = 64;
@@ -22,17 +22,23 @@ pub fn nearest<'a>(word: &str, allowed: &[&'a str]) -> Option<&'a str> {
     let word = folded(word);
     allowed
         .iter()
-        .map(|candidate| (strsim::damerau_levenshtein(&word, &folded(candidate)), *candidate))
+        .map(|candidate| {
+            (
+                strsim::damerau_levenshtein(&word, &folded(candidate)),
+                *candidate,
+            )
+        })
         .filter(|(edits, candidate)| *edits <= max_edits(candidate.len().min(word.len())))
         .min_by_key(|(edits, _)| *edits)
         .map(|(_, candidate)| candidate)
 }
 
-/// What to write after the word that is not known: the suggestion, if any, and all that is allowed.
+/// What to write after a word that is not known: the suggestion, if any, and all that is allowed.
 pub fn instead_of(word: &str, allowed: &[&str]) -> String {
+    let all = allowed.join(", ");
     match nearest(word, allowed) {
-        Some(meant) => format!("; did you mean {}? allowed: {}", quoted(meant), listed(allowed)),
-        None => format!("; allowed: {}", listed(allowed)),
+        Some(meant) => format!("; did you mean {}? allowed: {all}", quoted(meant)),
+        None => format!("; allowed: {all}"),
     }
 }
 

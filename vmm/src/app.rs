@@ -1,0 +1,213 @@
+//! `app.json` as types: the one representation of what a user asks for.
+//!
+//! The derives say what the file may hold, and the schema comes from them; [`check`](App::check)
+//! adds what types cannot say. A device's section is that device's own configuration. An [`App`]
+//! may come from elsewhere than a file, or be edited after it was read, and can be checked again;
+//! [`AppFile`] is one that came from a file and knows the line of each value.
+//!
+//! Left out: looking at the host. [`AppFile::check_host`] does that, for `mvm check`.
+
+mod blank;
+mod check;
+mod conflict;
+mod console;
+mod document;
+mod fault;
+mod file;
+mod host;
+mod json;
+mod kernel;
+mod memory;
+mod place;
+mod problem;
+mod program;
+pub(crate) mod quote;
+mod reader;
+mod root;
+mod schema;
+mod share;
+mod short_form;
+mod size;
+mod store;
+mod suggest;
+pub(crate) mod text;
+mod user;
+
+use std::path::Path;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+pub use console::{Console, ConsoleMode, KernelMessages};
+pub use file::AppFile;
+pub use json::{MAX_DEPTH, MAX_VALUES};
+pub use kernel::{Kernel, MAX_CMDLINE_SIZE};
+pub use memory::Memory;
+pub use place::{Place, Step};
+pub use problem::{Complaint, Problem, Problems};
+pub use program::{MAX_ARG_SIZE, MAX_ARGS, MAX_ENV, Program, Tty};
+pub use root::{Root, RootKind, TmpfsSize};
+pub use share::{MAX_SHARES, MAX_TAG_SIZE, STORE_TAG, Share};
+pub use store::{Store, StoreMode};
+pub use text::MAX_FILE_SIZE;
+pub use user::User;
+
+/// The version of the format that this mvm reads.
+pub const VERSION: u32 = 1;
+
+/// vCPUs of one machine; more than any host of today gives to a program with a store of its own.
+pub const MAX_VCPUS: u32 = 64;
+
+/// Problems reported of one file; who has more has the wrong file.
+pub const MAX_PROBLEMS: usize = 64;
+
+/// A program and the machine it runs in.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct App {
+    /// Version of this format.
+    #[serde(default = "version")]
+    #[schemars(extend("const" = VERSION))]
+    pub version: u32,
+    /// The machine's name: lower-case letters, digits and "-".
+    #[schemars(regex(pattern = check::NAME_PATTERN))]
+    pub name: String,
+    /// Name of the machine in itself. By default `name`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "String", regex(pattern = check::HOSTNAME_PATTERN), length(max = check::MAX_HOSTNAME_SIZE))]
+    pub hostname: Option<String>,
+    /// Number of processors.
+    #[serde(default = "one")]
+    #[schemars(range(min = 1, max = MAX_VCPUS))]
+    pub vcpus: u32,
+    /// Memory: a size such as "256M", or a number of MiB.
+    #[serde(default)]
+    pub memory: Memory,
+    /// What it boots; a string is the kernel's path.
+    #[serde(default, deserialize_with = "short_form::read")]
+    #[schemars(schema_with = "schema::kernel")]
+    pub kernel: Kernel,
+    /// The program.
+    pub app: Program,
+    /// How much of the host's store it sees; a string is the mode.
+    #[serde(default, deserialize_with = "short_form::read")]
+    #[schemars(schema_with = "schema::store")]
+    pub store: Store,
+    /// Folders of the host that it sees.
+    #[serde(default)]
+    #[schemars(length(max = MAX_SHARES))]
+    pub shares: Vec<Share>,
+    /// The machine's root file system.
+    #[serde(default)]
+    pub root: Root,
+    /// Where the kernel's messages go; a string is the mode.
+    #[serde(default, deserialize_with = "short_form::read")]
+    #[schemars(schema_with = "schema::console")]
+    pub console: Console,
+}
+
+const fn version() -> u32 {
+    VERSION
+}
+
+const fn one() -> u32 {
+    1
+}
+
+impl App {
+    /// A machine with the defaults for all but its name and its program.
+    pub fn new(name: impl Into<String>, entrypoint: Vec<String>) -> Self {
+        Self {
+            version: VERSION,
+            name: name.into(),
+            hostname: None,
+            vcpus: 1,
+            memory: Memory::default(),
+            kernel: Kernel::default(),
+            app: Program::new(entrypoint),
+            store: Store::default(),
+            shares: Vec::new(),
+            root: Root::default(),
+            console: Console::default(),
+        }
+    }
+
+    /// Reads and checks a file, `-` for the standard input; relative paths in it become absolute.
+    pub fn load(path: &Path) -> Result<Self, Problems> {
+        AppFile::load(path).map(|file| file.app)
+    }
+
+    /// Memory in MiB.
+    pub const fn memory_mib(&self) -> u64 {
+        self.memory.mib()
+    }
+
+    /// Memory in bytes.
+    pub const fn memory_bytes(&self) -> u64 {
+        self.memory.mib().saturating_mul(size::MIB)
+    }
+
+    /// Most bytes that the root file system may hold, rounded down to KiB.
+    pub fn root_bytes(&self) -> u64 {
+        let memory_kib = self.memory_bytes() / size::KIB;
+        let kib = match self.root.size {
+            TmpfsSize::Kib(kib) => kib,
+            // Memory below 2^44 MiB, which `check` holds to, cannot overflow.
+            TmpfsSize::Percent(percent) => memory_kib.saturating_mul(percent.into()) / 100,
+        };
+        kib.saturating_mul(size::KIB)
+    }
+
+    /// Name of the machine in itself.
+    pub fn hostname(&self) -> &str {
+        self.hostname.as_deref().unwrap_or(&self.name)
+    }
+
+    /// Who the program runs as; none if `app.user` is not valid, which [`App::check`] reports.
+    pub fn user(&self) -> Option<User> {
+        self.app.user.parse().ok()
+    }
+
+    /// The tag of each share, in their order.
+    pub fn share_tags(&self) -> Vec<String> {
+        let default = |nth| format!("share{nth}");
+        let tags = self.shares.iter().enumerate();
+        tags.map(|(nth, share)| share.tag.clone().unwrap_or_else(|| default(nth)))
+            .collect()
+    }
+
+    /// All that is wrong with these values, alone and with each other.
+    pub fn check(&self) -> Vec<Complaint> {
+        let mut complaints = check::values(self);
+        let conflicts = conflict::between(self).into_iter();
+        // A value that is wrong by itself would be named again in the conflicts it causes.
+        let is_new =
+            |conflict: &Complaint| complaints.iter().all(|one| one.place != conflict.place);
+        let conflicts: Vec<Complaint> = conflicts.filter(is_new).collect();
+        complaints.extend(conflicts);
+        complaints
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_exact() {
+        let mut app = App::new("a", vec!["sh".into()]);
+        assert_eq!(app.memory_mib(), 256);
+        assert_eq!(app.root_bytes(), 128 << 20);
+        app.memory = Memory::from_mib(33);
+        app.root.size = TmpfsSize::Percent(1);
+        assert_eq!(app.root_bytes(), 337 << 10);
+    }
+
+    #[test]
+    fn the_hostname_is_the_name_unless_given() {
+        let mut app = App::new("a", vec!["sh".into()]);
+        assert_eq!(app.hostname(), "a");
+        app.hostname = Some("b.example".into());
+        assert_eq!(app.hostname(), "b.example");
+    }
+}

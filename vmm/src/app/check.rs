@@ -1,0 +1,300 @@
+//! What each value of an [`App`] must be, beyond its type.
+//!
+//! Each rule gives one complaint: what is allowed, and what was found.
+
+use std::fmt::Display;
+use std::path::Path;
+
+use super::place::Place;
+use super::problem::Complaint;
+use super::quote::quoted;
+use super::{
+    App, MAX_ARG_SIZE, MAX_ARGS, MAX_CMDLINE_SIZE, MAX_ENV, MAX_SHARES, MAX_TAG_SIZE, MAX_VCPUS,
+    Memory, Program, STORE_TAG, Share, User, VERSION,
+};
+
+/// A name of a machine: it is a folder's name, a host's name and a word on command lines.
+pub const NAME_PATTERN: &str = "^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$";
+
+/// Labels of letters, digits and "-", with dots between them.
+pub const HOSTNAME_PATTERN: &str =
+    r"^[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?(\.[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?)*$";
+
+/// Bytes of a host name (the kernel's `__NEW_UTS_LEN`).
+pub const MAX_HOSTNAME_SIZE: usize = 64;
+
+const MAX_NAME_SIZE: usize = 63;
+
+/// Bytes of a path, with its NUL (the kernel's `PATH_MAX`).
+const MAX_PATH_SIZE: usize = 4096;
+
+/// Complaints about the values, each by itself.
+pub fn values(app: &App) -> Vec<Complaint> {
+    let mut check = Check(Vec::new());
+    let root = Place::root;
+    check.expect(
+        app.version == VERSION,
+        root().key("version"),
+        VERSION,
+        app.version,
+    );
+    check.name(&app.name);
+    if let Some(hostname) = &app.hostname {
+        check.hostname(hostname);
+    }
+    let vcpus = 1..=MAX_VCPUS;
+    check.expect(
+        vcpus.contains(&app.vcpus),
+        root().key("vcpus"),
+        format_args!("from 1 to {MAX_VCPUS}"),
+        app.vcpus,
+    );
+    let (least, most) = (
+        Memory::from_mib(Memory::MIN_MIB),
+        Memory::from_mib(Memory::MAX_MIB),
+    );
+    check.expect(
+        (least..=most).contains(&app.memory),
+        root().key("memory"),
+        format_args!("from {least} to {most}"),
+        app.memory,
+    );
+    check.kernel(app);
+    check.program(&app.app, &root().key("app"));
+    if let Some(closure) = &app.store.closure {
+        check.host_path(closure, root().key("store").key("closure"));
+    }
+    check.shares(&app.shares);
+    if let Some(path) = &app.console.path {
+        check.host_path(path, root().key("console").key("path"));
+    }
+    check.0
+}
+
+struct Check(Vec<Complaint>);
+
+impl Check {
+    fn complain(&mut self, place: Place, message: String) {
+        self.0.push(Complaint { place, message });
+    }
+
+    /// Complains unless `is_good`.
+    fn expect(&mut self, is_good: bool, place: Place, allowed: impl Display, found: impl Display) {
+        if !is_good {
+            self.complain(place, format!("must be {allowed}, is {found}"));
+        }
+    }
+
+    fn name(&mut self, name: &str) {
+        let allowed = format!(
+            "1 to {MAX_NAME_SIZE} lower-case letters, digits and \"-\", with no \"-\" at either end"
+        );
+        let is_good = name.len() <= MAX_NAME_SIZE
+            && is_label(name)
+            && !name.bytes().any(|byte| byte.is_ascii_uppercase());
+        self.expect(is_good, Place::root().key("name"), allowed, quoted(name));
+    }
+
+    fn hostname(&mut self, hostname: &str) {
+        let allowed = format!(
+            "1 to {MAX_HOSTNAME_SIZE} letters, digits, \"-\" and \".\", with a letter or digit around each \".\""
+        );
+        let is_good = hostname.len() <= MAX_HOSTNAME_SIZE && hostname.split('.').all(is_label);
+        self.expect(
+            is_good,
+            Place::root().key("hostname"),
+            allowed,
+            quoted(hostname),
+        );
+    }
+
+    fn kernel(&mut self, app: &App) {
+        let place = || Place::root().key("kernel");
+        if let Some(path) = &app.kernel.path {
+            self.host_path(path, place().key("path"));
+        }
+        let cmdline = &app.kernel.cmdline;
+        self.expect(
+            cmdline.len() <= MAX_CMDLINE_SIZE,
+            place().key("cmdline"),
+            format_args!("at most {MAX_CMDLINE_SIZE} bytes"),
+            format_args!("{} bytes", cmdline.len()),
+        );
+        if let Some(bad) = cmdline.chars().find(|c| !matches!(c, ' '..='~')) {
+            let found = quoted(bad.encode_utf8(&mut [0; 4]));
+            self.complain(
+                place().key("cmdline"),
+                format!("must be printable ASCII, has {found}"),
+            );
+        }
+    }
+
+    fn program(&mut self, program: &Program, place: &Place) {
+        let place = |key: &'static str| place.clone().key(key);
+        let entrypoint = &program.entrypoint;
+        if entrypoint.first().is_none_or(String::is_empty) {
+            let found = if entrypoint.is_empty() {
+                "an empty list"
+            } else {
+                "an empty string"
+            };
+            self.expect(false, place("entrypoint"), "the program to run", found);
+        }
+        let count = entrypoint.len() + program.args.len();
+        if count > MAX_ARGS {
+            let message =
+                format!("must be at most {MAX_ARGS} items with the entrypoint's, are {count}");
+            self.complain(place("args"), message);
+        }
+        for (nth, arg) in entrypoint.iter().enumerate() {
+            self.argument(arg, place("entrypoint").index(nth));
+        }
+        for (nth, arg) in program.args.iter().enumerate() {
+            self.argument(arg, place("args").index(nth));
+        }
+        self.env(program, &place("env"));
+        self.guest_path(&program.cwd, place("cwd"));
+        self.expect(
+            program.user.parse::<User>().is_ok(),
+            place("user"),
+            "a user name, a uid or uid:gid",
+            quoted(&program.user),
+        );
+    }
+
+    fn env(&mut self, program: &Program, place: &Place) {
+        self.expect(
+            program.env.len() <= MAX_ENV,
+            place.clone(),
+            format_args!("at most {MAX_ENV} variables"),
+            program.env.len(),
+        );
+        for (name, value) in &program.env {
+            let here = || place.clone().key(name.clone());
+            if name.is_empty() || name.contains(['=', '\0']) {
+                let found = quoted(name);
+                let message = format!(
+                    "a variable's name must not be empty nor contain \"=\" or NUL, is {found}"
+                );
+                self.complain(here(), message);
+            }
+            let value = value.as_deref().unwrap_or("");
+            self.argument(value, here());
+            let size = name.len() + value.len() + 2;
+            if value.len() < MAX_ARG_SIZE && size > MAX_ARG_SIZE {
+                self.complain(
+                    here(),
+                    format!("must be at most {MAX_ARG_SIZE} bytes with its name, is {size}"),
+                );
+            }
+        }
+    }
+
+    /// A string that goes to `execve`.
+    fn argument(&mut self, text: &str, place: Place) {
+        let most = MAX_ARG_SIZE - 1;
+        self.expect(
+            text.len() <= most,
+            place.clone(),
+            format_args!("at most {most} bytes"),
+            format_args!("{} bytes", text.len()),
+        );
+        self.no_nul(text, place);
+    }
+
+    fn no_nul(&mut self, text: &str, place: Place) {
+        if let Some(at) = text.find('\0') {
+            self.complain(
+                place,
+                format!(
+                    "must not contain a NUL, has one after {}",
+                    quoted(&text[..at])
+                ),
+            );
+        }
+    }
+
+    fn shares(&mut self, shares: &[Share]) {
+        let place = Place::root().key("shares");
+        self.expect(
+            shares.len() <= MAX_SHARES,
+            place.clone(),
+            format_args!("at most {MAX_SHARES} shares"),
+            shares.len(),
+        );
+        for (nth, share) in shares.iter().take(MAX_SHARES).enumerate() {
+            let here = |key: &'static str| place.clone().index(nth).key(key);
+            self.host_path(&share.source, here("source"));
+            self.guest_path(&share.mount_point.to_string_lossy(), here("mountPoint"));
+            if !share.read_only {
+                self.complain(
+                    here("readOnly"),
+                    "must be true, is false: this mvm shares folders read-only".into(),
+                );
+            }
+            if let Some(tag) = &share.tag {
+                self.tag(tag, here("tag"));
+            }
+        }
+    }
+
+    fn tag(&mut self, tag: &str, place: Place) {
+        let is_good = (1..=MAX_TAG_SIZE).contains(&tag.len())
+            && tag.bytes().all(|byte| byte.is_ascii_graphic());
+        let allowed = format!("1 to {MAX_TAG_SIZE} printable ASCII characters");
+        self.expect(is_good, place.clone(), allowed, quoted(tag));
+        if tag == STORE_TAG {
+            self.complain(
+                place,
+                format!("{} is the tag of the store itself", quoted(tag)),
+            );
+        }
+    }
+
+    /// A path on the host; relative ones have been resolved by now.
+    fn host_path(&mut self, path: &Path, place: Place) {
+        let text = path.to_string_lossy();
+        self.path_size(&text, place.clone());
+        self.expect(!text.is_empty(), place.clone(), "a path", "empty");
+        self.no_nul(&text, place);
+    }
+
+    /// An absolute path in the machine.
+    fn guest_path(&mut self, path: &str, place: Place) {
+        self.path_size(path, place.clone());
+        self.no_nul(path, place.clone());
+        self.expect(
+            path.starts_with('/'),
+            place.clone(),
+            "an absolute path",
+            quoted(path),
+        );
+        if path.split('/').any(|part| part == "..") {
+            self.complain(
+                place,
+                format!("must not contain \"..\", is {}", quoted(path)),
+            );
+        }
+    }
+
+    fn path_size(&mut self, path: &str, place: Place) {
+        let most = MAX_PATH_SIZE - 1;
+        let found = format!("{} bytes", path.len());
+        self.expect(
+            path.len() <= most,
+            place,
+            format_args!("at most {most} bytes"),
+            found,
+        );
+    }
+}
+
+/// One part of a host name.
+fn is_label(text: &str) -> bool {
+    !text.is_empty()
+        && !text.starts_with('-')
+        && !text.ends_with('-')
+        && text
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+}

@@ -1,0 +1,229 @@
+//! A JSON text as a tree whose every value knows where in the text it starts.
+//!
+//! `serde_json` gives positions for errors alone, but most of what can be wrong with an app.json is
+//! not an error of syntax. So the text is parsed once, by [`super::json`], into this tree; serde
+//! reads the types from it ([`super::reader`]), and every later check finds its line through it.
+
+use serde_json::Number;
+
+use super::place::{Place, Step};
+use super::quote::quoted;
+
+/// A value, and the offset in bytes at which it starts.
+#[derive(Debug)]
+pub struct Node {
+    /// Offset of the value's first byte.
+    pub at: usize,
+    /// What it is.
+    pub value: Value,
+}
+
+/// What a value is.
+#[derive(Debug)]
+pub enum Value {
+    /// `null`
+    Null,
+    /// `true` or `false`
+    Bool(bool),
+    /// A number.
+    Number(Number),
+    /// A string, without its escapes.
+    String(String),
+    /// A list.
+    List(Vec<Node>),
+    /// An object, in the text's order, each key once.
+    Object(Vec<Member>),
+}
+
+/// A key and its value.
+#[derive(Debug)]
+pub struct Member {
+    /// Offset of the key's opening quote.
+    pub key_at: usize,
+    /// The key, without its escapes.
+    pub key: String,
+    /// The value.
+    pub node: Node,
+}
+
+impl Node {
+    /// The value as a message shows it after "is".
+    pub fn describe(&self) -> String {
+        match &self.value {
+            Value::Null => "null".into(),
+            Value::Bool(value) => value.to_string(),
+            Value::Number(number) => number.to_string(),
+            Value::String(text) => quoted(text),
+            Value::List(_) => "a list".into(),
+            Value::Object(_) => "an object".into(),
+        }
+    }
+
+    /// The value of `key`, if this is an object that has it.
+    pub fn member(&self, key: &str) -> Option<&Member> {
+        match &self.value {
+            Value::Object(members) => members.iter().find(|member| member.key == key),
+            _ => None,
+        }
+    }
+
+    fn step(&self, step: &Step) -> Option<&Self> {
+        match (step, &self.value) {
+            (Step::Key(key), _) => self.member(key).map(|member| &member.node),
+            (Step::Index(index), Value::List(items)) => items.get(*index),
+            (Step::Index(_), _) => None,
+        }
+    }
+
+    /// Each value directly inside this one, with the step to it.
+    fn children(&self) -> Vec<(Step, &Self)> {
+        match &self.value {
+            Value::List(items) => items
+                .iter()
+                .enumerate()
+                .map(|(index, item)| (Step::Index(index), item))
+                .collect(),
+            Value::Object(members) => members
+                .iter()
+                .map(|member| (Step::Key(member.key.clone().into()), &member.node))
+                .collect(),
+            _ => Vec::new(),
+        }
+    }
+}
+
+/// A text and its tree.
+#[derive(Debug)]
+pub struct Document {
+    text: String,
+    root: Node,
+}
+
+impl Document {
+    pub(super) const fn new(text: String, root: Node) -> Self {
+        Self { text, root }
+    }
+
+    /// The outermost value.
+    pub const fn root(&self) -> &Node {
+        &self.root
+    }
+
+    /// Line and column, both from 1, the column in characters.
+    pub fn line_and_column(&self, at: usize) -> (usize, usize) {
+        line_and_column(&self.text, at)
+    }
+
+    /// Where the value at `place` starts, or the innermost value around it that the text has:
+    /// a default has no line of its own.
+    pub fn offset_of(&self, place: &Place) -> usize {
+        let mut node = &self.root;
+        for step in place.steps() {
+            match node.step(step) {
+                Some(child) => node = child,
+                None => break,
+            }
+        }
+        node.at
+    }
+
+    /// The place of the value that starts at `at`.
+    pub fn place_of(&self, at: usize) -> Place {
+        let mut place = Place::root();
+        let mut node = &self.root;
+        // Children lie in the text's order and do not overlap: the last that starts at or before
+        // `at` is the one around it.
+        while node.at != at {
+            let around = node
+                .children()
+                .into_iter()
+                .rfind(|(_, child)| child.at <= at);
+            let Some((step, child)) = around else { break };
+            place.push(step);
+            node = child;
+        }
+        place
+    }
+
+    /// Each key and each string in the text, without escapes, in no particular order.
+    pub fn strings(&self) -> Vec<&str> {
+        let mut strings = Vec::new();
+        let mut rest = vec![&self.root];
+        while let Some(node) = rest.pop() {
+            match &node.value {
+                Value::String(text) => strings.push(text.as_str()),
+                Value::List(items) => rest.extend(items),
+                Value::Object(members) => {
+                    strings.extend(members.iter().map(|member| member.key.as_str()));
+                    rest.extend(members.iter().map(|member| &member.node));
+                }
+                _ => {}
+            }
+        }
+        strings
+    }
+}
+
+/// Line and column, both from 1, the column in characters, of byte `at` of `text`.
+pub fn line_and_column(text: &str, at: usize) -> (usize, usize) {
+    let before = text.get(..at).unwrap_or(text);
+    let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
+    let lines = before.bytes().filter(|byte| *byte == b'\n').count();
+    let column = before
+        .get(line_start..)
+        .map_or(0, |line| line.chars().count());
+    (lines + 1, column + 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::json;
+    use super::*;
+
+    const TEXT: &str = "{\n  \"é\": [1, {\"a\": \"\\/nix\"}],\n  \"b\": null\n}";
+
+    fn document() -> Document {
+        let parsed = json::parse(TEXT).expect("valid JSON");
+        assert!(parsed.duplicates.is_empty());
+        parsed.document
+    }
+
+    #[test]
+    fn a_place_has_a_line_and_a_column_in_characters() {
+        let document = document();
+        let place = Place::root().key("é").index(1).key("a");
+        assert_eq!(
+            document.line_and_column(document.offset_of(&place)),
+            (2, 18)
+        );
+    }
+
+    #[test]
+    fn a_place_that_is_not_there_is_found_at_its_parent() {
+        let document = document();
+        let absent = Place::root().key("é").index(1).key("zzz").index(4);
+        let parent = Place::root().key("é").index(1);
+        assert_eq!(document.offset_of(&absent), document.offset_of(&parent));
+    }
+
+    #[test]
+    fn an_offset_finds_its_place_again() {
+        let document = document();
+        for place in [
+            Place::root(),
+            Place::root().key("é").index(0),
+            Place::root().key("é").index(1).key("a"),
+            Place::root().key("b"),
+        ] {
+            assert_eq!(document.place_of(document.offset_of(&place)), place);
+        }
+    }
+
+    #[test]
+    fn strings_come_without_their_escapes() {
+        let document = document();
+        let mut strings = document.strings();
+        strings.sort_unstable();
+        assert_eq!(strings, ["/nix", "a", "b", "é"]);
+    }
+}

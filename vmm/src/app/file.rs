@@ -1,0 +1,201 @@
+//! An [`App`] from a file: reading it, resolving its paths, and knowing the line of each value.
+
+use std::path::{Path, PathBuf};
+
+use super::document::{Document, line_and_column};
+use super::json;
+use super::problem::{Complaint, Problem, Problems};
+use super::quote::{one_line, quoted};
+use super::reader::{self, Finding};
+use super::{App, MAX_FILE_SIZE, MAX_PROBLEMS, Place, check, text};
+
+/// An [`App`] and the file it came from.
+#[derive(Debug)]
+pub struct AppFile {
+    /// What the file says, with absolute paths.
+    pub app: App,
+    name: String,
+    path: Option<PathBuf>,
+    document: Document,
+}
+
+impl AppFile {
+    /// Reads and checks a file. `-` is the standard input, whose relative paths start at the
+    /// current folder; those of a file start at the file's folder.
+    pub fn load(path: &Path) -> Result<Self, Problems> {
+        if path == Path::new("-") {
+            let bytes = text::read_stdin().map_err(|error| whole_file("<stdin>", error))?;
+            return Self::parse("<stdin>", Path::new("."), &bytes);
+        }
+        let name = one_line(&path.to_string_lossy());
+        let bytes =
+            text::read_file(path, MAX_FILE_SIZE).map_err(|error| whole_file(&name, error))?;
+        let folder = path.parent().unwrap_or(Path::new("/"));
+        let mut file = Self::parse(&name, folder, &bytes)?;
+        file.path = Some(path.to_path_buf());
+        Ok(file)
+    }
+
+    /// Checks the bytes of a file that messages call `name` and whose relative paths start at
+    /// `folder`.
+    pub fn parse(name: &str, folder: &Path, bytes: &[u8]) -> Result<Self, Problems> {
+        let text = text::decode(bytes).map_err(|(at, message)| {
+            let before = String::from_utf8_lossy(&bytes[..at]);
+            problem_at(
+                name,
+                line_and_column(&before, before.len()),
+                &Place::root(),
+                message,
+            )
+        })?;
+        let parsed = json::parse(text).map_err(|error| {
+            problem_at(
+                name,
+                line_and_column(text, error.at),
+                &error.place,
+                error.message,
+            )
+        })?;
+        let document = parsed.document;
+        let (app, mut findings) = reader::read::<App>(&document);
+        findings.extend(parsed.duplicates.into_iter().map(|duplicate| Finding {
+            at: duplicate.at,
+            place: duplicate.place,
+            spoilt: None,
+            message: duplicate.message,
+        }));
+        let mut complaints = Vec::new();
+        let app = app.map(|mut app| {
+            complaints = judge(&mut app, folder, &findings);
+            app
+        });
+        let locate = |at| document.line_and_column(at);
+        let found = findings
+            .into_iter()
+            .map(|finding| problem_at(name, locate(finding.at), &finding.place, finding.message));
+        let complained = complaints.into_iter().map(|complaint| {
+            let at = document.offset_of(&complaint.place);
+            problem_at(name, locate(at), &complaint.place, complaint.message)
+        });
+        let problems: Vec<Problem> = found.chain(complained).collect();
+        match app {
+            Some(app) if problems.is_empty() => Ok(Self {
+                app,
+                name: name.into(),
+                path: None,
+                document,
+            }),
+            _ => Err(at_most(name, problems)),
+        }
+    }
+
+    /// The file's name in messages.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Where the file is; none for the standard input.
+    pub fn path(&self) -> Option<&Path> {
+        self.path.as_deref()
+    }
+
+    /// Each key and each string of the file, without JSON's escapes.
+    pub fn strings(&self) -> Vec<&str> {
+        self.document.strings()
+    }
+
+    /// The complaint with its line.
+    pub fn locate(&self, complaint: Complaint) -> Problem {
+        let at = self.document.offset_of(&complaint.place);
+        let position = self.document.line_and_column(at);
+        problem_at(&self.name, position, &complaint.place, complaint.message)
+    }
+}
+
+/// Resolves the paths of `app` and complains about its values, but for those that are stand-ins.
+fn judge(app: &mut App, folder: &Path, findings: &[Finding]) -> Vec<Complaint> {
+    let spoilt: Vec<&Place> = findings
+        .iter()
+        .filter_map(|finding| finding.spoilt.as_ref())
+        .collect();
+    let mut complaints = resolve(app, folder);
+    complaints.extend(if spoilt.is_empty() {
+        app.check()
+    } else {
+        check::values(app)
+    });
+    complaints.retain(|complaint| !spoilt.iter().any(|place| complaint.place.is_within(place)));
+    complaints
+}
+
+/// Makes the host's paths in `app` absolute.
+fn resolve(app: &mut App, folder: &Path) -> Vec<Complaint> {
+    let mut complaints = Vec::new();
+    let mut resolve = |path: &mut PathBuf, place: Place| {
+        if path.starts_with("~") {
+            let shown = quoted(&path.to_string_lossy());
+            let message = format!(
+                "must be absolute or relative to this file, is {shown}: \"~\" has no meaning here"
+            );
+            complaints.push(Complaint { place, message });
+        } else if !path.as_os_str().is_empty() {
+            // This fails only without a current folder; the relative path then fails where it is used.
+            if let Ok(absolute) = std::path::absolute(folder.join(&*path)) {
+                *path = absolute;
+            }
+        }
+    };
+    if let Some(path) = &mut app.kernel.path {
+        resolve(path, Place::root().key("kernel").key("path"));
+    }
+    if let Some(path) = &mut app.store.closure {
+        resolve(path, Place::root().key("store").key("closure"));
+    }
+    if let Some(path) = &mut app.console.path {
+        resolve(path, Place::root().key("console").key("path"));
+    }
+    for (nth, share) in app.shares.iter_mut().enumerate() {
+        resolve(
+            &mut share.source,
+            Place::root().key("shares").index(nth).key("source"),
+        );
+    }
+    complaints
+}
+
+fn problem_at(
+    name: &str,
+    (line, column): (usize, usize),
+    place: &Place,
+    message: String,
+) -> Problem {
+    Problem {
+        file: name.into(),
+        line: Some(line),
+        column: Some(column),
+        path: place.to_string(),
+        message,
+    }
+}
+
+fn whole_file(name: &str, message: String) -> Problem {
+    Problem {
+        file: name.into(),
+        line: None,
+        column: None,
+        path: String::new(),
+        message,
+    }
+}
+
+/// The first [`MAX_PROBLEMS`], and a word on the rest.
+fn at_most(name: &str, problems: Vec<Problem>) -> Problems {
+    let mut problems: Vec<Problem> = Problems::new(problems).into_iter().collect();
+    if problems.len() > MAX_PROBLEMS {
+        problems.truncate(MAX_PROBLEMS);
+        let mut problems = Problems::new(problems);
+        problems.push_last(whole_file(name, "has more problems than these".into()));
+        return problems;
+    }
+    Problems::new(problems)
+}

@@ -1,0 +1,93 @@
+//! Whether what a file names is there on this host, for `mvm check`.
+//!
+//! `mvm run` does not ask: it opens each of these and has the kernel's own answer.
+
+use std::fs::{self, File};
+use std::io;
+use std::path::Path;
+
+use super::place::Place;
+use super::problem::{Complaint, Problem, Problems};
+use super::{AppFile, StoreMode};
+use crate::closure::{STORE_DIR, StorePath, StoreView};
+
+impl AppFile {
+    /// All that the file names on the host and that is not there, or not what it should be.
+    pub fn check_host(&self) -> Result<(), Problems> {
+        let mut complaints = Vec::new();
+        let mut expect = |place: Place, outcome: Result<(), String>| {
+            if let Err(message) = outcome {
+                complaints.push(Complaint { place, message });
+            }
+        };
+        if let Some(path) = &self.app.kernel.path {
+            expect(Place::root().key("kernel").key("path"), file(path));
+        }
+        for (nth, share) in self.app.shares.iter().enumerate() {
+            expect(
+                Place::root().key("shares").index(nth).key("source"),
+                folder(&share.source),
+            );
+        }
+        if self.app.store.mode != StoreMode::None {
+            let entrypoint = self.app.app.entrypoint.first().map_or("", String::as_str);
+            expect(
+                Place::root().key("app").key("entrypoint"),
+                stored(Path::new(entrypoint)),
+            );
+        }
+        // With the entrypoint gone, the closure could only fail for the same reason.
+        if complaints.is_empty()
+            && let Err(error) = StoreView::of(self)
+        {
+            let has_list = self.app.store.closure.is_some();
+            let place = Place::root().key("store");
+            let place = place.key(if has_list { "closure" } else { "mode" });
+            let message = format!("{error:#}");
+            complaints.push(Complaint { place, message });
+        }
+        if complaints.is_empty() {
+            return Ok(());
+        }
+        let problems: Vec<Problem> = complaints.into_iter().map(|one| self.locate(one)).collect();
+        Err(Problems::new(problems))
+    }
+}
+
+fn cannot(verb: &str, path: &Path, error: &io::Error) -> String {
+    format!("cannot {verb} {}: {error}", path.display())
+}
+
+fn file(path: &Path) -> Result<(), String> {
+    let kind = fs::metadata(path).map_err(|error| cannot("open", path, &error))?;
+    if !kind.is_file() {
+        return Err(format!("must be a file: {}", path.display()));
+    }
+    File::open(path)
+        .map(drop)
+        .map_err(|error| cannot("open", path, &error))
+}
+
+fn folder(path: &Path) -> Result<(), String> {
+    // Reading a folder that is none says so itself: ENOTDIR.
+    fs::read_dir(path)
+        .map(drop)
+        .map_err(|error| cannot("read folder", path, &error))
+}
+
+/// A path in the store must exist; what is elsewhere only the machine can see.
+fn stored(path: &Path) -> Result<(), String> {
+    if !path.starts_with(STORE_DIR) {
+        return Ok(());
+    }
+    let Err(error) = fs::metadata(path) else {
+        return Ok(());
+    };
+    let hint = match StorePath::containing(path) {
+        Some(root) if error.kind() == io::ErrorKind::NotFound && !root.exists() => {
+            format!("; `nix-store --realise {root}` may bring it back")
+        }
+        _ => String::new(),
+    };
+    Err(format!("{}{hint}", cannot("find", path, &error)))
+}

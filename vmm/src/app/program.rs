@@ -1,0 +1,192 @@
+//! Section `app`: the program that the machine runs.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::de::{self, Deserialize, Deserializer, SeqAccess, Unexpected, Visitor};
+use serde::{Serialize, Serializer};
+
+use super::User;
+
+/// Items of `entrypoint` and `args` together; far more than anyone writes by hand.
+pub const MAX_ARGS: usize = 4096;
+
+/// Environment variables.
+pub const MAX_ENV: usize = 4096;
+
+/// Bytes of one argument or one `NAME=value`, with its NUL (the kernel's `MAX_ARG_STRLEN`).
+pub const MAX_ARG_SIZE: usize = 128 * 1024;
+
+/// The program that the machine runs. When it ends, the machine ends.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, serde::Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Program {
+    /// The program, as a string, or as a list with its first arguments. A name without a slash is
+    /// searched for in PATH.
+    #[serde(deserialize_with = "one_or_more")]
+    #[schemars(schema_with = "one_or_more_schema")]
+    pub entrypoint: Vec<String>,
+    /// Arguments, after those of the entrypoint.
+    #[serde(default)]
+    #[schemars(length(max = MAX_ARGS))]
+    pub args: Vec<String>,
+    /// Environment variables by name; null takes a variable away that would be set otherwise.
+    #[serde(default)]
+    #[schemars(schema_with = "env_schema")]
+    pub env: BTreeMap<String, Option<String>>,
+    /// Folder in the machine that the program starts in.
+    #[serde(default = "slash")]
+    #[schemars(regex(pattern = "^/"))]
+    pub cwd: String,
+    /// Who it runs as: a name, a uid, or uid:gid.
+    #[serde(default = "root")]
+    #[schemars(regex(pattern = User::PATTERN))]
+    pub user: String,
+    /// Whether it gets a terminal: true, false, or "auto", which is to have one if mvm has one.
+    #[serde(default)]
+    pub tty: Tty,
+}
+
+impl Program {
+    /// This program with the defaults for all else.
+    pub fn new(entrypoint: Vec<String>) -> Self {
+        Self {
+            entrypoint,
+            args: Vec::new(),
+            env: BTreeMap::new(),
+            cwd: slash(),
+            user: root(),
+            tty: Tty::default(),
+        }
+    }
+
+    /// The whole command line: `entrypoint`, then `args`.
+    pub fn argv(&self) -> impl Iterator<Item = &str> {
+        self.entrypoint.iter().chain(&self.args).map(String::as_str)
+    }
+}
+
+fn slash() -> String {
+    "/".into()
+}
+
+fn root() -> String {
+    "root".into()
+}
+
+/// Whether the program gets a terminal.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Tty {
+    /// If mvm's own input and output are one.
+    #[default]
+    Auto,
+    /// Always.
+    Always,
+    /// Never: input, output and errors are three pipes.
+    Never,
+}
+
+impl Serialize for Tty {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Auto => serializer.serialize_str("auto"),
+            Self::Always => serializer.serialize_bool(true),
+            Self::Never => serializer.serialize_bool(false),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Tty {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct TtyVisitor;
+
+        impl Visitor<'_> for TtyVisitor {
+            type Value = Tty;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("true, false or \"auto\"")
+            }
+
+            fn visit_bool<E: de::Error>(self, has_one: bool) -> Result<Tty, E> {
+                Ok(if has_one { Tty::Always } else { Tty::Never })
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<Tty, E> {
+                match text {
+                    "auto" => Ok(Tty::Auto),
+                    _ => Err(E::invalid_value(Unexpected::Str(text), &self)),
+                }
+            }
+        }
+
+        deserializer.deserialize_any(TtyVisitor)
+    }
+}
+
+impl JsonSchema for Tty {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Tty".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "enum": [true, false, "auto"] })
+    }
+}
+
+/// Reads a string as a list of that one string.
+fn one_or_more<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
+    struct OneOrMore;
+
+    impl<'de> Visitor<'de> for OneOrMore {
+        type Value = Vec<String>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a string or a list of strings")
+        }
+
+        fn visit_str<E: de::Error>(self, text: &str) -> Result<Vec<String>, E> {
+            Ok(vec![text.into()])
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Vec<String>, A::Error> {
+            let mut list = Vec::new();
+            while let Some(item) = items.next_element()? {
+                list.push(item);
+            }
+            Ok(list)
+        }
+    }
+
+    deserializer.deserialize_any(OneOrMore)
+}
+
+fn one_or_more_schema(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "anyOf": [
+            { "type": "string", "minLength": 1 },
+            { "type": "array", "items": { "type": "string" }, "minItems": 1, "maxItems": MAX_ARGS },
+        ],
+    })
+}
+
+fn env_schema(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "object",
+        "propertyNames": { "pattern": "^[^=]+$" },
+        "additionalProperties": { "type": ["string", "null"] },
+        "maxProperties": MAX_ENV,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_the_entrypoint_and_then_the_arguments() {
+        let mut program = Program::new(vec!["sh".into(), "-c".into()]);
+        program.args.push("true".into());
+        assert_eq!(program.argv().collect::<Vec<_>>(), ["sh", "-c", "true"]);
+    }
+}

@@ -1,0 +1,117 @@
+//! A serde deserializer over a [`Document`]'s tree that keeps going after an error.
+//!
+//! The derives stay the only statement of what a file may hold; this reader adds what they cannot:
+//! the place of each fault, all faults in one run, free `x-` keys in every section, and sections
+//! in short form ([`super::short_form`]). serde itself stops at the first error, so the tree is
+//! read again for each, with the bad value left out or blank; the count of rounds is bounded.
+
+mod entries;
+mod node;
+
+use std::cell::RefCell;
+use std::collections::BTreeSet;
+
+use serde::de::DeserializeOwned;
+
+use super::MAX_PROBLEMS;
+use super::document::{Document, Member, Node};
+use super::fault::Cause;
+use super::place::Place;
+use super::quote::quoted;
+use super::suggest;
+use node::Reader;
+
+/// Something wrong with the structure of a file.
+#[derive(Debug)]
+pub struct Finding {
+    /// Offset to show.
+    pub at: usize,
+    /// The value it is about, to show.
+    pub place: Place,
+    /// The value that is not what the file says, because of this.
+    pub spoilt: Option<Place>,
+    /// What is allowed and what was found.
+    pub message: String,
+}
+
+/// Reads the tree as a `T`. With findings, the `T` holds stand-ins and is good for checks alone.
+pub fn read<T: DeserializeOwned>(document: &Document) -> (Option<T>, Vec<Finding>) {
+    let state = State::default();
+    let mut findings: Vec<Finding> = Vec::new();
+    let root = document.root();
+    let value = loop {
+        state.unknown.borrow_mut().clear();
+        let fault = match T::deserialize(Reader::new(root, &state)) {
+            Ok(value) => break Some(value),
+            Err(fault) => fault,
+        };
+        let at = fault.at.unwrap_or(root.at);
+        let place = document.place_of(at);
+        let (spoilt, new) = match fault.cause {
+            Cause::Blank => break None,
+            Cause::Missing(key) => (
+                place.clone().key(key),
+                state.missing.borrow_mut().insert((at, key)),
+            ),
+            _ => (
+                place.clone(),
+                at != root.at && state.bad.borrow_mut().insert(at),
+            ),
+        };
+        // A key whose value was left out as bad is not missing, and has been reported.
+        if !findings
+            .iter()
+            .any(|finding| finding.spoilt.as_ref() == Some(&spoilt))
+        {
+            let message = fault.message();
+            findings.push(Finding {
+                at,
+                place,
+                spoilt: Some(spoilt),
+                message,
+            });
+        }
+        if !new || findings.len() >= MAX_PROBLEMS {
+            break None;
+        }
+    };
+    findings.extend(state.unknown.take().into_iter().map(|unknown| Finding {
+        at: unknown.key_at,
+        place: document.place_of(unknown.object_at),
+        spoilt: None,
+        message: unknown.message,
+    }));
+    (value, findings)
+}
+
+/// What the earlier rounds found, and the unknown keys of this one.
+#[derive(Default)]
+struct State {
+    unknown: RefCell<Vec<UnknownKey>>,
+    bad: RefCell<BTreeSet<usize>>,
+    missing: RefCell<BTreeSet<(usize, &'static str)>>,
+}
+
+impl State {
+    fn is_bad(&self, node: &Node) -> bool {
+        self.bad.borrow().contains(&node.at)
+    }
+
+    fn note_unknown(&self, object: &Node, member: &Member, fields: &'static [&'static str]) {
+        let mut unknown = self.unknown.borrow_mut();
+        if unknown.len() < MAX_PROBLEMS {
+            let instead = suggest::instead_of(&member.key, fields);
+            unknown.push(UnknownKey {
+                object_at: object.at,
+                key_at: member.key_at,
+                message: format!("unknown key {}{instead}", quoted(&member.key)),
+            });
+        }
+    }
+}
+
+struct UnknownKey {
+    object_at: usize,
+    key_at: usize,
+    message: String,
+}

@@ -1,0 +1,63 @@
+//! The JSON Schema (2020-12) of `app.json`, made from the types.
+//!
+//! It says all that a schema can; conflicts between values are left to [`App::check`].
+
+use schemars::transform::{RecursiveTransform, Transform, transform_subschemas};
+use schemars::{Schema, SchemaGenerator, generate::SchemaSettings, json_schema};
+use serde_json::json;
+
+use super::{App, Console, ConsoleMode, Kernel, Store, StoreMode, short_form};
+
+impl App {
+    /// The schema of the file.
+    pub fn schema() -> Schema {
+        let settings = SchemaSettings::draft2020_12().for_deserialize();
+        let mut schema = settings.into_generator().into_root_schema_for::<Self>();
+        RecursiveTransform(allow_free_keys).transform(&mut schema);
+        join_lines(&mut schema);
+        schema.insert("title".into(), "app.json of mvm".into());
+        if let Some(properties) = schema
+            .get_mut("properties")
+            .and_then(|value| value.as_object_mut())
+        {
+            let description = "This schema's address, for editors.";
+            properties.insert(
+                "$schema".into(),
+                json!({ "type": "string", "description": description }),
+            );
+        }
+        schema
+    }
+}
+
+/// Each section takes keys of the user's own.
+fn allow_free_keys(schema: &mut Schema) {
+    if schema.get("additionalProperties") == Some(&json!(false)) {
+        schema.insert("patternProperties".into(), json!({ "^x-": true }));
+    }
+}
+
+/// Doc comments are wrapped for source code; a description is not.
+fn join_lines(schema: &mut Schema) {
+    if let Some(serde_json::Value::String(description)) = schema.get_mut("description") {
+        *description = description.replace('\n', " ");
+    }
+    transform_subschemas(&mut join_lines, schema);
+}
+
+pub(super) fn kernel(generator: &mut SchemaGenerator) -> Schema {
+    short_form::schema::<Kernel>(
+        generator,
+        &json_schema!({ "type": "string", "minLength": 1 }),
+    )
+}
+
+pub(super) fn store(generator: &mut SchemaGenerator) -> Schema {
+    let mode = generator.subschema_for::<StoreMode>();
+    short_form::schema::<Store>(generator, &mode)
+}
+
+pub(super) fn console(generator: &mut SchemaGenerator) -> Schema {
+    let mode = generator.subschema_for::<ConsoleMode>();
+    short_form::schema::<Console>(generator, &mode)
+}

@@ -1,0 +1,40 @@
+//! Section `shares`: folders of the host that the machine sees.
+
+use std::path::PathBuf;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// Shares of one machine: each is a device with an interrupt of its own.
+pub const MAX_SHARES: usize = 16;
+
+/// Bytes of a tag (virtio 1.2 §5.11.4, `tag`).
+pub const MAX_TAG_SIZE: usize = 36;
+
+/// The tag of the share that holds the store.
+pub const STORE_TAG: &str = "store";
+
+/// A folder of the host that the machine sees.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Share {
+    /// The folder on the host; relative to the folder of this file.
+    #[schemars(length(min = 1))]
+    pub source: PathBuf,
+    /// Where the machine has it.
+    #[schemars(regex(pattern = "^/.*[^/]"))]
+    pub mount_point: PathBuf,
+    /// Whether the machine can only read it.
+    #[serde(default = "yes")]
+    #[schemars(extend("const" = true))]
+    pub read_only: bool,
+    /// The device's name in the machine: up to 36 printable ASCII characters. By default "share"
+    /// and the share's number, from 0.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "String", regex(pattern = "^[!-~]{1,36}$"))]
+    pub tag: Option<String>,
+}
+
+const fn yes() -> bool {
+    true
+}

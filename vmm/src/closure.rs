@@ -1,0 +1,232 @@
+//! The closure of an [`App`]: the store paths it names and all that these refer to, which is what
+//! the machine may see of the store.
+//!
+//! A file made by Nix is in the store itself, and its own references are exactly those of its
+//! program; of any other file, all store paths in its text count. The references come from the
+//! first of: the list in `store.closure`, the Nix database, `nix-store -qR`.
+//!
+//! Left out: keeping the closure from being collected while the machine runs.
+
+mod database;
+#[cfg(test)]
+mod fixture;
+mod list;
+mod nix_store;
+mod store_path;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeSet;
+use std::ffi::OsString;
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use anyhow::{anyhow, bail};
+
+use crate::app::{App, AppFile, StoreMode};
+use database::Answer;
+pub use store_path::{STORE_DIR, StorePath};
+
+/// Store paths in a closure; a whole desktop system has some thousands.
+pub const MAX_PATHS: usize = 1 << 18;
+
+/// How much of the store a machine sees.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StoreView {
+    /// There is no store in it.
+    None,
+    /// All of it.
+    All,
+    /// These paths.
+    Closure(Closure),
+}
+
+impl StoreView {
+    /// What the file asks for, worked out on this host.
+    pub fn of(file: &AppFile) -> anyhow::Result<Self> {
+        match file.app.store.mode {
+            StoreMode::None => Ok(Self::None),
+            StoreMode::All => Ok(Self::All),
+            StoreMode::Closure => {
+                Closure::resolve(&file.app, &roots(file), &Nix::of_this_host()).map(Self::Closure)
+            }
+        }
+    }
+}
+
+/// Store paths, and who said that they are all.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Closure {
+    paths: Vec<StorePath>,
+    source: Source,
+}
+
+/// Who said what belongs to a closure.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// Nobody: no store path is named, so none belongs to it.
+    NoRoots,
+    /// The file that `store.closure` names.
+    List(PathBuf),
+    /// The Nix database.
+    Database(PathBuf),
+    /// `nix-store -qR`, this program.
+    NixStore(PathBuf),
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoRoots => f.write_str("no store path is named"),
+            Self::List(file) => write!(f, "the list {}", file.display()),
+            Self::Database(file) => write!(f, "the Nix database {}", file.display()),
+            Self::NixStore(program) => write!(f, "{} -qR", program.display()),
+        }
+    }
+}
+
+/// Where a host has its Nix.
+#[derive(Clone, Debug)]
+pub struct Nix {
+    /// The database.
+    pub database: PathBuf,
+    /// The folders to search for `nix-store`, as in `PATH`.
+    pub search_path: OsString,
+}
+
+impl Nix {
+    /// By `NIX_STATE_DIR` and `PATH`.
+    pub fn of_this_host() -> Self {
+        let state = std::env::var_os("NIX_STATE_DIR").filter(|folder| !folder.is_empty());
+        let state = state.map_or_else(|| PathBuf::from("/nix/var/nix"), PathBuf::from);
+        Self {
+            database: state.join("db/db.sqlite"),
+            search_path: std::env::var_os("PATH").unwrap_or_default(),
+        }
+    }
+}
+
+/// The store paths that a file names: itself if it is in the store, else all in its text. What has
+/// been added to the [`App`] since it was read counts in either case.
+pub fn roots(file: &AppFile) -> BTreeSet<StorePath> {
+    let all_in = |texts: &[&str]| -> BTreeSet<StorePath> {
+        texts
+            .iter()
+            .flat_map(|text| StorePath::all_in(text))
+            .collect()
+    };
+    let in_text = all_in(&file.strings());
+    // Of an App with a path that is no text nothing has been added: the file held only text.
+    let now = serde_json::to_string(&file.app).unwrap_or_default();
+    let added: BTreeSet<_> = all_in(&[&now]).difference(&in_text).cloned().collect();
+    let real_path = file.path().and_then(|path| path.canonicalize().ok());
+    let mut roots = match real_path.and_then(|path| StorePath::containing(&path)) {
+        Some(itself) => BTreeSet::from([itself]),
+        None => in_text,
+    };
+    roots.extend(added);
+    roots
+}
+
+impl Closure {
+    /// The closure of `roots`, by the first source that knows it.
+    pub fn resolve(app: &App, roots: &BTreeSet<StorePath>, nix: &Nix) -> anyhow::Result<Self> {
+        if let Some(file) = &app.store.closure {
+            return Self::listed(app, file);
+        }
+        let Some(first) = roots.first() else {
+            return Ok(Self {
+                paths: Vec::new(),
+                source: Source::NoRoots,
+            });
+        };
+        let mut tried = Vec::new();
+        let mut unknown = None;
+        if nix.database.exists() {
+            match database::requisites(&nix.database, roots) {
+                Ok(Answer::Requisites(paths)) => {
+                    return Ok(Self::sorted(paths, Source::Database(nix.database.clone())));
+                }
+                Ok(Answer::Unknown(paths)) => {
+                    tried.push(format!("{} does not know it", nix.database.display()));
+                    unknown = paths.into_iter().next();
+                }
+                Err(error) => tried.push(format!("{error:#}")),
+            }
+        } else {
+            tried.push(format!("there is no database {}", nix.database.display()));
+        }
+        match nix_store::find(&nix.search_path) {
+            Some(program) => match nix_store::requisites(&program, roots) {
+                Ok(paths) => return Ok(Self::sorted(paths, Source::NixStore(program))),
+                Err(error) => tried.push(format!("{error:#}")),
+            },
+            None => tried.push("there is no nix-store in PATH".into()),
+        }
+        let root = unknown.as_ref().unwrap_or(first);
+        let tried = tried.join("; ");
+        Err(anyhow!(
+            "cannot find the closure of {root}: {tried}; {}",
+            what_to_do(root)
+        ))
+    }
+
+    /// The closure that a file lists.
+    fn listed(app: &App, file: &Path) -> anyhow::Result<Self> {
+        let closure = Self::sorted(list::read(file)?, Source::List(file.into()));
+        let entrypoint = app.app.entrypoint.first().map_or("", String::as_str);
+        if let Some(root) = StorePath::containing(Path::new(entrypoint))
+            && !closure.contains(&root)
+        {
+            bail!(
+                "{} does not list {root}, where app.entrypoint is",
+                file.display()
+            );
+        }
+        if let Some(gone) = closure.paths.iter().find(|path| !path.exists()) {
+            bail!(
+                "{} lists {gone}, which this host does not have; {}",
+                file.display(),
+                bring_back(gone)
+            );
+        }
+        Ok(closure)
+    }
+
+    fn sorted(mut paths: Vec<StorePath>, source: Source) -> Self {
+        paths.sort_unstable();
+        paths.dedup();
+        Self { paths, source }
+    }
+
+    /// The paths, sorted, each once.
+    pub fn paths(&self) -> &[StorePath] {
+        &self.paths
+    }
+
+    /// Whether a path belongs to it.
+    pub fn contains(&self, path: &StorePath) -> bool {
+        self.paths.binary_search(path).is_ok()
+    }
+
+    /// Who said so.
+    pub const fn source(&self) -> &Source {
+        &self.source
+    }
+}
+
+/// What a user can do about a root whose closure no source knows.
+fn what_to_do(root: &StorePath) -> String {
+    if root.exists() {
+        "name a file with one store path a line in store.closure, or set store.mode to \"all\""
+            .into()
+    } else {
+        bring_back(root)
+    }
+}
+
+fn bring_back(path: &StorePath) -> String {
+    format!(
+        "if it was built here and garbage-collected since, `nix-store --realise {path}` may bring it back"
+    )
+}
