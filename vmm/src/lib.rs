@@ -3,9 +3,11 @@
 //! `bytes --serde--> App --Machine::new--> Machine --run--> Exit`: there is no other
 //! representation in between. Devices are in the crate `devices`, which knows nothing of this one.
 
+pub mod app;
 pub mod board;
 pub mod boot;
 pub mod bus;
+pub mod closure;
 pub mod console;
 pub mod cpuid;
 pub mod kernel;
