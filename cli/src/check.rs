@@ -1,0 +1,73 @@
+//! `mvm check`: whether files can be run on this host, with one line for each thing in the way.
+//!
+//! Problems go to the error output as `file:line:column: path: what`, which editors understand;
+//! with `--json` all goes to the output as one list.
+
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Context;
+use serde::Serialize;
+use vmm::app::{AppFile, Problem, Problems};
+
+/// The exit status for a file with problems: mvm's own, not that of a program.
+const FAILED: u8 = 125;
+
+/// Check app.json files and say all that is wrong with them
+///
+/// Looks at syntax and values, then at this host: whether the kernel, the shared folders, the
+/// entrypoint and its closure are there. Exits with 0 if all files are good, else with 125.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Files to check; "-" is the standard input
+    #[arg(required = true, value_name = "FILE")]
+    files: Vec<PathBuf>,
+    /// Print a JSON list with one object for each file
+    #[arg(long)]
+    json: bool,
+    /// Do not print the names of good files
+    #[arg(long, short)]
+    quiet: bool,
+}
+
+/// What is said about one file with `--json`.
+#[derive(Serialize)]
+struct Report {
+    file: String,
+    ok: bool,
+    problems: Vec<Problem>,
+}
+
+/// Runs the command.
+pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    let reports: Vec<Report> = args.files.iter().map(report).collect();
+    let written = if args.json { write_json(&reports) } else { write_lines(&reports, args.quiet) };
+    written.context("cannot write what was found")?;
+    let all_good = reports.iter().all(|report| report.ok);
+    Ok(if all_good { ExitCode::SUCCESS } else { FAILED.into() })
+}
+
+fn report(path: &PathBuf) -> Report {
+    let outcome = AppFile::load(path).and_then(|file| file.check_host());
+    let problems: Vec<Problem> = outcome.err().into_iter().flat_map(Problems::into_iter).collect();
+    Report { file: path.display().to_string(), ok: problems.is_empty(), problems }
+}
+
+fn write_lines(reports: &[Report], quiet: bool) -> io::Result<()> {
+    for report in reports {
+        for problem in &report.problems {
+            writeln!(io::stderr(), "{problem}")?;
+        }
+        if report.ok && !quiet {
+            writeln!(io::stdout(), "{}: ok", report.file)?;
+        }
+    }
+    Ok(())
+}
+
+fn write_json(reports: &[Report]) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    serde_json::to_writer_pretty(&mut out, reports)?;
+    writeln!(out)
+}
