@@ -154,8 +154,11 @@ impl Nodes {
         let Ok(root) = self.identity(ROOT_ID) else {
             return;
         };
-        let highest = self.slots.iter().map(|slot| slot.generation).max();
-        self.first_generation = highest.unwrap_or(0).saturating_add(1);
+        // The root's generation is 0 for ever.
+        let used = self.slots.iter().skip(1);
+        if let Some(highest) = used.map(|slot| slot.generation).max() {
+            self.first_generation = highest.saturating_add(1);
+        }
         self.slots = Vec::new();
         self.free = Vec::new();
         self.index = HashTable::new();

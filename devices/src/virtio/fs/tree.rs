@@ -18,6 +18,7 @@ use super::handles::Open;
 use super::host::{self, CONTENT, LISTING, PLACE};
 use super::lock;
 use super::nodes::{Identity, Kind, Nodes};
+use super::wire::ROOT_ID;
 
 /// Directories kept open to look names up in. A start of a large program passes through about a
 /// hundred.
@@ -87,23 +88,20 @@ impl Tree {
         if identity.kind != Kind::Directory {
             return Err(Errno::NOTDIR);
         }
-        if let Some(place) = self.kept_place(node) {
-            return Ok(place);
-        }
         let mut names = Vec::new();
         let mut above = node;
         let base = loop {
             // Ends at the root: a node's parent was there before it.
-            let place = lock(&self.nodes).place(above)?;
-            let Some(place) = place else {
-                break self.root.clone();
-            };
-            names.push(place.name);
-            above = place.parent;
             if let Some(base) = self.kept_place(above) {
                 break base;
             }
+            let place = lock(&self.nodes).place(above)?.ok_or(Errno::STALE)?;
+            names.push(place.name);
+            above = place.parent;
         };
+        if names.is_empty() {
+            return Ok(base);
+        }
         let open = || host::open_path(&base, names.iter().rev());
         let place = check(identity, self.with_room(open))?;
         let place = Arc::new(place);
@@ -205,7 +203,11 @@ impl Tree {
         }
     }
 
+    /// The root is always open.
     fn kept_place(&self, node: u64) -> Option<Arc<OwnedFd>> {
+        if node == ROOT_ID {
+            return Some(self.root.clone());
+        }
         lock(&self.places).get(node)
     }
 

@@ -75,6 +75,7 @@ fn an_id_never_means_another_file() {
     assert_eq!(first as u32, second as u32, "the slot is used again");
     assert_eq!(nodes.identity(first), Err(Errno::STALE));
     nodes.clear();
+    nodes.clear();
     let third = nodes.enter(ROOT_ID, name(b"c"), file(12), false).unwrap();
     assert_eq!(second as u32, third as u32);
     assert_eq!(nodes.identity(second), Err(Errno::STALE));

@@ -1,0 +1,12 @@
+//! The file server from the outside: a client that speaks FUSE as Linux does, or as it never would.
+
+mod changing;
+mod client;
+mod hostile;
+mod listing;
+mod read_only;
+mod requests;
+mod sessions;
+mod store;
+mod threads;
+mod walk;
