@@ -154,3 +154,6 @@ impl Sink for Reply<'_> {
         Ok(header.len as usize)
     }
 }
+
+#[cfg(test)]
+mod tests;
