@@ -35,6 +35,7 @@ pub const TARGET_BYTES_MAX: usize = 4096;
 pub struct Tree {
     root: Arc<OwnedFd>,
     root_dev: u32,
+    immutable: bool,
     /// Node ids given to the guest.
     pub nodes: Mutex<Nodes>,
     places: Mutex<Cache<Arc<OwnedFd>>>,
@@ -57,6 +58,7 @@ impl Tree {
         Ok(Self {
             root: Arc::new(root),
             root_dev: identity.dev,
+            immutable,
             nodes: Mutex::new(Nodes::new(identity)),
             places: Mutex::new(Cache::new(places_max)),
             open: Mutex::new(Cache::new(open_max)),
@@ -103,7 +105,7 @@ impl Tree {
             return Ok(base);
         }
         let open = || host::open_path(&base, names.iter().rev());
-        let place = check(identity, self.with_room(open))?;
+        let place = self.check(identity, self.with_room(open))?;
         let place = Arc::new(place);
         lock(&self.places).put(node, place.clone());
         Ok(place)
@@ -120,11 +122,8 @@ impl Tree {
         };
         let directory = self.place(place.parent)?;
         let stat = host::stat_name(&directory, place.name.bytes()).map_err(stale)?;
-        if host::identity(&stat) == place.identity {
-            Ok(stat)
-        } else {
-            Err(Errno::STALE)
-        }
+        self.check_identity(place.identity, &stat)?;
+        Ok(stat)
     }
 
     /// Opens a file or a directory for reading.
@@ -189,7 +188,7 @@ impl Tree {
                 host::open_beneath(&directory, place.name.bytes(), flags)
             }
         };
-        check(identity, self.with_room(open))
+        self.check(identity, self.with_room(open))
     }
 
     /// Opens; where the host has no descriptor left, once more without those kept.
@@ -203,6 +202,25 @@ impl Tree {
         }
     }
 
+    /// Refuses another file than the node was.
+    fn check(&self, identity: Identity, opened: Result<OwnedFd, Errno>) -> Result<OwnedFd, Errno> {
+        let opened = opened.map_err(stale)?;
+        self.check_identity(identity, &fstat(&opened)?)?;
+        Ok(opened)
+    }
+
+    /// Where nothing changes a path is its file for ever, and only the kind is compared: a host
+    /// on overlayfs numbers a directory anew each time that it had to forget it.
+    fn check_identity(&self, known: Identity, stat: &Stat) -> Result<(), Errno> {
+        let now = host::identity(stat);
+        let same = if self.immutable {
+            now.kind == known.kind
+        } else {
+            now == known
+        };
+        if same { Ok(()) } else { Err(Errno::STALE) }
+    }
+
     /// The root is always open.
     fn kept_place(&self, node: u64) -> Option<Arc<OwnedFd>> {
         if node == ROOT_ID {
@@ -214,16 +232,6 @@ impl Tree {
     fn close_kept(&self) {
         lock(&self.places).clear();
         lock(&self.open).clear();
-    }
-}
-
-/// Refuses another file than the node was.
-fn check(identity: Identity, opened: Result<OwnedFd, Errno>) -> Result<OwnedFd, Errno> {
-    let opened = opened.map_err(stale)?;
-    if host::identity(&fstat(&opened)?) == identity {
-        Ok(opened)
-    } else {
-        Err(Errno::STALE)
     }
 }
 
