@@ -58,6 +58,21 @@ fn an_edit_in_place_is_the_same_node_with_other_attributes() {
 }
 
 #[test]
+fn a_file_of_another_size_than_was_told_is_looked_up_again() {
+    let (folder, client) = share(&[("file", "old")]);
+    let node = client.node("file");
+    fs::write(folder.path().join("file"), "longer").unwrap();
+    let open = || client.open(node, libc::O_RDONLY).map(|open| open.fh);
+    assert_eq!(open(), Err(Errno::STALE));
+    assert_eq!(client.node("file"), node);
+    let fh = open().unwrap();
+    assert_eq!(client.read_open(node, fh, 0, 100), Ok(b"longer".to_vec()));
+    // A file that grows all the while is not refused for ever.
+    fs::write(folder.path().join("file"), "longer still").unwrap();
+    open().unwrap();
+}
+
+#[test]
 fn a_replaced_file_is_another_node_and_the_open_one_stays() {
     let (folder, client) = share(&[("file", "old"), ("next", "replaced")]);
     let old = client.node("file");

@@ -11,10 +11,12 @@ use crate::client::{Client, OFFERED, changing, closure, flags, immutable, object
 const COMMON: Flags = Flags::ASYNC_READ
     .union(Flags::ASYNC_DIO)
     .union(Flags::DO_READDIRPLUS)
-    .union(Flags::READDIRPLUS_AUTO)
     .union(Flags::PARALLEL_DIROPS)
     .union(Flags::MAX_PAGES)
     .union(Flags::INIT_EXT);
+
+/// Directories of any size, whose listings change.
+const LARGE: Flags = Flags::READDIRPLUS_AUTO.union(Flags::AUTO_INVAL_DATA);
 
 const UNASKED: Flags = Flags::NO_OPEN_SUPPORT
     .union(Flags::NO_OPENDIR_SUPPORT)
@@ -26,8 +28,8 @@ fn each_kind_of_share_has_its_flags() {
     let root = folder.path();
     for (content, expected) in [
         (closure(root, &[]), COMMON | UNASKED),
-        (immutable(), COMMON | UNASKED | Flags::AUTO_INVAL_DATA),
-        (changing(), COMMON | Flags::AUTO_INVAL_DATA),
+        (immutable(), COMMON | UNASKED | LARGE),
+        (changing(), COMMON | LARGE),
     ] {
         let client = Client::attach(root, content);
         let answer = client.init(7, 41, OFFERED).unwrap();

@@ -77,17 +77,19 @@ impl Content {
         let always = Flags::ASYNC_READ
             | Flags::ASYNC_DIO
             | Flags::DO_READDIRPLUS
-            | Flags::READDIRPLUS_AUTO
             | Flags::PARALLEL_DIROPS
             | Flags::MAX_PAGES
             | Flags::INIT_EXT;
         let unasked = Flags::NO_OPEN_SUPPORT | Flags::NO_OPENDIR_SUPPORT | Flags::CACHE_SYMLINKS;
+        let (large, inval) = (Flags::READDIRPLUS_AUTO, Flags::AUTO_INVAL_DATA);
         match self {
+            // Without READDIRPLUS_AUTO every listing brings the nodes along: what is listed is
+            // asked for no more. A directory of a closure has few entries that no one needs.
             Self::Immutable { filter: Some(_) } => always | unasked,
             // AUTO_INVAL_DATA lets the guest look at the root's time of change before it shows
             // the listing that it has cached (fuse_readdir_cached).
-            Self::Immutable { filter: None } => always | unasked | Flags::AUTO_INVAL_DATA,
-            Self::Changing { .. } => always | Flags::AUTO_INVAL_DATA,
+            Self::Immutable { filter: None } => always | unasked | large | inval,
+            Self::Changing { .. } => always | large | inval,
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::os::fd::AsFd;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Instant, SystemTime};
 
 use rustix::fs::{OFlags, fstat};
 use rustix::io::Errno;
@@ -56,24 +56,40 @@ impl Server {
         }
         reply.require(size_of::<OpenOut>())?;
         self.must_be(kind, node)?;
-        let mut opened = OpenOut {
-            fh: 0,
-            open_flags: FOPEN_KEEP_CACHE | FOPEN_NOFLUSH,
-            backing_id: 0,
+        let (fh, kept) = if self.content.immutable() {
+            (0, FOPEN_KEEP_CACHE)
+        } else {
+            self.hold(node)?
         };
-        if !self.content.immutable() {
-            let open = self.tree.open_node(node).inspect_err(|error| {
-                if *error == Errno::MFILE {
-                    self.counters.count_handle_refused();
-                }
-            })?;
-            if !self.same_as_last_time(&open)? {
-                opened.open_flags = FOPEN_NOFLUSH;
+        reply.put_object(&OpenOut {
+            fh,
+            open_flags: kept | FOPEN_NOFLUSH,
+            backing_id: 0,
+        })
+    }
+
+    /// Opens a file that may change, and holds it open: its handle, and `FOPEN_KEEP_CACHE` where
+    /// that is safe.
+    fn hold(&self, node: u64) -> Result<(u64, u32), Errno> {
+        let open = self.tree.open_node(node).inspect_err(|error| {
+            if *error == Errno::MFILE {
+                self.counters.count_handle_refused();
             }
-            let handle = lock(&self.handles).insert(open);
-            opened.fh = handle.inspect_err(|_| self.counters.count_handle_refused())?;
+        })?;
+        let mut kept = 0;
+        if open.identity.kind == Kind::File {
+            let stat = fstat(&open.fd)?;
+            let mut freshness = lock(&self.freshness);
+            if freshness.outdated(node, &stat, Instant::now()) {
+                return Err(Errno::STALE);
+            }
+            if freshness.same_as_last_time(node, &stat, SystemTime::now()) {
+                kept = FOPEN_KEEP_CACHE;
+            }
         }
-        reply.put_object(&opened)
+        let handle = lock(&self.handles).insert(open);
+        let handle = handle.inspect_err(|_| self.counters.count_handle_refused())?;
+        Ok((handle, kept))
     }
 
     pub(super) fn must_be(&self, kind: Kind, node: u64) -> Result<(), Errno> {
@@ -86,12 +102,6 @@ impl Server {
             // Opening a device or a FIFO does something to it, and may wait for ever.
             _ => Err(Errno::ACCESS),
         }
-    }
-
-    fn same_as_last_time(&self, open: &Open) -> Result<bool, Errno> {
-        let stat = fstat(&open.fd)?;
-        let now = SystemTime::now();
-        Ok(lock(&self.freshness).same_as_last_time(open.node, &stat, now))
     }
 
     /// The open file that a request means.

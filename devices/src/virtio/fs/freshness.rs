@@ -1,10 +1,15 @@
-//! Whether a guest may keep what it has cached of a file's content when it opens it again.
+//! What a guest may believe of a file's content when it opens it again.
 //!
-//! It may if nothing happened to the file since it was opened last. The file's times say so, but
-//! only when they were not fresh then: two changes within one tick of the host's clock leave the
-//! same time behind, and the guest may have read between them.
+//! It may keep what it has cached if nothing happened to the file since it was opened last. The
+//! file's times say so, but only when they were not fresh then: two changes within one tick of
+//! the host's clock leave the same time behind, and the guest may have read between them.
+//!
+//! It reads no further than the size that it was told last. An open file of another size is
+//! therefore called stale once, upon which Linux looks the name up again, learns the size and
+//! opens once more (`LOOKUP_REVAL` in `do_filp_open`). A second time would be an error to the
+//! program, so that a file that grows all the while is let through.
 
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use rustix::fs::Stat;
 
@@ -17,9 +22,23 @@ const FILES_MAX: usize = 4096;
 /// tick of a file system (FAT, 2 s).
 const SETTLED_AFTER: Duration = Duration::from_secs(4);
 
-/// The state of files at their last opening.
+/// For how long after a file was called stale it is let through: ample time for a guest to open
+/// it once more.
+const LET_THROUGH: Duration = Duration::from_secs(10);
+
+/// What is known of the files that a guest has seen.
 pub struct Freshness {
+    /// Their state when they were opened last.
     opened: Cache<State>,
+    /// What the guest was told.
+    told: Cache<Told>,
+}
+
+#[derive(Clone, Copy)]
+struct Told {
+    size: i64,
+    /// When its opening was refused last.
+    refused: Option<Instant>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -31,11 +50,36 @@ struct State {
 }
 
 impl Freshness {
-    /// No file was opened yet.
+    /// No file was seen yet.
     pub fn new() -> Self {
         Self {
             opened: Cache::new(FILES_MAX),
+            told: Cache::new(FILES_MAX),
         }
+    }
+
+    /// Notes that the guest is told that `node` is `stat`.
+    pub fn tell(&mut self, node: u64, stat: &Stat) {
+        let refused = self.told.get(node).and_then(|told| told.refused);
+        let size = stat.st_size;
+        self.told.put(node, Told { size, refused });
+    }
+
+    /// Whether the guest, which opens `node` at `now`, believes in another size than that in
+    /// `stat`, and is to be told so.
+    pub fn outdated(&mut self, node: u64, stat: &Stat, now: Instant) -> bool {
+        let Some(told) = self.told.get(node) else {
+            return false;
+        };
+        let refused_lately = told
+            .refused
+            .is_some_and(|refused| now.duration_since(refused) < LET_THROUGH);
+        if told.size == stat.st_size || refused_lately {
+            return false;
+        }
+        let refused = Some(now);
+        self.told.put(node, Told { refused, ..told });
+        true
     }
 
     /// Notes that `node` is opened at `now` and found to be `stat`; whether its content is what
@@ -55,6 +99,7 @@ impl Freshness {
     /// Forgets every file.
     pub fn clear(&mut self) {
         self.opened.clear();
+        self.told.clear();
     }
 }
 
@@ -126,5 +171,22 @@ mod tests {
         let mut freshness = Freshness::new();
         freshness.same_as_last_time(NODE, &stat, earlier);
         assert!(!freshness.same_as_last_time(NODE, &stat, earlier));
+    }
+
+    #[test]
+    fn another_size_than_was_told_is_refused_once() {
+        let (mut stat, _) = stat_and_time();
+        let now = Instant::now();
+        let mut freshness = Freshness::new();
+        assert!(!freshness.outdated(NODE, &stat, now), "nothing was told");
+        freshness.tell(NODE, &stat);
+        assert!(!freshness.outdated(NODE, &stat, now));
+        stat.st_size += 1;
+        assert!(freshness.outdated(NODE, &stat, now));
+        // The guest looks again, and the file grows again.
+        freshness.tell(NODE, &stat);
+        stat.st_size += 1;
+        assert!(!freshness.outdated(NODE, &stat, now + LET_THROUGH / 2));
+        assert!(freshness.outdated(NODE, &stat, now + LET_THROUGH));
     }
 }

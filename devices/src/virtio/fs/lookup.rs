@@ -63,6 +63,7 @@ impl Server {
                 self.counters.count_node_refused();
             }
         })?;
+        self.tell(node, stat);
         let (entry_valid, entry_valid_nsec) = split(self.content.name_valid(parent));
         let (attr_valid, attr_valid_nsec) = split(self.content.attributes_valid(node));
         Ok(EntryOut {
@@ -75,6 +76,13 @@ impl Server {
             attr_valid_nsec,
             attr: host::attributes(stat, self.tree.root_dev()),
         })
+    }
+
+    /// Notes what the guest is told of a file that may change.
+    fn tell(&self, node: u64, stat: &Stat) {
+        if !self.content.immutable() {
+            lock(&self.freshness).tell(node, stat);
+        }
     }
 
     /// An entry that says that there is no such name, where the guest may remember that.
@@ -122,6 +130,7 @@ impl Server {
         } else {
             self.tree.stat(node)?
         };
+        self.tell(node, &stat);
         let (attr_valid, attr_valid_nsec) = split(self.content.attributes_valid(node));
         reply.put_object(&AttrOut {
             attr_valid,
