@@ -1,0 +1,87 @@
+//! `--accel`: on what machines run, the processor's own virtualization or an emulated host.
+//!
+//! The one thing to know: inside the emulated host the question is settled, so a command that is
+//! carried out there never looks for another.
+
+use std::env;
+
+use clap::ValueEnum;
+use vmm::accel::{Support, detect};
+
+/// Set in the environment of what runs in the emulated host.
+pub const INSIDE: &str = "MVM_INSIDE_EMULATED_HOST";
+
+/// What `--accel` takes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Accel {
+    /// KVM where it is backed by hardware, else an emulated host
+    #[default]
+    Auto,
+    /// KVM, whatever it is backed by
+    Kvm,
+    /// An emulated host, slower
+    Emulated,
+}
+
+/// Where a command is to be carried out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// By this process.
+    Here,
+    /// By the same program inside the emulated host.
+    EmulatedHost {
+        /// Why, in one phrase.
+        reason: String,
+    },
+}
+
+impl Accel {
+    /// Decides it for this process.
+    pub fn place(self) -> Place {
+        self.place_given(env::var_os(INSIDE).is_some(), detect)
+    }
+
+    fn place_given(self, inside: bool, detect: impl FnOnce() -> Support) -> Place {
+        let asked = || Support::Emulated { reason: "--accel emulated".into() };
+        let support = match self {
+            _ if inside => Support::Hardware,
+            Self::Auto => detect(),
+            Self::Kvm => Support::Hardware,
+            Self::Emulated => asked(),
+        };
+        match support {
+            Support::Hardware => Place::Here,
+            Support::Emulated { reason } => Place::EmulatedHost { reason },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn none() -> Support {
+        Support::Emulated { reason: "there is no /dev/kvm".into() }
+    }
+
+    #[test]
+    fn auto_follows_what_is_found() {
+        let place = Accel::Auto.place_given(false, none);
+        assert_eq!(Accel::Auto.place_given(false, || Support::Hardware), Place::Here);
+        assert_eq!(place, Place::EmulatedHost { reason: "there is no /dev/kvm".into() });
+    }
+
+    #[test]
+    fn what_is_asked_for_is_not_looked_up() {
+        let never = || unreachable!();
+        assert_eq!(Accel::Kvm.place_given(false, never), Place::Here);
+        let place = Accel::Emulated.place_given(false, never);
+        assert_eq!(place, Place::EmulatedHost { reason: "--accel emulated".into() });
+    }
+
+    #[test]
+    fn inside_the_emulated_host_there_is_no_second_one() {
+        assert_eq!(Accel::Emulated.place_given(true, none), Place::Here);
+        assert_eq!(Accel::Auto.place_given(true, none), Place::Here);
+    }
+}
