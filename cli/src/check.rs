@@ -42,16 +42,32 @@ struct Report {
 /// Runs the command.
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let reports: Vec<Report> = args.files.iter().map(report).collect();
-    let written = if args.json { write_json(&reports) } else { write_lines(&reports, args.quiet) };
+    let written = if args.json {
+        write_json(&reports)
+    } else {
+        write_lines(&reports, args.quiet)
+    };
     written.context("cannot write what was found")?;
     let all_good = reports.iter().all(|report| report.ok);
-    Ok(if all_good { ExitCode::SUCCESS } else { FAILED.into() })
+    Ok(if all_good {
+        ExitCode::SUCCESS
+    } else {
+        FAILED.into()
+    })
 }
 
 fn report(path: &PathBuf) -> Report {
     let outcome = AppFile::load(path).and_then(|file| file.check_host());
-    let problems: Vec<Problem> = outcome.err().into_iter().flat_map(Problems::into_iter).collect();
-    Report { file: path.display().to_string(), ok: problems.is_empty(), problems }
+    let problems: Vec<Problem> = outcome
+        .err()
+        .into_iter()
+        .flat_map(Problems::into_iter)
+        .collect();
+    Report {
+        file: path.display().to_string(),
+        ok: problems.is_empty(),
+        problems,
+    }
 }
 
 fn write_lines(reports: &[Report], quiet: bool) -> io::Result<()> {

@@ -1,2 +1,63 @@
-//! The `mvm` program.
-fn main() {}
+//! The `mvm` program: parse, dispatch, print one error, set the exit code.
+
+mod attach;
+mod check;
+mod folder;
+mod init_binary;
+mod run;
+mod schema;
+mod terminal;
+
+use std::process::ExitCode;
+
+use clap::error::ErrorKind;
+use clap::{Parser, Subcommand};
+use vmm::app::Problems;
+
+/// mvm itself failed; every other status is the program's own.
+const FAILED: u8 = 125;
+
+/// Run a program in its own Linux virtual machine, with the host's Nix store shared
+#[derive(Parser)]
+#[command(version, propagate_version = true, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Run(run::Args),
+    Check(check::Args),
+    Schema(schema::Args),
+}
+
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return usage(&error),
+    };
+    let result = match cli.command {
+        Command::Run(args) => run::run(&args),
+        Command::Check(args) => check::run(&args),
+        Command::Schema(args) => schema::run(&args),
+    };
+    result.unwrap_or_else(|error| {
+        match error.downcast_ref::<Problems>() {
+            // Each begins with the file and the line, as editors expect.
+            Some(problems) => eprintln!("{problems}"),
+            None => eprintln!("mvm: {error:#}"),
+        }
+        ExitCode::from(FAILED)
+    })
+}
+
+/// Prints help to standard output, and what is wrong with the command line to standard error.
+fn usage(error: &clap::Error) -> ExitCode {
+    // Nobody to tell when the stream is closed.
+    let _ = error.print();
+    match error.kind() {
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => ExitCode::SUCCESS,
+        _ => ExitCode::from(FAILED),
+    }
+}

@@ -11,6 +11,7 @@ mod blank;
 mod check;
 mod conflict;
 mod console;
+mod count;
 mod document;
 mod fault;
 mod file;
@@ -66,7 +67,7 @@ pub const MAX_PROBLEMS: usize = 64;
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct App {
     /// Version of this format.
-    #[serde(default = "version")]
+    #[serde(default = "version", deserialize_with = "count::version")]
     #[schemars(extend("const" = VERSION))]
     pub version: u32,
     /// The machine's name: lower-case letters, digits and "-".
@@ -77,7 +78,7 @@ pub struct App {
     #[schemars(with = "String", regex(pattern = check::HOSTNAME_PATTERN), length(max = check::MAX_HOSTNAME_SIZE))]
     pub hostname: Option<String>,
     /// Number of processors.
-    #[serde(default = "one")]
+    #[serde(default = "one", deserialize_with = "count::vcpus")]
     #[schemars(range(min = 1, max = MAX_VCPUS))]
     pub vcpus: u32,
     /// Memory: a size such as "256M", or a number of MiB.

@@ -3,6 +3,7 @@
 //! `bytes --serde--> App --Machine::new--> Machine --run--> Exit`: there is no other
 //! representation in between. Devices are in the crate `devices`, which knows nothing of this one.
 
+pub mod accel;
 pub mod app;
 pub mod board;
 pub mod boot;
@@ -13,5 +14,6 @@ pub mod cpuid;
 pub mod kernel;
 pub mod kvm;
 pub mod layout;
+pub mod machine;
 pub mod memory;
 pub mod vcpu;

@@ -9,7 +9,7 @@ use serde::forward_to_deserialize_any;
 
 use super::fault::{Cause, Fault};
 
-/// Reads as false, 0, "", an empty list, or an object whose every key is blank.
+/// Reads as false, "", an empty list, or an object whose every key is blank.
 pub struct Blank;
 
 fn refused(_: Fault) -> Fault {
@@ -28,10 +28,6 @@ impl<'de> Deserializer<'de> for Blank {
 
     fn deserialize_bool<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
         visitor.visit_bool(false).map_err(refused)
-    }
-
-    fn deserialize_u32<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
-        visitor.visit_u32(0).map_err(refused)
     }
 
     fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
@@ -78,7 +74,7 @@ impl<'de> Deserializer<'de> for Blank {
     }
 
     forward_to_deserialize_any! {
-        i8 i16 i32 i64 i128 u8 u16 u64 u128 f32 f64 char str string bytes byte_buf unit
+        i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf unit
         unit_struct tuple tuple_struct identifier ignored_any
     }
 }

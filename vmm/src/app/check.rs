@@ -9,8 +9,8 @@ use super::place::Place;
 use super::problem::Complaint;
 use super::quote::quoted;
 use super::{
-    App, MAX_ARG_SIZE, MAX_ARGS, MAX_CMDLINE_SIZE, MAX_ENV, MAX_SHARES, MAX_TAG_SIZE, MAX_VCPUS,
-    Memory, Program, STORE_TAG, Share, User, VERSION,
+    App, MAX_ARG_SIZE, MAX_ARGS, MAX_CMDLINE_SIZE, MAX_ENV, MAX_PROBLEMS, MAX_SHARES, MAX_TAG_SIZE,
+    MAX_VCPUS, Memory, Program, STORE_TAG, Share, User, VERSION,
 };
 
 /// A name of a machine: it is a folder's name, a host's name and a word on command lines.
@@ -75,7 +75,10 @@ struct Check(Vec<Complaint>);
 
 impl Check {
     fn complain(&mut self, place: Place, message: String) {
-        self.0.push(Complaint { place, message });
+        // A list can hold more bad values than anyone reads of.
+        if self.0.len() <= MAX_PROBLEMS {
+            self.0.push(Complaint { place, message });
+        }
     }
 
     /// Complains unless `is_good`.

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use super::place::Place;
 use super::problem::Complaint;
 use super::quote::quoted;
-use super::{App, ConsoleMode, Share, StoreMode};
+use super::{App, ConsoleMode, MAX_SHARES, Share, StoreMode};
 use crate::closure::STORE_DIR;
 
 /// What the machine itself mounts, store aside: a share there would be hidden or would break it.
@@ -14,8 +14,11 @@ const OWN_MOUNTS: [&str; 3] = ["/proc", "/sys", "/dev"];
 /// Complaints about values that do not go together, each at one of them.
 pub fn between(app: &App) -> Vec<Complaint> {
     let mut complaints = Vec::new();
-    mount_points(app, &mut complaints);
-    tags(app, &mut complaints);
+    // Each share is compared with each: only as many as there may be.
+    if app.shares.len() <= MAX_SHARES {
+        mount_points(app, &mut complaints);
+        tags(app, &mut complaints);
+    }
     store(app, &mut complaints);
     console(app, &mut complaints);
     complaints

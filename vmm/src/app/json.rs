@@ -6,6 +6,8 @@
 //! Duplicate keys are found but do not end the parse, so that one run can report all of them.
 
 mod scalar;
+#[cfg(test)]
+mod tests;
 
 use std::collections::HashMap;
 
@@ -84,10 +86,11 @@ impl<'a> Parser<'a> {
         let at = self.at;
         self.values += 1;
         if self.values > MAX_VALUES {
-            return Err(self.error_at(
-                at,
-                format!("is one of more than {MAX_VALUES} values; allowed are as many"),
-            ));
+            let message = format!(
+                "is value {} of the file; at most {MAX_VALUES} are allowed",
+                self.values
+            );
+            return Err(self.error_at(at, message));
         }
         let value = match self.peek() {
             Some(b'{') => Value::Object(self.object()?),
@@ -253,8 +256,10 @@ impl<'a> Parser<'a> {
 
     /// What is here, for a message.
     fn found(&self) -> String {
-        match self.rest().chars().next() {
+        let rest = self.rest();
+        match rest.chars().next() {
             None => "the end of the file".into(),
+            Some('"') => quoted(rest[1..].split(['"', '\n']).next().unwrap_or("")),
             Some(_) if !self.word().is_empty() => quoted(self.word()),
             Some(c) => quoted(c.encode_utf8(&mut [0; 4])),
         }

@@ -2,8 +2,9 @@
 
 use std::fmt::Write;
 
-/// A longer text is cut here: a message stays one line that a person can read.
-pub const MAX_QUOTED_CHARS: usize = 60;
+/// A longer text is cut here: a message stays one line that a person can read. A program's path in
+/// the store fits.
+pub const MAX_QUOTED_CHARS: usize = 100;
 
 /// `text` in double quotes, with JSON's escapes for what would not show, cut to
 /// [`MAX_QUOTED_CHARS`].

@@ -13,7 +13,7 @@ impl App {
     pub fn schema() -> Schema {
         let settings = SchemaSettings::draft2020_12().for_deserialize();
         let mut schema = settings.into_generator().into_root_schema_for::<Self>();
-        RecursiveTransform(allow_free_keys).transform(&mut schema);
+        RecursiveTransform(fit).transform(&mut schema);
         join_lines(&mut schema);
         schema.insert("title".into(), "app.json of mvm".into());
         if let Some(properties) = schema
@@ -30,8 +30,9 @@ impl App {
     }
 }
 
-/// Each section takes keys of the user's own.
-fn allow_free_keys(schema: &mut Schema) {
+/// Each section takes keys of the user's own; and a number's Rust type is nobody's business.
+fn fit(schema: &mut Schema) {
+    schema.remove("format");
     if schema.get("additionalProperties") == Some(&json!(false)) {
         schema.insert("patternProperties".into(), json!({ "^x-": true }));
     }

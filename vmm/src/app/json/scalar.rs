@@ -1,7 +1,7 @@
 //! Strings (RFC 8259 section 7) and numbers (section 6).
 
 use super::{Parse, Parser, SyntaxError};
-use crate::app::quote::quoted;
+use crate::app::quote::{one_line, quoted};
 
 impl Parser<'_> {
     pub(super) fn number(&mut self) -> Parse<serde_json::Number> {
@@ -91,7 +91,7 @@ impl Parser<'_> {
                 }
             }
             _ => {
-                let found = quoted(&self.text[start..self.at]);
+                let found = one_line(&self.text[start..self.at]);
                 let allowed = "\\\" \\\\ \\/ \\b \\f \\n \\r \\t \\uXXXX";
                 return Err(
                     self.error_at(start, format!("unknown escape {found}; allowed: {allowed}"))

@@ -73,19 +73,6 @@ impl<'de> Deserializer<'de> for Reader<'_> {
         }
     }
 
-    fn deserialize_u32<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
-        let whole = match &self.node.value {
-            Value::Number(number) => number.as_u64().and_then(|whole| u32::try_from(whole).ok()),
-            _ => return self.wrong_type("a number"),
-        };
-        match whole {
-            Some(whole) => visitor
-                .visit_u32(whole)
-                .map_err(|fault: Fault| fault.of(self.node)),
-            None => self.wrong_type(&format!("a whole number from 0 to {}", u32::MAX)),
-        }
-    }
-
     fn deserialize_str<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
         match self.node.value {
             Value::String(_) => self.deserialize_any(visitor),
@@ -162,7 +149,7 @@ impl<'de> Deserializer<'de> for Reader<'_> {
     }
 
     forward_to_deserialize_any! {
-        i8 i16 i32 i64 i128 u8 u16 u64 u128 f32 f64 char bytes byte_buf unit
+        i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char bytes byte_buf unit
         unit_struct tuple tuple_struct identifier ignored_any
     }
 }

@@ -1,0 +1,379 @@
+//! The host's end of a running program: its streams, its terminal, its signals.
+//!
+//! The one thing to know: one loop does all but the writing to standard output and error, which has
+//! a thread each. Those descriptors are shared with whoever started `mvm`, so they are never made
+//! non-blocking; and a reader that stands still must stop neither the other stream nor Ctrl-C.
+//! Leaves out the machine: what happens to it when the program ends is the caller's to decide.
+
+mod connection;
+mod input;
+mod output;
+mod session;
+mod signals;
+#[cfg(test)]
+mod tests;
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+
+use anyhow::{Context, Result, ensure};
+use guest::protocol::{Exec, Exit, FIRST_SESSION, Message, Stream};
+use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
+use rustix::io::Errno;
+
+use crate::terminal::{self, RawMode};
+pub use connection::Connection;
+use input::Input;
+use output::Output;
+use session::{Event, Session};
+use signals::{ProcessSignals, Signals};
+
+/// Messages to the guest that may wait before input is no longer read, and before signals and sizes
+/// are dropped. Only a guest that reads nothing lets as many wait.
+const OUTBOX_LIMIT: usize = 256 * 1024;
+
+/// How a program ended, or why nobody knows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// It ran and ended.
+    Exited(Exit),
+    /// It was not started.
+    Refused {
+        /// 125 (the guest failed), 126 (cannot be executed) or 127 (not found).
+        code: u8,
+        /// Why, in one line.
+        message: String,
+    },
+    /// It was told to end and did not before the user lost patience: the second SIGINT or SIGTERM.
+    GaveUp {
+        /// The number of that signal.
+        signal: u8,
+    },
+    /// The guest closed the connection before the program's end was told.
+    Lost,
+}
+
+impl Outcome {
+    /// The exit status of a command that ended so.
+    pub fn status(&self) -> u8 {
+        match self {
+            Self::Exited(exit) => exit.status(),
+            Self::Refused { code, .. } => *code,
+            Self::GaveUp { signal } => Exit::Signal(*signal).status(),
+            Self::Lost => 125,
+        }
+    }
+}
+
+/// The caller's standard streams, in descriptors of their own.
+pub struct Stdio {
+    /// Read if the execution wants input.
+    pub stdin: OwnedFd,
+    /// Where the program's output goes; with a terminal, its errors too.
+    pub stdout: OwnedFd,
+    /// Where the program's errors go.
+    pub stderr: OwnedFd,
+}
+
+impl Stdio {
+    /// Those of this process.
+    pub fn inherited() -> Result<Self> {
+        let copy = |fd: BorrowedFd<'_>| {
+            rustix::io::fcntl_dupfd_cloexec(fd, 3).context("cannot copy a standard stream")
+        };
+        Ok(Self {
+            stdin: copy(io::stdin().as_fd())?,
+            stdout: copy(io::stdout().as_fd())?,
+            stderr: copy(io::stderr().as_fd())?,
+        })
+    }
+}
+
+/// Runs `exec` in the guest and connects `stdio` with it until it ends.
+///
+/// SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGUSR1 and SIGUSR2 are passed on to the program; when `exec`
+/// wants a terminal and standard input is one, that is in raw mode meanwhile. The signals stay with
+/// this process's handlers afterwards.
+///
+/// Fails if the guest breaks the protocol, or if output cannot be written for another reason than
+/// that its reader has gone.
+pub fn attach(connection: &mut Connection, exec: &Exec, stdio: Stdio) -> Result<Outcome> {
+    let raw = match exec.tty {
+        Some(_) => RawMode::enter(&stdio.stdin).context("cannot set the terminal to raw mode")?,
+        None => None,
+    };
+    let signals = ProcessSignals::new(raw.is_some()).context("cannot watch signals")?;
+    let outcome = attach_with(connection, exec, stdio, signals, raw.as_ref());
+    drop(raw);
+    outcome
+}
+
+fn attach_with(
+    connection: &mut Connection,
+    exec: &Exec,
+    stdio: Stdio,
+    signals: impl Signals,
+    raw: Option<&RawMode>,
+) -> Result<Outcome> {
+    let progress = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)
+        .context("cannot make an eventfd")?;
+    let output = |stream, fd| {
+        let progress = progress.try_clone().context("cannot copy an eventfd")?;
+        Output::start(stream, fd, progress)
+    };
+    let mut outbox = Vec::new();
+    Message::Exec(Box::new(exec.clone())).encode(FIRST_SESSION, &mut outbox)?;
+    connection.stream().set_nonblocking(true)?;
+    let attached = Attached {
+        session: Session::new(),
+        input: Input::new(stdio.stdin, exec.stdin),
+        stdout: output(Stream::Stdout, stdio.stdout)?,
+        stderr: output(Stream::Stderr, stdio.stderr)?,
+        progress,
+        signals,
+        raw,
+        has_terminal: exec.tty.is_some(),
+        outbox,
+        end: None,
+        impatience: 0,
+    };
+    let outcome = attached.run(connection);
+    connection.stream().set_nonblocking(false)?;
+    outcome
+}
+
+/// A program and what it is connected with.
+struct Attached<'a, S> {
+    session: Session,
+    input: Input,
+    stdout: Output,
+    stderr: Output,
+    /// Readable when an output's thread has got on.
+    progress: OwnedFd,
+    signals: S,
+    raw: Option<&'a RawMode>,
+    has_terminal: bool,
+    /// Bytes for the guest.
+    outbox: Vec<u8>,
+    /// The program's end, once it is told; its output may still have to be written.
+    end: Option<Outcome>,
+    /// SIGINT and SIGTERM so far.
+    impatience: u32,
+}
+
+impl<S: Signals> Attached<'_, S> {
+    fn run(mut self, connection: &mut Connection) -> Result<Outcome> {
+        loop {
+            if let Some(end) = &self.end
+                && self.stdout.is_done()
+                && self.stderr.is_done()
+            {
+                let end = end.clone();
+                self.stdout.result()?;
+                self.stderr.result()?;
+                return Ok(end);
+            }
+            for source in self.wait(connection.stream())? {
+                match source {
+                    Source::Signals => {
+                        if let Some(outcome) = self.take_signals() {
+                            return Ok(outcome);
+                        }
+                    }
+                    Source::Progress => self.take_progress(),
+                    Source::Input => self.input.read(&mut self.outbox),
+                    Source::Guest => self.receive(connection)?,
+                }
+            }
+            if self.end.is_none() {
+                self.flush(connection.stream())?;
+            }
+        }
+    }
+
+    /// Waits until something can be done, and says what.
+    fn wait(&self, stream: &UnixStream) -> Result<Vec<Source>> {
+        let mut sources = vec![Source::Signals, Source::Progress];
+        let mut fds = vec![
+            PollFd::from_borrowed_fd(self.signals.descriptor(), PollFlags::IN),
+            PollFd::new(&self.progress, PollFlags::IN),
+        ];
+        let is_running = self.end.is_none();
+        if is_running {
+            let mut interest = PollFlags::IN;
+            interest.set(PollFlags::OUT, !self.outbox.is_empty());
+            sources.push(Source::Guest);
+            fds.push(PollFd::new(stream, interest));
+        }
+        let wants_input = is_running && self.outbox.len() < OUTBOX_LIMIT && self.input.is_wanted();
+        let in_background = wants_input && self.input.is_in_background();
+        if wants_input && !in_background {
+            sources.push(Source::Input);
+            fds.push(PollFd::new(self.input.descriptor(), PollFlags::IN));
+        }
+        // A shell does not tell a running job that it comes to the foreground.
+        let timeout = Timespec::try_from(input::FOREGROUND_CHECK).unwrap_or_default();
+        match poll(&mut fds, in_background.then_some(&timeout)) {
+            Ok(_) => {}
+            Err(Errno::INTR) => return Ok(Vec::new()),
+            Err(errno) => return Err(errno).context("cannot wait for events"),
+        }
+        let ready = sources.into_iter().zip(&fds);
+        Ok(ready
+            .filter(|(_, fd)| !fd.revents().is_empty())
+            .map(|(source, _)| source)
+            .collect())
+    }
+
+    /// Passes signals on. An outcome if the user has lost patience.
+    fn take_signals(&mut self) -> Option<Outcome> {
+        for signal in self.signals.pending() {
+            match signal {
+                signals::WINDOW_CHANGED => self.send_size(),
+                signals::STOP => {
+                    if let Some(raw) = self.raw {
+                        raw.stop_process();
+                        self.send_size();
+                    }
+                }
+                signals::CONTINUED => {
+                    if let Some(raw) = self.raw {
+                        raw.enter_again();
+                        self.send_size();
+                    }
+                }
+                _ => {
+                    self.impatience += u32::from(signals::asks_to_end(signal));
+                    if self.impatience > 1 || (self.impatience > 0 && self.end.is_some()) {
+                        return Some(Outcome::GaveUp { signal });
+                    }
+                    self.send(&Message::Signal(signal));
+                }
+            }
+        }
+        None
+    }
+
+    fn send_size(&mut self) {
+        if self.has_terminal
+            && let Some(size) = terminal::window_size()
+        {
+            self.send(&Message::Resize {
+                rows: size.ws_row,
+                cols: size.ws_col,
+            });
+        }
+    }
+
+    /// Queues a message, unless so many wait that the guest cannot be reading.
+    fn send(&mut self, message: &Message<'_>) {
+        if self.outbox.len() < OUTBOX_LIMIT {
+            let encoded = message.encode(FIRST_SESSION, &mut self.outbox);
+            debug_assert!(encoded.is_ok(), "{encoded:?}");
+        }
+    }
+
+    /// Tells the guest what the output threads have written.
+    fn take_progress(&mut self) {
+        // The counter's value does not matter.
+        let _ = rustix::io::read(&self.progress, &mut [0; 8]);
+        for stream in [Stream::Stdout, Stream::Stderr] {
+            let output = match stream {
+                Stream::Stderr => &self.stderr,
+                _ => &self.stdout,
+            };
+            let (written, has_failed) = (output.take_written(), output.has_failed());
+            if has_failed {
+                if self.session.close(stream) {
+                    self.send(&Message::Close(stream));
+                }
+            } else if let Some(bytes) = written {
+                self.session.written(stream, bytes);
+                self.send(&Message::Credit { stream, bytes });
+            }
+        }
+    }
+
+    fn receive(&mut self, connection: &mut Connection) -> Result<()> {
+        match connection.fill() {
+            Ok(0) => self.end_with(Outcome::Lost),
+            Ok(_) => {}
+            Err(error) if is_transient(&error) => return Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::ConnectionReset => {
+                self.end_with(Outcome::Lost);
+            }
+            Err(error) => return Err(error).context("cannot read from the guest"),
+        }
+        while self.end.is_none() {
+            let Some((session, message)) = connection.next_message()? else {
+                break;
+            };
+            ensure_session(session)?;
+            match self.session.receive(&message).context(PROTOCOL)? {
+                Event::Nothing => {}
+                Event::Output(Stream::Stderr, bytes) => self.stderr.push(bytes),
+                Event::Output(_, bytes) => self.stdout.push(bytes),
+                Event::InputCredit(bytes) => self.input.add_credit(bytes).context(PROTOCOL)?,
+                Event::InputClosed => self.input.close(),
+                Event::Ended(outcome) => self.end_with(outcome),
+            }
+        }
+        Ok(())
+    }
+
+    /// No more comes from the guest; what has come is still written.
+    fn end_with(&mut self, outcome: Outcome) {
+        self.end = Some(outcome);
+        self.stdout.finish();
+        self.stderr.finish();
+    }
+
+    fn flush(&mut self, mut stream: &UnixStream) -> Result<()> {
+        let mut sent = 0;
+        while sent < self.outbox.len() {
+            match io::Write::write(&mut stream, &self.outbox[sent..]) {
+                Ok(count) => sent += count,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) if is_transient(&error) => {}
+                // What the guest said before it went is still to be read.
+                Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
+                    sent = self.outbox.len();
+                }
+                Err(error) if error.kind() == io::ErrorKind::ConnectionReset => {
+                    sent = self.outbox.len();
+                }
+                Err(error) => return Err(error).context("cannot write to the guest"),
+            }
+        }
+        self.outbox.drain(..sent);
+        Ok(())
+    }
+}
+
+/// What [`Attached::wait`] waits for.
+#[derive(Clone, Copy)]
+enum Source {
+    Signals,
+    Progress,
+    Guest,
+    Input,
+}
+
+/// Context of what a guest does wrong.
+const PROTOCOL: &str = "guest agent protocol";
+
+fn ensure_session(session: u32) -> Result<()> {
+    ensure!(
+        session == FIRST_SESSION,
+        "{PROTOCOL}: message for session {session}, which does not exist"
+    );
+    Ok(())
+}
+
+fn is_transient(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted
+    )
+}

@@ -1,0 +1,136 @@
+//! The stream to a guest, from the first hello to the end of its setup.
+//!
+//! The one thing to know: the guest may be hostile, so each wait has an end, however slowly bytes
+//! trickle in.
+
+use std::io::{self, Write};
+use std::os::unix::net::UnixStream;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use guest::protocol::{Decoder, FrameBuffer, Hello, MACHINE, Message, Setup, Side};
+
+use super::PROTOCOL;
+
+/// A guest that has said hello.
+pub struct Connection {
+    stream: UnixStream,
+    buffer: FrameBuffer,
+    decoder: Decoder,
+    hello: Hello,
+}
+
+impl Connection {
+    /// Waits for the guest's hello and answers it. Fails if it has not come within `timeout`.
+    pub fn open(stream: UnixStream, timeout: Duration) -> Result<Self> {
+        let mut connection = Self {
+            stream,
+            buffer: FrameBuffer::new(),
+            decoder: Decoder::new(Side::Guest),
+            hello: Hello {
+                side: Side::Host,
+                started_us: 0,
+                sent_us: 0,
+            },
+        };
+        let answer = Message::Hello(connection.hello);
+        connection.hello = match connection
+            .await_message(timeout)
+            .context("cannot greet the guest")?
+        {
+            Reply::Hello(hello) => hello,
+            Reply::SetupDone => bail!("{PROTOCOL}: the guest did not say hello"),
+        };
+        connection.send(&answer)?;
+        Ok(connection)
+    }
+
+    /// Has the guest prepare itself. Fails with its words if it cannot, or if it has not within
+    /// `timeout`.
+    pub fn set_up(&mut self, setup: &Setup, timeout: Duration) -> Result<()> {
+        self.send(&Message::Setup(Box::new(setup.clone())))?;
+        match self
+            .await_message(timeout)
+            .context("cannot set the guest up")?
+        {
+            Reply::SetupDone => Ok(()),
+            Reply::Hello(_) => bail!("{PROTOCOL}: a second hello"),
+        }
+    }
+
+    /// Has the guest end all programs and switch the machine off. It does not answer.
+    pub fn power_off(&mut self) -> Result<()> {
+        self.send(&Message::PowerOff)
+    }
+
+    /// The guest's hello, with its boot times.
+    pub fn hello(&self) -> Hello {
+        self.hello
+    }
+
+    pub(super) fn stream(&self) -> &UnixStream {
+        &self.stream
+    }
+
+    /// Reads once.
+    pub(super) fn fill(&mut self) -> io::Result<usize> {
+        self.buffer.fill(&mut &self.stream)
+    }
+
+    /// The next message that has wholly come, with its session. The guest's word that it failed is
+    /// an error here.
+    pub(super) fn next_message(&mut self) -> Result<Option<(u32, Message<'_>)>> {
+        let Some(frame) = self.buffer.next_frame().context(PROTOCOL)? else {
+            return Ok(None);
+        };
+        let session = frame.header.session;
+        match self.decoder.decode(frame).context(PROTOCOL)? {
+            Some(Message::Failed(reason)) => bail!("the guest failed: {reason}"),
+            Some(message) => Ok(Some((session, message))),
+            None => bail!("{PROTOCOL}: a message in pieces"),
+        }
+    }
+
+    fn send(&mut self, message: &Message<'_>) -> Result<()> {
+        let mut bytes = Vec::new();
+        message.encode(MACHINE, &mut bytes)?;
+        self.stream
+            .write_all(&bytes)
+            .context("cannot write to the guest")
+    }
+
+    /// Waits for a message of the machine's session.
+    fn await_message(&mut self, timeout: Duration) -> Result<Reply> {
+        let deadline = Instant::now() + timeout;
+        loop {
+            if let Some((_, message)) = self.next_message()? {
+                let reply = match message {
+                    Message::Hello(hello) => Reply::Hello(hello),
+                    Message::SetupDone => Reply::SetupDone,
+                    _ => bail!("{PROTOCOL}: unexpected {message:?}"),
+                };
+                self.stream.set_read_timeout(None)?;
+                return Ok(reply);
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            ensure!(
+                !left.is_zero(),
+                "it did not answer within {} s",
+                timeout.as_secs_f32()
+            );
+            self.stream.set_read_timeout(Some(left))?;
+            match self.fill() {
+                Ok(0) => bail!("it closed the connection"),
+                Ok(_) => {}
+                Err(error) if super::is_transient(&error) => {}
+                Err(error) => return Err(error).context("cannot read from the guest"),
+            }
+        }
+    }
+}
+
+/// What the guest answers before the first execution.
+enum Reply {
+    Hello(Hello),
+    SetupDone,
+}

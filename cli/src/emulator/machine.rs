@@ -1,0 +1,290 @@
+//! The emulated host as a QEMU process: its command line, its start and its end.
+//!
+//! The one thing to know: the processor is emulated (TCG), nested SVM included, so the KVM of our
+//! own kernel inside works as on hardware. QEMU dies with the process that started it: it is
+//! executed by a child that has asked the kernel for that.
+
+use std::env;
+use std::ffi::OsString;
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use anyhow::{Context, Result, anyhow, bail, ensure};
+use guest::protocol::{FileSystem, Mount, PORT_NAME, Root, Setup};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
+use rustix::process::{Pid, Signal, getppid, set_parent_process_death_signal};
+use vmm::boot::initramfs::Archive;
+use vmm::kernel;
+
+use super::folder::Folder;
+use crate::init_binary;
+
+/// The emulator, and the Debian package that has it.
+const QEMU: &str = "qemu-system-x86_64";
+const PACKAGE: &str = "qemu-system-x86";
+
+/// Memory of the emulated host in MiB, if the user has an opinion.
+const MEMORY_VARIABLE: &str = "MVM_EMULATOR_MEMORY_MIB";
+/// Half of the host's memory within these bounds: enough for a machine of the default size, and no
+/// more than leaves room for the page tables of a lazy mapping.
+const MEMORY_MIB: std::ops::RangeInclusive<u64> = 2048..=16384;
+
+/// A machine with several processors starts even where one core has to emulate them all.
+const MIN_CPUS: usize = 2;
+
+/// The host's folders: all of it, and the one whose files never change.
+const ROOT: &str = "/";
+const STORE: &str = "/nix/store";
+const ROOT_TAG: &str = "host";
+const STORE_TAG: &str = "store";
+
+/// Folder of the machines that run inside. Below `/dev`, where no file of the host is.
+pub const RUNTIME_FOLDER: &str = "/dev/mvm";
+
+/// The kernel's command line.
+const CMDLINE: [&str; 13] = [
+    "console=ttyS0",
+    "quiet",
+    "loglevel=4",
+    // Ends QEMU, through -no-reboot.
+    "panic=-1",
+    // Else the clock source stays `tsc-early` and idle guests of the guest miss their wake-ups.
+    "tsc=reliable",
+    // Emulated time: the check of the timer interrupt waits for ten ticks.
+    "no_timer_check",
+    "random.trust_cpu=on",
+    "8250.nr_uarts=1",
+    // Nobody attacks an emulated processor's caches.
+    "mitigations=off",
+    // Work that is asked for at idle is done while the last command's output is being read.
+    "nowatchdog",
+    "audit=0",
+    // Nested paging of machines inside works on 2 MiB pages only where their memory has such.
+    "transparent_hugepage=always",
+    "rdinit=/init",
+];
+
+/// What is decided before the start.
+#[derive(Debug)]
+pub struct Plan {
+    /// The kernel's file.
+    pub kernel: PathBuf,
+    /// Memory in MiB.
+    pub memory_mib: u64,
+    /// Processors.
+    pub cpus: usize,
+    initramfs: PathBuf,
+    log: PathBuf,
+}
+
+impl Plan {
+    /// Looks for all that is needed, and writes the initramfs.
+    ///
+    /// # Errors
+    /// QEMU, the kernel or the guest's program is missing.
+    pub fn new(folder: &Folder) -> Result<Self> {
+        ensure_qemu(&env::var_os("PATH").unwrap_or_default())?;
+        let kernel = kernel::find(None)?;
+        let init = init_binary::find()?;
+        let init = fs::read(&init).with_context(|| format!("cannot read {}", init.display()))?;
+        let initramfs = folder.initramfs();
+        fs::write(&initramfs, archive(&init))
+            .with_context(|| format!("cannot write {}", initramfs.display()))?;
+        Ok(Self {
+            kernel,
+            memory_mib: memory_mib()?,
+            cpus: std::thread::available_parallelism().map_or(MIN_CPUS, |n| n.get().max(MIN_CPUS)),
+            initramfs,
+            log: folder.log(),
+        })
+    }
+
+    /// Starts QEMU. Returns the process and the host's end of the agent's port.
+    pub fn start(&self) -> Result<(Child, UnixStream)> {
+        // The one socket without close-on-exec: QEMU has its end as a number on its command line.
+        let pair = socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::empty(), None);
+        let (ours, theirs) = pair.context("cannot make a socket pair")?;
+        rustix::io::fcntl_setfd(&ours, rustix::io::FdFlags::CLOEXEC)?;
+        let log = open_log(&self.log)?;
+        let child = Command::new(env::current_exe().context("cannot tell where mvm is")?)
+            .args(["emulator", "machine", "--parent"])
+            .arg(std::process::id().to_string())
+            .arg("--")
+            .args(self.arguments(&theirs))
+            .stdin(Stdio::null())
+            .stdout(log.try_clone()?)
+            .stderr(log)
+            .spawn()
+            .context("cannot start the emulator")?;
+        Ok((child, UnixStream::from(ours)))
+    }
+
+    fn arguments(&self, agent: &OwnedFd) -> Vec<OsString> {
+        let mut arguments: Vec<OsString> = Vec::new();
+        let mut add = |words: &[&str]| arguments.extend(words.iter().map(OsString::from));
+        add(&["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"]);
+        add(&["-name", "mvm-emulator", "-M", "q35", "-accel", "tcg,thread=multi"]);
+        // `check=off`: no lines about features of that processor which TCG lacks.
+        add(&["-cpu", "EPYC-Rome,+svm,+npt,check=off"]);
+        add(&["-smp", &self.cpus.to_string(), "-m", &self.memory_mib.to_string()]);
+        add(&["-append", &CMDLINE.join(" "), "-kernel"]);
+        arguments.push(self.kernel.clone().into());
+        arguments.push("-initrd".into());
+        arguments.push(self.initramfs.clone().into());
+        let mut add = |words: &[String]| arguments.extend(words.iter().map(OsString::from));
+        add(&["-chardev".into(), format!("file,id=log,path={},append=on", option(&self.log))]);
+        add(&["-serial".into(), "chardev:log".into()]);
+        add(&["-device".into(), "virtio-rng-pci".into()]);
+        add(&["-chardev".into(), format!("socket,id=agent,fd={}", agent.as_raw_fd())]);
+        add(&["-device".into(), "virtio-serial-pci,max_ports=2".into()]);
+        add(&["-device".into(), format!("virtserialport,chardev=agent,name={PORT_NAME}")]);
+        for (tag, path) in shares() {
+            add(&["-fsdev".into(), fsdev(tag, path)]);
+            add(&["-device".into(), format!("virtio-9p-pci,fsdev={tag},mount_tag={tag}")]);
+        }
+        arguments
+    }
+}
+
+/// Carries `mvm emulator machine` out: becomes QEMU, which dies with `parent`.
+pub fn become_qemu(parent: u32, arguments: &[OsString]) -> Result<()> {
+    set_parent_process_death_signal(Some(Signal::KILL)).context("cannot be tied to the parent")?;
+    // It may have ended before the kernel was asked.
+    let is_parent = |pid: Pid| pid.as_raw_pid().cast_unsigned() == parent;
+    ensure!(getppid().is_some_and(is_parent), "the emulated host has ended");
+    let error = Command::new(QEMU).args(arguments).exec();
+    Err(error).with_context(|| format!("cannot execute {QEMU}"))
+}
+
+/// What the guest is to prepare: the host's tree as its root, and memory for running machines.
+pub fn setup() -> Setup {
+    let store = Mount {
+        file_system: FileSystem::Plan9,
+        source: STORE_TAG.into(),
+        mount_point: STORE.into(),
+        read_only: true,
+        // Paths of the store never change; that one is gone or new is `store.rs`'s to notice.
+        options: format!("{MOUNT},cache=loose"),
+    };
+    let runtime = Mount {
+        file_system: FileSystem::Tmpfs,
+        source: "mvm".into(),
+        mount_point: RUNTIME_FOLDER.into(),
+        read_only: false,
+        options: "mode=700".into(),
+    };
+    Setup {
+        hostname: Some("mvm-emulator".into()),
+        root: Root::Plan9 {
+            tag: ROOT_TAG.into(),
+            // Pages are cached while a file is open, names and sizes never; writes go through.
+            options: format!("{MOUNT},cache=readahead"),
+            read_only: false,
+        },
+        mounts: has_store().then_some(store).into_iter().chain([runtime]).collect(),
+        ..Setup::default()
+    }
+}
+
+/// One request carries up to 1 MiB. One user in the guest stands for the user on the host.
+const MOUNT: &str = "msize=1048576,access=any";
+
+fn has_store() -> bool {
+    Path::new(STORE).is_dir()
+}
+
+fn shares() -> impl Iterator<Item = (&'static str, &'static str)> {
+    [(ROOT_TAG, ROOT)].into_iter().chain(has_store().then_some((STORE_TAG, STORE)))
+}
+
+/// `security_model=none`: files belong to whom QEMU runs as. `multidevs=remap`: files of several
+/// file systems below one folder get different numbers.
+fn fsdev(tag: &str, path: &str) -> String {
+    format!("local,id={tag},path={path},security_model=none,multidevs=remap")
+}
+
+/// A path as a value in one of QEMU's option lists.
+fn option(path: &Path) -> String {
+    path.to_string_lossy().replace(',', ",,")
+}
+
+/// The initramfs: the guest's program, and the console that the kernel opens for it.
+fn archive(init: &[u8]) -> Vec<u8> {
+    let mut archive = Archive::default();
+    archive.directory("dev");
+    archive.character_device("dev/console", (5, 1));
+    archive.file("init", 0o755, init);
+    archive.finish()
+}
+
+fn ensure_qemu(path: &std::ffi::OsStr) -> Result<()> {
+    let found = env::split_paths(path).any(|folder| folder.join(QEMU).is_file());
+    ensure!(
+        found,
+        "cannot find {QEMU}, which stands in for the missing KVM: `apt-get install {PACKAGE}`"
+    );
+    Ok(())
+}
+
+fn memory_mib() -> Result<u64> {
+    if let Some(wanted) = env::var_os(MEMORY_VARIABLE).filter(|wanted| !wanted.is_empty()) {
+        let mib = wanted.to_str().and_then(|mib| mib.parse().ok());
+        return match mib {
+            Some(mib) if mib >= 256 => Ok(mib),
+            _ => bail!("${MEMORY_VARIABLE}: must be a number of MiB, 256 or more, is {wanted:?}"),
+        };
+    }
+    let meminfo = fs::read_to_string("/proc/meminfo").context("cannot read /proc/meminfo")?;
+    total_kib(&meminfo)
+        .map(|kib| (kib / 2048).clamp(*MEMORY_MIB.start(), *MEMORY_MIB.end()))
+        .ok_or_else(|| anyhow!("cannot read /proc/meminfo: it has no MemTotal"))
+}
+
+fn total_kib(meminfo: &str) -> Option<u64> {
+    let line = meminfo.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
+    line.split_ascii_whitespace().next()?.parse().ok()
+}
+
+/// Opens the log to be appended to, by several processes at a time.
+pub fn open_log(path: &Path) -> Result<File> {
+    let mut options = OpenOptions::new();
+    options.append(true).create(true).mode(0o600);
+    let opened: io::Result<File> = options.open(path);
+    opened.with_context(|| format!("cannot open {}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_missing_emulator_is_told_with_its_package() {
+        let error = ensure_qemu("/no/such/folder".as_ref()).unwrap_err().to_string();
+        assert!(error.ends_with("`apt-get install qemu-system-x86`"), "{error}");
+    }
+
+    #[test]
+    fn memory_is_read_in_kib() {
+        let meminfo = "MemFree: 1 kB\nMemTotal:       24612345 kB\n";
+        assert_eq!(total_kib(meminfo), Some(24_612_345));
+        assert_eq!(total_kib("MemFree: 1 kB\n"), None);
+    }
+
+    #[test]
+    fn a_comma_in_a_path_is_doubled() {
+        assert_eq!(option(Path::new("/run/a,b/log")), "/run/a,,b/log");
+    }
+
+    #[test]
+    fn the_initramfs_holds_the_program() {
+        let bytes = archive(b"PROGRAM");
+        let text = String::from_utf8_lossy(&bytes);
+        assert!(text.contains("init\0") && text.contains("PROGRAM"));
+    }
+}

@@ -1,0 +1,73 @@
+//! What the guest is told: an [`App`] as the setup and the execution of the guest's protocol.
+
+use guest::protocol::{Exec, FileSystem, Mount, Root, Setup, Tty, User as Entry};
+use rustix::termios::Winsize;
+use vmm::app::{App, STORE_TAG, User};
+use vmm::closure::STORE_DIR;
+
+/// Home of a user that only app.json knows.
+const HOME: &str = "/home";
+
+/// What the guest prepares. With `store`, the host's store is one of the file systems.
+pub fn setup(app: &App, store: bool) -> Setup {
+    let virtiofs = |source: String, mount_point: &str, read_only| Mount {
+        file_system: FileSystem::Virtiofs,
+        source,
+        mount_point: mount_point.into(),
+        read_only,
+        options: String::new(),
+    };
+    let store = store.then(|| virtiofs(STORE_TAG.into(), STORE_DIR, true));
+    let shares =
+        app.shares.iter().zip(app.share_tags()).map(|(share, tag)| {
+            virtiofs(tag, &share.mount_point.to_string_lossy(), share.read_only)
+        });
+    Setup {
+        hostname: Some(app.hostname().into()),
+        root: Root::Tmpfs {
+            size_kib: Some(app.root_bytes() >> 10),
+        },
+        mounts: store.into_iter().chain(shares).collect(),
+        users: user(app).into_iter().collect(),
+        write_etc: true,
+        nameservers: Vec::new(),
+        console_level: None,
+    }
+}
+
+/// The entry that the guest's user table needs besides root and nobody, if it needs one.
+fn user(app: &App) -> Option<Entry> {
+    /// Where systems number their first user.
+    const FIRST_USER: u32 = 1000;
+    match app.user()? {
+        User::Name(name) if name != "root" && name != "nobody" => Some(Entry {
+            home: format!("{HOME}/{name}"),
+            name,
+            uid: FIRST_USER,
+            gid: FIRST_USER,
+        }),
+        _ => None,
+    }
+}
+
+/// The program as the guest starts it; with `window`, on a terminal of that size.
+pub fn execution(app: &App, window: Option<Winsize>) -> Exec {
+    let program = &app.app;
+    let term = std::env::var("TERM").unwrap_or_else(|_| "linux".into());
+    let env = program
+        .env
+        .iter()
+        .filter_map(|(name, value)| Some(format!("{name}={}", value.as_ref()?).as_str().into()));
+    Exec {
+        argv: program.argv().map(Into::into).collect(),
+        env: env.collect(),
+        cwd: Some(program.cwd.as_str().into()),
+        user: Some(program.user.clone()),
+        tty: window.map(|window| Tty {
+            rows: window.ws_row,
+            cols: window.ws_col,
+            term,
+        }),
+        stdin: true,
+    }
+}

@@ -1,0 +1,206 @@
+//! The machine: the parts that `app.json` asks for, put together and started.
+
+use std::fs::OpenOptions;
+use std::io::Write;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::mpsc::{self, Receiver};
+
+use anyhow::Context;
+use devices::Memory;
+pub use devices::virtio::fs::Counters;
+use devices::virtio::fs::{self, Content, Filter};
+use devices::virtio::{console, rng};
+
+use crate::app::{App, ConsoleMode, MAX_VCPUS, STORE_TAG};
+use crate::board::Board;
+use crate::boot::{self, acpi, initramfs::Archive};
+use crate::closure::{STORE_DIR, StorePath, StoreView};
+use crate::console::Console;
+use crate::kvm::Vm;
+use crate::vcpu::{Exit, Vcpu};
+use crate::{cpuid, kernel, kvm, memory};
+
+/// What a machine is made from besides its `app.json`.
+pub struct Inputs<'a> {
+    /// The kernel's file.
+    pub kernel: &'a Path,
+    /// The program that the guest runs first, static.
+    pub init: &'a [u8],
+    /// Name of the port that init talks through.
+    pub port_name: &'a str,
+    /// The host's end of that port.
+    pub port: UnixStream,
+    /// What of the store the guest sees.
+    pub store: &'a StoreView,
+}
+
+/// A machine that is ready to run.
+pub struct Machine {
+    memory: Memory,
+    vm: Vm,
+    vcpus: Vec<Vcpu>,
+    console: Console,
+    shares: Vec<(String, Arc<Counters>)>,
+}
+
+impl Machine {
+    /// Puts a machine together: the parts list. Nothing runs yet.
+    ///
+    /// # Errors
+    /// A part cannot be had; the message names it.
+    pub fn new(app: &App, inputs: Inputs<'_>) -> anyhow::Result<Self> {
+        let vcpus = vcpus(app)?;
+        let memory = memory::allocate(app.memory_bytes())?;
+        let vm = Vm::new(kvm::open()?, &memory)?;
+        let mut board = Board::new(&vm, &memory);
+        let mut shares = Vec::new();
+
+        board.add(console::open(&memory, inputs.port_name, inputs.port)?)?;
+        for config in file_systems(app, vcpus, inputs.store)? {
+            let share = config.open(&memory)?;
+            shares.push((config.tag, share.counters));
+            board.add(share.device)?;
+        }
+        board.add(rng::open(&memory))?;
+
+        let console = Console::new(console_sink(app)?);
+        let acpi_root = acpi::write(&memory, vcpus, board.devices())?;
+        let bus = board.finish(Box::new(console.clone()))?;
+        let cmdline = kernel::cmdline(app.console.kernel.loglevel(), &app.kernel.cmdline);
+        let initramfs = initramfs(inputs.init);
+        let given = boot::Given {
+            cmdline: &cmdline,
+            initramfs: &initramfs,
+            acpi_root,
+        };
+        let entry = boot::load(&memory, inputs.kernel, &given)?;
+        let supported = cpuid::supported(&vm.kvm)?;
+        let vcpus = (0..vcpus)
+            .map(|id| {
+                let cpuid = cpuid::for_vcpu(&supported, id, vcpus)?;
+                Vcpu::new(&vm, id, &cpuid, &entry, bus.clone())
+            })
+            .collect::<anyhow::Result<_>>()?;
+        Ok(Self {
+            memory,
+            vm,
+            vcpus,
+            console,
+            shares,
+        })
+    }
+
+    /// Starts the vCPUs. They run until the process ends: a machine is one process.
+    ///
+    /// # Errors
+    /// The host has no thread left.
+    pub fn start(self) -> anyhow::Result<(Running, Exits)> {
+        let (exits, receiver) = mpsc::channel();
+        for vcpu in self.vcpus {
+            vcpu.start(exits.clone())?;
+        }
+        let running = Running {
+            _memory: self.memory,
+            _vm: self.vm,
+            console: self.console,
+            shares: self.shares,
+        };
+        Ok((running, Exits(receiver)))
+    }
+}
+
+/// A machine that runs.
+pub struct Running {
+    /// Kept mapped as long as a vCPU may run.
+    _memory: Memory,
+    _vm: Vm,
+    /// What the kernel says.
+    pub console: Console,
+    /// What the guest asked of each share, by tag.
+    pub shares: Vec<(String, Arc<Counters>)>,
+}
+
+/// Tells why a machine ended.
+pub struct Exits(Receiver<Exit>);
+
+impl Exits {
+    /// Waits until the machine ends by itself.
+    pub fn wait(&self) -> Exit {
+        // A vCPU's thread reports even when it fails, so that the channel only closes after one did.
+        self.0.recv().unwrap_or(Exit::Reset)
+    }
+}
+
+/// The number of vCPUs; checked here too, since an [`App`] need not come from a file.
+fn vcpus(app: &App) -> anyhow::Result<u8> {
+    let vcpus = u8::try_from(app.vcpus)
+        .ok()
+        .filter(|vcpus| (1..=MAX_VCPUS).contains(&(*vcpus).into()));
+    vcpus.with_context(|| format!("vcpus: must be 1 to {MAX_VCPUS}, is {}", app.vcpus))
+}
+
+fn file_systems(app: &App, vcpus: u8, store: &StoreView) -> anyhow::Result<Vec<fs::Config>> {
+    let vcpus = u16::from(vcpus);
+    let store = store_content(store)?.map(|content| fs::Config {
+        tag: STORE_TAG.into(),
+        root: PathBuf::from(STORE_DIR),
+        content,
+        vcpus,
+    });
+    let shares = app
+        .shares
+        .iter()
+        .zip(app.share_tags())
+        .map(|(share, tag)| fs::Config {
+            tag,
+            root: share.source.clone(),
+            content: Content::Changing {
+                timeout: Content::CHANGING_TIMEOUT,
+            },
+            vcpus,
+        });
+    Ok(store.into_iter().chain(shares).collect())
+}
+
+/// What the store's file server shows; none where the guest has no store.
+fn store_content(view: &StoreView) -> anyhow::Result<Option<Content>> {
+    Ok(match view {
+        StoreView::None => None,
+        StoreView::All => Some(Content::Immutable { filter: None }),
+        StoreView::Closure(closure) => {
+            let paths = closure.paths().iter().map(StorePath::as_str);
+            let filter = Filter::of_paths(Path::new(STORE_DIR), paths)?;
+            Some(Content::Immutable {
+                filter: Some(filter),
+            })
+        }
+    })
+}
+
+fn console_sink(app: &App) -> anyhow::Result<Option<Box<dyn Write + Send>>> {
+    Ok(match (app.console.mode, &app.console.path) {
+        (ConsoleMode::None, _) | (ConsoleMode::File, None) => None,
+        (ConsoleMode::Stdio, _) => Some(Box::new(std::io::stderr())),
+        (ConsoleMode::File, Some(path)) => {
+            let file = OpenOptions::new().create(true).append(true).open(path);
+            let file = file.with_context(|| {
+                format!(
+                    "console.path: cannot open the console's log {}",
+                    path.display()
+                )
+            })?;
+            Some(Box::new(file))
+        }
+    })
+}
+
+/// The first root file system: init, and the console that the kernel opens for it.
+fn initramfs(init: &[u8]) -> Vec<u8> {
+    let mut archive = Archive::default();
+    archive.directory("dev");
+    archive.character_device("dev/console", (5, 1));
+    archive.file("init", 0o755, init);
+    archive.finish()
+}
