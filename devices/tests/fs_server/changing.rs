@@ -97,6 +97,21 @@ fn a_replaced_file_is_another_node_and_the_open_one_stays() {
 }
 
 #[test]
+fn another_directory_of_the_same_path_is_the_same_node() {
+    let (folder, client) = share(&[("directory/file", "old"), ("next/file", "new")]);
+    let directory = client.node("directory");
+    let file = client.node("directory/file");
+    // As a host on overlayfs shows any directory that it had to forget: with another number.
+    fs::rename(folder.path().join("directory"), folder.path().join("aside")).unwrap();
+    fs::rename(folder.path().join("next"), folder.path().join("directory")).unwrap();
+    assert_eq!(client.node("directory"), directory);
+    assert_eq!(client.getattr(file).err(), Some(Errno::STALE));
+    let found = client.node("directory/file");
+    let fh = client.open(found, libc::O_RDONLY).unwrap().fh;
+    assert_eq!(client.read_open(found, fh, 0, 100), Ok(b"new".to_vec()));
+}
+
+#[test]
 fn a_removed_file_is_stale_and_then_absent() {
     let (folder, client) = share(&[("directory/file", "old")]);
     let node = client.node("directory/file");

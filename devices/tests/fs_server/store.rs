@@ -156,3 +156,17 @@ fn a_repeated_look_at_everything_is_counted() {
         (0, 0)
     );
 }
+
+#[test]
+fn a_file_replaced_by_its_like_stays_its_node() {
+    // As `nix-store --optimise` does with a store in use.
+    let folder = store();
+    let root = folder.path();
+    let client = Client::mount(root, immutable());
+    let text = client.node("a-app/share/text");
+    fs::write(root.join("like"), "a-app").unwrap();
+    fs::rename(root.join("like"), root.join("a-app/share/text")).unwrap();
+    assert_eq!(client.node("a-app/share/text"), text);
+    assert_eq!(client.getattr(text).map(|attr| attr.size), Ok(5));
+    assert_eq!(client.read(text, 0, 10), Ok(b"a-app".to_vec()));
+}

@@ -25,7 +25,7 @@ const DESCRIPTORS_RESERVED: u64 = 128;
 pub struct Open {
     /// Node that it was opened as.
     pub node: u64,
-    /// What it is.
+    /// The host's file.
     pub identity: Identity,
     /// The descriptor.
     pub fd: OwnedFd,

@@ -53,10 +53,15 @@ impl Server {
         name: Name<'_>,
         stat: &Stat,
     ) -> Result<EntryOut, Errno> {
-        let identity = host::identity(stat);
         // A file that never changes may as well be one node under all its names. Which of them
         // it is opened by does not matter then.
-        let linked = self.content.immutable() && identity.kind == Kind::File && stat.st_nlink > 1;
+        let found = host::identity(stat);
+        let linked = self.content.immutable() && found.kind == Kind::File && stat.st_nlink > 1;
+        let identity = if linked {
+            found
+        } else {
+            self.tree.identity(stat)
+        };
         let node = lock(&self.tree.nodes).enter(parent, name, identity, linked);
         let node = node.inspect_err(|error| {
             if *error == Errno::NFILE {

@@ -3,8 +3,11 @@
 //! The server runs in this process and is written for trees that never change, above all the
 //! closure of a program in /nix/store: the guest asks for each thing once, so that a warm start
 //! of a program costs no request at all. Three walls stand around a share: names are checked
-//! ([`name`]), paths are opened so that they cannot leave it ([`host`]), and the worker threads
-//! give up every other right to files ([`wall`]).
+//! (`name.rs`), paths are opened so that they cannot leave it (`host.rs`), and the worker threads
+//! give up every other right to files ([`Wall`]).
+//!
+//! A guest that mounts a share without `MS_RDONLY` is refused every change all the same, but asks
+//! for a file's attributes again after each read of it (`fuse_invalidate_atime`).
 //!
 //! Left out: writing, extended attributes, locks (which the guest keeps by itself), DAX windows,
 //! notifications.

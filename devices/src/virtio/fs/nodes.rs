@@ -36,12 +36,20 @@ pub enum Kind {
 /// Which host file a node was when its name was looked up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Identity {
-    /// Inode number on the host.
+    /// Inode number on the host; 0, which no file has, for whatever is at the node's path.
     pub ino: u64,
     /// Host device, in the 32 bits that Linux keeps of it.
     pub dev: u32,
     /// Kind.
     pub kind: Kind,
+}
+
+impl Identity {
+    /// What is at a path, as long as it is of this kind.
+    pub fn of_path(kind: Kind) -> Self {
+        let (ino, dev) = (0, 0);
+        Self { ino, dev, kind }
+    }
 }
 
 /// Where a node is: its path is its parent's and its name.

@@ -104,7 +104,12 @@ impl Listing<'_> {
         // Ends when the reply is full at the latest: each entry takes some of it, or is skipped
         // and read once.
         while let Some(entry) = entries.next() {
-            let entry = entry?;
+            let entry = match entry {
+                Ok(entry) => entry,
+                Err(error) if self.reply.body_bytes() == 0 => return Err(error.into()),
+                // The guest has lookups on what is listed so far, so it must hear of it first.
+                Err(_) => return Ok(true),
+            };
             let name = entry.file_name().to_bytes();
             // What is above the root is no affair of the guest.
             let above = at_root && name == b"..";

@@ -10,7 +10,7 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
-use rustix::fs::{Stat, fstat, readlinkat_raw};
+use rustix::fs::{OFlags, Stat, fstat, readlinkat_raw};
 use rustix::io::Errno;
 
 use super::cache::Cache;
@@ -75,6 +75,16 @@ impl Tree {
         self.root_dev
     }
 
+    /// What tells the node of a file apart from others of the same path.
+    pub fn identity(&self, stat: &Stat) -> Identity {
+        let found = host::identity(stat);
+        if self.path_is_file(found.kind) {
+            Identity::of_path(found.kind)
+        } else {
+            found
+        }
+    }
+
     /// Forgets every node, and closes what was kept open.
     pub fn clear(&self) {
         lock(&self.nodes).clear();
@@ -105,7 +115,7 @@ impl Tree {
             return Ok(base);
         }
         let open = || host::open_path(&base, names.iter().rev());
-        let place = self.check(identity, self.with_room(open))?;
+        let (place, _) = self.check(identity, self.with_room(open))?;
         let place = Arc::new(place);
         lock(&self.places).put(node, place.clone());
         Ok(place)
@@ -138,8 +148,8 @@ impl Tree {
             Kind::Symlink => return Err(Errno::LOOP),
             Kind::Special => return Err(Errno::ACCESS),
         };
-        let fd = self.open_with(node, identity, flags)?;
-        Ok(Open::new(node, identity, fd))
+        let (fd, stat) = self.open_with(node, identity, flags)?;
+        Ok(Open::new(node, host::identity(&stat), fd))
     }
 
     /// A file or a directory open for reading, kept open for the next time.
@@ -169,7 +179,7 @@ impl Tree {
         if identity.kind != Kind::Symlink {
             return Err(Errno::INVAL);
         }
-        let link = self.open_with(node, identity, PLACE)?;
+        let (link, _) = self.open_with(node, identity, PLACE)?;
         let bytes = readlinkat_raw(&link, c"", &mut buffer[..])?;
         buffer.get(..bytes).ok_or(Errno::IO)
     }
@@ -178,8 +188,8 @@ impl Tree {
         &self,
         node: u64,
         identity: Identity,
-        flags: rustix::fs::OFlags,
-    ) -> Result<OwnedFd, Errno> {
+        flags: OFlags,
+    ) -> Result<(OwnedFd, Stat), Errno> {
         let place = lock(&self.nodes).place(node)?;
         let open = || match &place {
             None => host::open_beneath(&self.root, b".", flags),
@@ -203,22 +213,33 @@ impl Tree {
     }
 
     /// Refuses another file than the node was.
-    fn check(&self, identity: Identity, opened: Result<OwnedFd, Errno>) -> Result<OwnedFd, Errno> {
+    fn check(
+        &self,
+        known: Identity,
+        opened: Result<OwnedFd, Errno>,
+    ) -> Result<(OwnedFd, Stat), Errno> {
         let opened = opened.map_err(stale)?;
-        self.check_identity(identity, &fstat(&opened)?)?;
-        Ok(opened)
+        let stat = fstat(&opened)?;
+        self.check_identity(known, &stat)?;
+        Ok((opened, stat))
     }
 
-    /// Where nothing changes a path is its file for ever, and only the kind is compared: a host
-    /// on overlayfs numbers a directory anew each time that it had to forget it.
     fn check_identity(&self, known: Identity, stat: &Stat) -> Result<(), Errno> {
         let now = host::identity(stat);
-        let same = if self.immutable {
+        let same = if self.path_is_file(now.kind) {
             now.kind == known.kind
         } else {
             now == known
         };
         if same { Ok(()) } else { Err(Errno::STALE) }
+    }
+
+    /// Whether what is at a node's path is the node, whatever its number. So it is where nothing
+    /// changes: `nix-store --optimise` may still replace a file by its like. And so is any
+    /// directory: overlayfs numbers one anew each time that it had to forget it, and what is in
+    /// another one of the same path has nodes of its own.
+    fn path_is_file(&self, kind: Kind) -> bool {
+        self.immutable || kind == Kind::Directory
     }
 
     /// The root is always open.
