@@ -5,16 +5,23 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::schema;
+
 /// Where the kernel's messages go, and which.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schemars(extend(
+    "if" = { "properties": { "mode": { "const": "file" } }, "required": ["mode"] },
+    "then" = { "required": ["path"] },
+    "else" = { "properties": { "path": false } },
+))]
 pub struct Console {
     /// Where they go.
     #[serde(default)]
     pub mode: ConsoleMode,
     /// The file of mode "file"; relative to the folder of this file.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "String", length(min = 1))]
+    #[schemars(schema_with = "schema::host_path")]
     pub path: Option<PathBuf>,
     /// How much the kernel says.
     #[serde(default)]

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::schema;
+
 /// Bytes of a kernel command line: x86's `COMMAND_LINE_SIZE` less the final NUL.
 pub const MAX_CMDLINE_SIZE: usize = 2047;
 
@@ -14,7 +16,7 @@ pub const MAX_CMDLINE_SIZE: usize = 2047;
 pub struct Kernel {
     /// The kernel, a vmlinux or bzImage; relative to the folder of this file. By default mvm's own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "String", length(min = 1))]
+    #[schemars(schema_with = "schema::host_path")]
     pub path: Option<PathBuf>,
     /// Added to the kernel's command line, after what mvm puts there.
     #[serde(default)]

@@ -7,7 +7,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{self, Deserialize, Deserializer, SeqAccess, Unexpected, Visitor};
 use serde::{Serialize, Serializer};
 
-use super::User;
+use super::{User, schema};
 
 /// Items of `entrypoint` and `args` together; far more than anyone writes by hand.
 pub const MAX_ARGS: usize = 4096;
@@ -29,7 +29,7 @@ pub struct Program {
     pub entrypoint: Vec<String>,
     /// Arguments, after those of the entrypoint.
     #[serde(default)]
-    #[schemars(length(max = MAX_ARGS))]
+    #[schemars(schema_with = "args_schema")]
     pub args: Vec<String>,
     /// Environment variables by name; null takes a variable away that would be set otherwise.
     #[serde(default)]
@@ -37,7 +37,7 @@ pub struct Program {
     pub env: BTreeMap<String, Option<String>>,
     /// Folder in the machine that the program starts in.
     #[serde(default = "slash")]
-    #[schemars(regex(pattern = "^/"))]
+    #[schemars(schema_with = "schema::guest_path")]
     pub cwd: String,
     /// Who it runs as: a name, a uid, or uid:gid.
     #[serde(default = "root")]
@@ -162,19 +162,25 @@ fn one_or_more<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>
 }
 
 fn one_or_more_schema(_: &mut SchemaGenerator) -> Schema {
+    let mut first = schema::argument();
+    first.insert("minLength".into(), 1.into());
     json_schema!({
         "anyOf": [
-            { "type": "string", "minLength": 1 },
-            { "type": "array", "items": { "type": "string" }, "minItems": 1, "maxItems": MAX_ARGS },
+            first,
+            { "type": "array", "prefixItems": [first], "items": schema::argument(), "minItems": 1, "maxItems": MAX_ARGS },
         ],
     })
+}
+
+fn args_schema(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({ "type": "array", "items": schema::argument(), "maxItems": MAX_ARGS })
 }
 
 fn env_schema(_: &mut SchemaGenerator) -> Schema {
     json_schema!({
         "type": "object",
-        "propertyNames": { "pattern": "^[^=]+$" },
-        "additionalProperties": { "type": ["string", "null"] },
+        "propertyNames": { "pattern": r"^[^=\u0000]+$" },
+        "additionalProperties": { "anyOf": [schema::argument(), { "type": "null" }] },
         "maxProperties": MAX_ENV,
     })
 }

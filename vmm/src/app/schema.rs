@@ -6,7 +6,7 @@ use schemars::transform::{RecursiveTransform, Transform, transform_subschemas};
 use schemars::{Schema, SchemaGenerator, generate::SchemaSettings, json_schema};
 use serde_json::json;
 
-use super::{App, Console, ConsoleMode, Kernel, Store, StoreMode, short_form};
+use super::{App, Console, Kernel, MAX_ARG_SIZE, Store, StoreMode, short_form};
 
 impl App {
     /// The schema of the file.
@@ -47,10 +47,8 @@ fn join_lines(schema: &mut Schema) {
 }
 
 pub(super) fn kernel(generator: &mut SchemaGenerator) -> Schema {
-    short_form::schema::<Kernel>(
-        generator,
-        &json_schema!({ "type": "string", "minLength": 1 }),
-    )
+    let path = host_path(generator);
+    short_form::schema::<Kernel>(generator, &path)
 }
 
 pub(super) fn store(generator: &mut SchemaGenerator) -> Schema {
@@ -58,7 +56,31 @@ pub(super) fn store(generator: &mut SchemaGenerator) -> Schema {
     short_form::schema::<Store>(generator, &mode)
 }
 
+/// "file" alone would lack its path.
 pub(super) fn console(generator: &mut SchemaGenerator) -> Schema {
-    let mode = generator.subschema_for::<ConsoleMode>();
-    short_form::schema::<Console>(generator, &mode)
+    short_form::schema::<Console>(generator, &json_schema!({ "enum": ["none", "stdio"] }))
+}
+
+/// A path on the host.
+pub(super) fn host_path(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({ "type": "string", "minLength": 1, "pattern": r"^(?!~(/|$))[^\u0000]*$" })
+}
+
+/// An absolute path in the machine.
+pub(super) fn guest_path(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({ "type": "string", "pattern": r"^(?!.*/\.\.(/|$))/[^\u0000]*$" })
+}
+
+/// An absolute path in the machine that is not the machine's own.
+pub(super) fn mount_point(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "string",
+        "pattern": r"^(?!.*/\.\.(/|$))(?!/(proc|sys|dev)(/|$))/[^\u0000]*[^/\u0000]/*$",
+    })
+}
+
+/// A string that goes to `execve`; its length is in characters here, which are at most as many as
+/// its bytes.
+pub(super) fn argument() -> Schema {
+    json_schema!({ "type": "string", "maxLength": MAX_ARG_SIZE - 1, "pattern": r"^[^\u0000]*$" })
 }

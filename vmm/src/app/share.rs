@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::schema;
+
 /// Shares of one machine: each is a device with an interrupt of its own.
 pub const MAX_SHARES: usize = 16;
 
@@ -19,10 +21,10 @@ pub const STORE_TAG: &str = "store";
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Share {
     /// The folder on the host; relative to the folder of this file.
-    #[schemars(length(min = 1))]
+    #[schemars(schema_with = "schema::host_path")]
     pub source: PathBuf,
     /// Where the machine has it.
-    #[schemars(regex(pattern = "^/.*[^/]"))]
+    #[schemars(schema_with = "schema::mount_point")]
     pub mount_point: PathBuf,
     /// Whether the machine can only read it.
     #[serde(default = "yes")]
@@ -31,7 +33,7 @@ pub struct Share {
     /// The device's name in the machine: up to 36 printable ASCII characters. By default "share"
     /// and the share's number, from 0.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "String", regex(pattern = "^[!-~]{1,36}$"))]
+    #[schemars(with = "String", regex(pattern = "^(?!store$)[!-~]{1,36}$"))]
     pub tag: Option<String>,
 }
 

@@ -1,0 +1,185 @@
+//! Properties of reading app.json: no input makes it panic, and what is written reads back.
+
+use std::path::{Path, PathBuf};
+
+use proptest::prelude::*;
+use proptest::sample::{Index, select};
+use vmm::app::{
+    App, AppFile, ConsoleMode, KernelMessages, Memory, Problems, Share, StoreMode, TmpfsSize, Tty,
+};
+
+/// A file with every key, to be damaged.
+const WHOLE: &str = r#"{
+  "$schema": "app.schema.json", "version": 1, "name": "whole", "hostname": "whole.example",
+  "vcpus": 2, "memory": "1.5G", "kernel": { "path": "vmlinux", "cmdline": "debug" },
+  "app": { "entrypoint": ["/bin/sh", "-c"], "args": ["true", "\u00e9\n"],
+    "env": { "A": "b", "C": null }, "cwd": "/srv", "user": "1000:1000", "tty": "auto",
+    "x-note": [1.5e3, null] },
+  "store": { "mode": "closure", "closure": "paths" },
+  "shares": [{ "source": "./www", "mountPoint": "/srv", "readOnly": true, "tag": "www" }],
+  "root": { "type": "tmpfs", "size": "50%" },
+  "console": { "mode": "file", "path": "console.log", "kernel": "verbose" }
+}"#;
+
+fn parse(bytes: &[u8]) -> Result<App, Problems> {
+    AppFile::parse("app.json", Path::new("/folder"), bytes).map(|file| file.app)
+}
+
+/// Changes to a file: where, how many bytes go, and what comes instead.
+type Damage = Vec<(Index, usize, &'static [u8])>;
+
+fn damage() -> impl Strategy<Value = Damage> {
+    let pieces: Vec<&'static [u8]> = vec![
+        b"",
+        b"{",
+        b"}",
+        b"[",
+        b"]",
+        b",",
+        b":",
+        b"\"",
+        b"null",
+        b"true",
+        b"-1",
+        b"1e9",
+        b"18446744073709551616",
+        b"\"name\"",
+        b"\"app\"",
+        b"\\",
+        b"\\u0000",
+        b"\\ud800",
+        b"\0",
+        b"\xff",
+        b"\xc3",
+        "é".as_bytes(),
+        b"\n",
+    ];
+    prop::collection::vec((any::<Index>(), 0..12usize, select(pieces)), 1..5)
+}
+
+fn damaged(damage: Damage) -> Vec<u8> {
+    let mut bytes = WHOLE.as_bytes().to_vec();
+    for (index, len, piece) in damage {
+        let start = index.index(bytes.len() + 1);
+        let end = bytes.len().min(start + len);
+        bytes.splice(start..end, piece.iter().copied());
+    }
+    bytes
+}
+
+/// Whether each line of the errors, if any, names the file.
+fn are_lines(outcome: Result<App, Problems>) -> bool {
+    let lines = outcome
+        .err()
+        .map(|problems| problems.to_string())
+        .unwrap_or_default();
+    lines.lines().all(|line| line.starts_with("app.json:"))
+}
+
+fn text() -> impl Strategy<Value = String> {
+    "[^\0]{0,20}"
+}
+
+fn host_path() -> impl Strategy<Value = PathBuf> {
+    "(/[a-zA-Z0-9é \"\\\\]{1,8}){1,3}".prop_map(Into::into)
+}
+
+fn share(nth: usize) -> impl Strategy<Value = Share> {
+    (host_path(), prop::option::of("[!-~]{1,30}")).prop_map(move |(source, tag)| Share {
+        source,
+        // Numbered, so that no two are the same.
+        mount_point: format!("/mnt/{nth}").into(),
+        read_only: true,
+        tag: tag.map(|tag| format!("{tag}@{nth}")),
+    })
+}
+
+fn app_with_program() -> impl Strategy<Value = App> {
+    let name = "[a-z0-9]([a-z0-9-]{0,20}[a-z0-9])?";
+    let entrypoint = ("[^\0]{1,20}", prop::collection::vec(text(), 0..3));
+    let env = prop::collection::btree_map("[^\0=]{1,8}", prop::option::of(text()), 0..4);
+    let args = prop::collection::vec(text(), 0..4);
+    let tty = select(vec![Tty::Auto, Tty::Always, Tty::Never]);
+    let user = prop_oneof!["[a-z_][a-z0-9_-]{0,31}", "[0-9]{1,9}(:[0-9]{1,9})?"];
+    let rest = (args, env, "/[a-z/]{0,8}", user, tty);
+    (name, entrypoint, rest).prop_map(|(name, (first, more), (args, env, cwd, user, tty))| {
+        let mut app = App::new(name, [vec![first], more].concat());
+        app.app.args = args;
+        app.app.env = env;
+        app.app.cwd = cwd;
+        app.app.user = user;
+        app.app.tty = tty;
+        app
+    })
+}
+
+fn good_app() -> impl Strategy<Value = App> {
+    let memory = (Memory::MIN_MIB..=Memory::MAX_MIB).prop_map(Memory::from_mib);
+    let root = prop_oneof![
+        (1..=100u8).prop_map(TmpfsSize::Percent),
+        (1..=u64::MAX >> 10).prop_map(TmpfsSize::Kib),
+    ];
+    let kernel = (prop::option::of(host_path()), "[ -~]{0,30}");
+    let store = prop_oneof![
+        prop::option::of(host_path()).prop_map(|closure| (StoreMode::Closure, closure)),
+        Just((StoreMode::All, None)),
+    ];
+    let console = prop_oneof![
+        host_path().prop_map(|path| (ConsoleMode::File, Some(path))),
+        Just((ConsoleMode::Stdio, None)),
+        Just((ConsoleMode::None, None)),
+    ];
+    let messages = [
+        KernelMessages::Quiet,
+        KernelMessages::Errors,
+        KernelMessages::Verbose,
+    ];
+    let shares = (0..4usize).prop_flat_map(|count| (0..count).map(share).collect::<Vec<_>>());
+    let hostname = prop::option::of("[A-Z][a-z0-9]{0,9}(\\.[a-z]{1,9}){0,2}");
+    let machine = (1..=64u32, memory, root, kernel, hostname);
+    let devices = (store, console, select(messages.to_vec()), shares);
+    (app_with_program(), machine, devices).prop_map(|(mut app, machine, devices)| {
+        let (kernel, messages);
+        (app.vcpus, app.memory, app.root.size, kernel, app.hostname) = machine;
+        (app.kernel.path, app.kernel.cmdline) = kernel;
+        let (store, console);
+        (store, console, messages, app.shares) = devices;
+        (app.store.mode, app.store.closure) = store;
+        (app.console.mode, app.console.path) = console;
+        app.console.kernel = messages;
+        app
+    })
+}
+
+#[test]
+fn the_whole_file_is_good() {
+    assert_eq!(
+        parse(WHOLE.as_bytes()).map(|app| app.name),
+        Ok("whole".into())
+    );
+}
+
+proptest! {
+    #[test]
+    fn a_damaged_file_gives_lines_and_no_panic(damage in damage()) {
+        prop_assert!(are_lines(parse(&damaged(damage))));
+    }
+
+    #[test]
+    fn any_bytes_give_lines_and_no_panic(bytes: Vec<u8>) {
+        prop_assert!(are_lines(parse(&bytes)));
+    }
+
+    #[test]
+    fn what_reads_is_good_by_its_own_check(damage in damage()) {
+        let complaints = parse(&damaged(damage)).map(|app| app.check()).unwrap_or_default();
+        prop_assert_eq!(complaints, []);
+    }
+
+    #[test]
+    fn a_written_app_reads_back_equal(app in good_app()) {
+        prop_assert_eq!(app.check(), []);
+        let written = serde_json::to_string_pretty(&app).expect("JSON");
+        prop_assert_eq!(parse(written.as_bytes()), Ok(app), "{}", written);
+    }
+}

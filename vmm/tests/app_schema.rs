@@ -1,0 +1,151 @@
+//! The schema that `mvm schema` prints, judged by a validator that knows nothing of mvm.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use jsonschema::Validator;
+use serde_json::{Value, json};
+use vmm::app::{App, AppFile};
+
+const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/bad-app-json");
+
+/// What no schema can say: duplicate keys, arithmetic on sizes and ids, paths with a part of no
+/// meaning, one value that depends on another.
+const BEYOND_SCHEMAS: &[&str] = &[
+    "025-duplicate-key",
+    "026-duplicate-key-by-escape",
+    "064-too-little-memory",
+    "065-too-much-memory",
+    "068-memory-not-in-mib",
+    "081-user-id-too-large",
+    "087-root-of-nothing",
+    "099-share-in-dev",
+    "100-share-in-store",
+    "101-share-over-store",
+    "102-same-mount-point",
+    "103-same-tag",
+    "104-same-tag-as-a-default",
+    "105-no-store-for-entrypoint",
+    "106-no-store-in-short-form",
+];
+
+fn validator() -> Validator {
+    let schema = serde_json::to_value(App::schema()).expect("a schema is JSON");
+    jsonschema::draft202012::meta::validate(&schema).expect("a schema by its own rules");
+    jsonschema::draft202012::new(&schema).expect("a schema")
+}
+
+fn parser_accepts(file: &Value) -> bool {
+    AppFile::parse("app.json", Path::new("/"), file.to_string().as_bytes()).is_ok()
+}
+
+fn least() -> Value {
+    json!({ "name": "a", "app": { "entrypoint": "/bin/sh" } })
+}
+
+fn with(key: &str, value: Value) -> Value {
+    let mut file = least();
+    file[key] = value;
+    file
+}
+
+fn with_program(key: &str, value: Value) -> Value {
+    let mut file = least();
+    file["app"][key] = value;
+    file
+}
+
+/// Good files, each with another of what a file may hold.
+fn good_files() -> Vec<Value> {
+    vec![
+        least(),
+        with("version", json!(1)),
+        with("$schema", json!("app.schema.json")),
+        with("x-note", json!({ "any": [1, null] })),
+        with("name", json!("a".repeat(63))),
+        with("hostname", json!("Box.example.org")),
+        with("vcpus", json!(64)),
+        with("memory", json!("1.5G")),
+        with("memory", json!(32)),
+        with("memory", json!("1T")),
+        with("kernel", json!("./vmlinux")),
+        with("kernel", json!({ "cmdline": "debug", "x-why": "slow" })),
+        with("store", json!("none")),
+        with("store", json!({ "mode": "closure", "closure": "paths" })),
+        with("store", json!({ "mode": "all" })),
+        with("shares", json!([{ "source": ".", "mountPoint": "/srv" }])),
+        with(
+            "shares",
+            json!([{ "source": "/", "mountPoint": "/a/b", "readOnly": true, "tag": "b" }]),
+        ),
+        with("root", json!({ "type": "tmpfs", "size": "100%" })),
+        with("root", json!({ "size": "0.5G" })),
+        with("console", json!("stdio")),
+        with(
+            "console",
+            json!({ "mode": "file", "path": "log", "kernel": "verbose" }),
+        ),
+        with_program("entrypoint", json!(["/bin/sh", "-c"])),
+        with_program("args", json!(["", "é", "--"])),
+        with_program("env", json!({ "A": "", "B": null, "x-y": "=" })),
+        with_program("cwd", json!("/srv")),
+        with_program("user", json!("1000:1000")),
+        with_program("user", json!("www-data")),
+        with_program("tty", json!("auto")),
+        with_program("tty", json!(false)),
+    ]
+}
+
+#[test]
+fn what_the_parser_accepts_the_schema_accepts() {
+    let validator = validator();
+    for file in good_files() {
+        assert!(parser_accepts(&file), "{file}");
+        assert!(validator.is_valid(&file), "{file}");
+    }
+}
+
+#[test]
+fn a_written_app_is_valid_by_the_schema() {
+    let mut app = App::new("a", vec!["/bin/sh".into()]);
+    app.app.env.insert("GONE".into(), None);
+    let written = serde_json::to_value(&app).expect("JSON");
+    assert!(validator().is_valid(&written), "{written}");
+}
+
+#[test]
+fn the_schema_rejects_each_bad_file_that_a_schema_can_reject() {
+    let validator = validator();
+    let entries = fs::read_dir(FOLDER)
+        .expect("folder")
+        .map(|entry| entry.expect("entry").path());
+    let mut files: Vec<PathBuf> = entries
+        .filter(|path| path.extension().is_some_and(|found| found == "json"))
+        .collect();
+    files.sort();
+    let read = |path: &PathBuf| serde_json::from_slice::<Value>(&fs::read(path).ok()?).ok();
+    let accepted: Vec<String> = files
+        .iter()
+        .filter(|path| read(path).is_some_and(|file| validator.is_valid(&file)))
+        .map(|path| {
+            path.file_stem()
+                .unwrap_or_default()
+                .to_string_lossy()
+                .into_owned()
+        })
+        .collect();
+    assert_eq!(accepted, BEYOND_SCHEMAS);
+}
+
+#[test]
+fn each_key_has_a_description() {
+    let schema = serde_json::to_value(App::schema()).expect("JSON");
+    let definitions = schema["$defs"].as_object().expect("definitions").values();
+    for object in definitions.chain([&schema]) {
+        for (key, value) in object["properties"].as_object().into_iter().flatten() {
+            let description = value["description"].as_str().unwrap_or_default();
+            let is_sentence = description.ends_with('.') && !description.contains('\n');
+            assert!(is_sentence, "{key}: {description:?}");
+        }
+    }
+}
