@@ -1,0 +1,35 @@
+//! Dependencies between the crates point one way (ARCHITECTURE.md).
+
+use std::collections::BTreeSet;
+use std::process::Command;
+
+/// Every edge there may be. `tests` drives the program and depends on none of its crates.
+const ALLOWED: [(&str, &str); 3] = [("mvm", "guest"), ("mvm", "vmm"), ("vmm", "devices")];
+
+#[test]
+fn crates_depend_in_one_direction() {
+    let output = Command::new(env!("CARGO"))
+        .args(["metadata", "--no-deps", "--offline", "--format-version=1"])
+        .output()
+        .unwrap();
+    let metadata: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let packages = metadata["packages"].as_array().unwrap();
+    let ours: BTreeSet<_> = packages
+        .iter()
+        .map(|package| package["name"].as_str().unwrap())
+        .collect();
+    let edges: BTreeSet<_> = packages
+        .iter()
+        .flat_map(|package| {
+            let dependencies = package["dependencies"].as_array().unwrap();
+            dependencies.iter().map(|dependency| {
+                (
+                    package["name"].as_str().unwrap(),
+                    dependency["name"].as_str().unwrap(),
+                )
+            })
+        })
+        .filter(|(_, to)| ours.contains(to))
+        .collect();
+    assert_eq!(edges, BTreeSet::from(ALLOWED));
+}
