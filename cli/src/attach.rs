@@ -164,6 +164,8 @@ struct Attached<'a, S> {
 
 impl<S: Signals> Attached<'_, S> {
     fn run(mut self, connection: &mut Connection) -> Result<Outcome> {
+        // What came along with the last answer to the machine's setup.
+        self.take_messages(connection)?;
         loop {
             if let Some(end) = &self.end
                 && self.stdout.is_done()
@@ -305,6 +307,11 @@ impl<S: Signals> Attached<'_, S> {
             }
             Err(error) => return Err(error).context("cannot read from the guest"),
         }
+        self.take_messages(connection)
+    }
+
+    /// Does what the messages at hand say.
+    fn take_messages(&mut self, connection: &mut Connection) -> Result<()> {
         while self.end.is_none() {
             let Some((session, message)) = connection.next_message()? else {
                 break;

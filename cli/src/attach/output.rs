@@ -106,6 +106,14 @@ impl Output {
     }
 }
 
+/// The thread ends as soon as it is not within a write; what waits is thrown away.
+impl Drop for Output {
+    fn drop(&mut self) {
+        self.shared.lock().waiting.clear();
+        self.finish();
+    }
+}
+
 impl Shared {
     /// The state is whole even if a holder of the lock has panicked.
     fn lock(&self) -> MutexGuard<'_, State> {

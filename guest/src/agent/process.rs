@@ -149,9 +149,21 @@ fn prepare(program: &Program, streams: &Streams<'_>) -> Result<(), (Step, c_int)
 
 /// Ignored signals and the mask would survive execve.
 fn reset_signals() {
+    // The kernel's `struct sigaction`: handler, flags, restorer, mask. All zero is the default.
+    let default = [0u64; 4];
     for signal in 1..=64 {
-        // SAFETY: sets no handler; numbers that cannot be set (SIGKILL, SIGSTOP) are refused.
-        unsafe { libc::signal(signal, libc::SIG_DFL) };
+        // SAFETY: reads the array, whose mask has the 8 bytes that the last argument says. The
+        // system call is used since glibc's function leaves out the two signals of its own, which
+        // a parent may have ignored. Those that cannot be set (SIGKILL, SIGSTOP) are refused.
+        unsafe {
+            libc::syscall(
+                libc::SYS_rt_sigaction,
+                signal,
+                default.as_ptr(),
+                std::ptr::null_mut::<u64>(),
+                8usize,
+            )
+        };
     }
     let mut none = std::mem::MaybeUninit::uninit();
     // SAFETY: fills the set.

@@ -1,0 +1,208 @@
+//! A guest that says what it should not.
+
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
+use std::thread;
+use std::time::Duration;
+
+use guest::protocol::{Exit, FIRST_SESSION, Header, Hello, MACHINE, Message, Side, Stream, WINDOW};
+
+use super::{Connection, Outcome, Stdio, TIMEOUT, attach_with, code, fake_signals, null, sh};
+
+fn frame(session: u32, message: &Message<'_>) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    message.encode(session, &mut bytes).unwrap();
+    bytes
+}
+
+fn hello() -> Vec<u8> {
+    let hello = Hello {
+        side: Side::Guest,
+        started_us: 5,
+        sent_us: 9,
+    };
+    frame(MACHINE, &Message::Hello(hello))
+}
+
+fn execution(messages: &[Message<'_>]) -> Vec<u8> {
+    let frames = messages.iter().map(|message| frame(FIRST_SESSION, message));
+    frames.collect::<Vec<_>>().concat()
+}
+
+/// What attaching to a guest ends with that sends these bytes, whatever it is told, and then closes.
+fn attach_to(bytes: Vec<u8>) -> Result<Outcome, String> {
+    let (host, mut guest) = UnixStream::pair().unwrap();
+    let reader = guest.try_clone().unwrap();
+    let thread = thread::spawn(move || {
+        // The host may have hung up by then.
+        let _ = guest
+            .write_all(&hello())
+            .and_then(|()| guest.write_all(&bytes));
+        let _ = guest.shutdown(std::net::Shutdown::Write);
+        let _ = (&reader).read_to_end(&mut Vec::new());
+    });
+    let mut connection = Connection::open(host, TIMEOUT).unwrap();
+    let (signals, _send) = fake_signals();
+    let stdio = Stdio {
+        stdin: null(),
+        stdout: null(),
+        stderr: null(),
+    };
+    let outcome = attach_with(&mut connection, &sh("true"), stdio, signals, None);
+    drop(connection);
+    thread.join().unwrap();
+    outcome.map_err(|error| format!("{error:#}"))
+}
+
+fn data(bytes: &[u8]) -> Message<'_> {
+    Message::Data {
+        stream: Stream::Stdout,
+        bytes,
+    }
+}
+
+#[test]
+fn frames_out_of_order_are_errors() {
+    let started = Message::Started { pid: 1 };
+    let cases = [
+        (execution(&[data(b"x")]), "data before the start"),
+        (
+            execution(&[started.clone(), started.clone()]),
+            "the program was started twice",
+        ),
+        (
+            frame(7, &started),
+            "message for session 7, which does not exist",
+        ),
+        (
+            frame(MACHINE, &Message::SetupDone),
+            "message for session 0, which does not exist",
+        ),
+        (
+            execution(&[
+                started.clone(),
+                Message::Credit {
+                    stream: Stream::Stdin,
+                    bytes: 1,
+                },
+            ]),
+            "credit for 1 bytes of Stdin that were not sent",
+        ),
+    ];
+    for (bytes, reason) in cases {
+        let error = attach_to(bytes).unwrap_err();
+        assert_eq!(error, format!("guest agent protocol: {reason}"));
+    }
+}
+
+#[test]
+fn a_frame_of_four_gigabytes_is_an_error() {
+    let header = Header {
+        session: FIRST_SESSION,
+        kind: 20,
+        flags: 0,
+        length: u32::MAX,
+    };
+    let error = attach_to(header.encode().to_vec()).unwrap_err();
+    let reason = "frame of kind 20 has 4294967295 bytes, at most 65536 are allowed";
+    assert_eq!(error, format!("guest agent protocol: {reason}"));
+}
+
+#[test]
+fn a_second_exit_is_not_looked_at() {
+    let exit = Message::Exit(Exit::Code(3));
+    let outcome = attach_to(execution(&[
+        Message::Started { pid: 1 },
+        exit.clone(),
+        exit,
+    ]));
+    assert_eq!(outcome.unwrap(), code(3));
+}
+
+#[test]
+fn more_than_a_window_is_an_error() {
+    // Nothing is given back for less than a quarter of a window, and that after it was written: so
+    // much at once is too much whatever the writer's thread has done by then.
+    let piece = vec![0; 65_536];
+    let mut bytes = execution(&[Message::Started { pid: 1 }]);
+    for _ in 0..64 * WINDOW / 65_536 {
+        bytes.extend(execution(&[data(&piece)]));
+    }
+    let error = attach_to_blocked(bytes).unwrap_err();
+    assert!(error.contains("bytes of Stdout with credit for"), "{error}");
+}
+
+/// As [`attach_to`], with a standard output that takes nothing.
+fn attach_to_blocked(bytes: Vec<u8>) -> Result<Outcome, String> {
+    let (host, mut guest) = UnixStream::pair().unwrap();
+    let thread = thread::spawn(move || {
+        let _ = guest
+            .write_all(&hello())
+            .and_then(|()| guest.write_all(&bytes));
+    });
+    let mut connection = Connection::open(host, TIMEOUT).unwrap();
+    let (signals, _send) = fake_signals();
+    let (_unread, stdout) = super::pipe();
+    let stdio = Stdio {
+        stdin: null(),
+        stdout,
+        stderr: null(),
+    };
+    let outcome = attach_with(&mut connection, &sh("true"), stdio, signals, None);
+    drop(connection);
+    thread.join().unwrap();
+    outcome.map_err(|error| format!("{error:#}"))
+}
+
+#[test]
+fn a_million_tiny_frames_are_only_work() {
+    let mut bytes = execution(&[Message::Started { pid: 1 }]);
+    bytes.extend(execution(&[data(b"x")]).repeat(WINDOW as usize));
+    bytes.extend(execution(&[Message::Exit(Exit::Code(0))]));
+    assert_eq!(attach_to(bytes).unwrap(), code(0));
+}
+
+#[test]
+fn a_guest_that_goes_is_lost() {
+    assert_eq!(attach_to(Vec::new()).unwrap(), Outcome::Lost);
+    let started = execution(&[Message::Started { pid: 1 }]);
+    assert_eq!(attach_to(started).unwrap(), Outcome::Lost);
+}
+
+#[test]
+fn a_guest_that_fails_says_why() {
+    let failed = Message::Failed("no such device\u{1b}[2J".into());
+    let error = attach_to(frame(MACHINE, &failed)).unwrap_err();
+    assert_eq!(error, "the guest failed: no such device [2J");
+}
+
+#[test]
+fn a_guest_that_trickles_is_given_up() {
+    let (host, mut guest) = UnixStream::pair().unwrap();
+    let thread = thread::spawn(move || {
+        for byte in hello() {
+            if guest.write_all(&[byte]).is_err() {
+                return;
+            }
+            thread::sleep(Duration::from_millis(50));
+        }
+    });
+    let opened = Connection::open(host, Duration::from_millis(200));
+    let error = format!("{:#}", opened.err().unwrap());
+    assert_eq!(
+        error,
+        "cannot greet the guest: it did not answer within 0.2 s"
+    );
+    thread.join().unwrap();
+}
+
+#[test]
+fn something_else_at_the_port_is_no_guest() {
+    let (host, mut guest) = UnixStream::pair().unwrap();
+    guest.write_all(b"HTTP/1.1 200 OK\r\n\r\n").unwrap();
+    let error = format!("{:#}", Connection::open(host, TIMEOUT).err().unwrap());
+    assert!(
+        error.starts_with("cannot greet the guest: guest agent protocol: "),
+        "{error}"
+    );
+}
