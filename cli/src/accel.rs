@@ -5,6 +5,7 @@
 
 use std::env;
 
+use anyhow::{Result, anyhow};
 use clap::ValueEnum;
 use vmm::accel::{Support, detect};
 
@@ -35,10 +36,24 @@ pub enum Place {
     },
 }
 
+/// The same, where the command line has nothing to say.
+const VARIABLE: &str = "MVM_ACCEL";
+
 impl Accel {
-    /// Decides it for this process.
-    pub fn place(self) -> Place {
-        self.place_given(env::var_os(INSIDE).is_some(), detect)
+    /// Decides it for this process. `wanted` on the command line, else `$MVM_ACCEL`, else `auto`.
+    ///
+    /// # Errors
+    /// The variable has another value.
+    pub fn place(wanted: Option<Self>) -> Result<Place> {
+        let variable = env::var(VARIABLE).unwrap_or_default();
+        let accel = match wanted {
+            Some(accel) => accel,
+            None if variable.is_empty() => Self::default(),
+            None => Self::from_str(&variable, false).map_err(|_| {
+                anyhow!("${VARIABLE}: must be auto, kvm or emulated, is {variable:?}")
+            })?,
+        };
+        Ok(accel.place_given(env::var_os(INSIDE).is_some(), detect))
     }
 
     fn place_given(self, inside: bool, detect: impl FnOnce() -> Support) -> Place {

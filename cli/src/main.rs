@@ -1,7 +1,9 @@
 //! The `mvm` program: parse, dispatch, print one error, set the exit code.
 
+mod accel;
 mod attach;
 mod check;
+mod emulator;
 mod folder;
 mod init_binary;
 mod run;
@@ -10,6 +12,7 @@ mod terminal;
 
 use std::process::ExitCode;
 
+use accel::{Accel, Place};
 use clap::error::ErrorKind;
 use clap::{Parser, Subcommand};
 use vmm::app::Problems;
@@ -21,6 +24,10 @@ const FAILED: u8 = 125;
 #[derive(Parser)]
 #[command(version, propagate_version = true, max_term_width = 100)]
 struct Cli {
+    /// What machines run on; by default KVM, or an emulated host where that is not backed by
+    /// hardware. $MVM_ACCEL says the same
+    #[arg(long, value_enum, global = true, value_name = "HOW")]
+    accel: Option<Accel>,
     #[command(subcommand)]
     command: Command,
 }
@@ -28,6 +35,7 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     Run(run::Args),
+    Emulator(emulator::Args),
     Check(check::Args),
     Schema(schema::Args),
 }
@@ -38,7 +46,12 @@ fn main() -> ExitCode {
         Err(error) => return usage(&error),
     };
     let result = match cli.command {
-        Command::Run(args) => run::run(&args),
+        Command::Run(args) => match Accel::place(cli.accel) {
+            Ok(Place::Here) => run::run(&args),
+            Ok(Place::EmulatedHost { reason }) => emulator::carry_out(&reason),
+            Err(error) => Err(error),
+        },
+        Command::Emulator(args) => emulator::run(&args),
         Command::Check(args) => check::run(&args),
         Command::Schema(args) => schema::run(&args),
     };

@@ -95,14 +95,16 @@ impl Folder {
         self.try_lock("starting")
     }
 
-    /// The emulated host's mark that it lives, unless another one does.
-    pub fn claim(&self) -> Result<Option<File>> {
-        self.try_lock("alive")
+    /// The emulated host's mark that it lives; waits for the end of the one before.
+    pub fn claim(&self) -> Result<File> {
+        let file = self.lock_file("alive")?;
+        lock(&file, FlockOperation::LockExclusive)?;
+        Ok(file)
     }
 
     /// Whether an emulated host lives.
     pub fn is_claimed(&self) -> Result<bool> {
-        Ok(self.claim()?.is_none())
+        Ok(self.try_lock("alive")?.is_none())
     }
 
     fn try_lock(&self, name: &str) -> Result<Option<File>> {
@@ -164,7 +166,6 @@ mod tests {
         let parent = tempfile::tempdir().unwrap();
         let folder = Folder::at(parent.path().join(NAME)).unwrap();
         let alive = folder.claim().unwrap();
-        assert!(alive.is_some());
         assert!(folder.is_claimed().unwrap());
         let turn = folder.turn().unwrap();
         assert!(folder.try_turn().unwrap().is_none());

@@ -1,0 +1,115 @@
+//! `mvm emulator`: the machine that stands in where the host has no KVM backed by hardware.
+//!
+//! The one thing to know: there is one for each user. The first command that needs it starts it, the
+//! next ones find it running, and it ends after ten minutes without work. `broker.rs` is the process
+//! that owns it, `forward.rs` the command's side.
+
+mod broker;
+mod folder;
+mod forward;
+mod log;
+mod machine;
+mod start;
+mod state;
+mod stop;
+mod store;
+
+use std::ffi::OsString;
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::Subcommand;
+use serde::Serialize;
+
+use folder::Folder;
+use state::State;
+
+pub use forward::carry_out;
+
+/// Look at the emulated host, which stands in where there is no hardware KVM, or stop it
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Tell whether it runs, since when, and what it has; exits with 0 either way
+    Status {
+        /// Print a JSON object
+        #[arg(long)]
+        json: bool,
+    },
+    /// Stop it, with all that runs in it
+    Stop,
+    /// Print what it and its kernel have said since the last start
+    Log {
+        /// Go on until it ends
+        #[arg(long, short)]
+        follow: bool,
+    },
+    /// Own the emulated host; standard input is its socket
+    #[command(hide = true)]
+    Serve,
+    /// Become the emulator
+    #[command(hide = true)]
+    Machine {
+        /// The process to die with
+        #[arg(long)]
+        parent: u32,
+        /// The emulator's arguments
+        #[arg(last = true)]
+        arguments: Vec<OsString>,
+    },
+    /// Inside: forget what is cached of the store
+    #[command(hide = true)]
+    Forget,
+}
+
+/// Runs the command.
+pub fn run(args: &Args) -> Result<ExitCode> {
+    match &args.command {
+        Command::Status { json } => status(*json)?,
+        Command::Stop => stop::stop(&Folder::open()?)?,
+        Command::Log { follow } => log::print(&Folder::open()?, *follow)?,
+        Command::Serve => broker::serve()?,
+        Command::Machine { parent, arguments } => machine::become_qemu(*parent, arguments)?,
+        Command::Forget => store::forget()?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// What `status --json` prints.
+#[derive(Serialize)]
+struct Status<'a> {
+    running: bool,
+    #[serde(flatten)]
+    state: Option<&'a State>,
+}
+
+fn status(json: bool) -> Result<()> {
+    let folder = Folder::open()?;
+    let state = State::read(&folder)?;
+    let mut out = io::stdout().lock();
+    if json {
+        let status = Status { running: state.is_some(), state: state.as_ref() };
+        serde_json::to_writer_pretty(&mut out, &status)?;
+        return Ok(writeln!(out)?);
+    }
+    let Some(state) = state else {
+        return Ok(writeln!(out, "the emulated host does not run")?);
+    };
+    let how = match state.ready_ms {
+        Some(ms) => format!("runs, ready after {}.{} s", ms / 1000, ms % 1000 / 100),
+        None => "starts".into(),
+    };
+    writeln!(out, "the emulated host {how}")?;
+    writeln!(out, "started    {} s ago", state.age_s())?;
+    writeln!(out, "processes  {} (mvm), {} (QEMU)", state.pid, state.machine_pid)?;
+    writeln!(out, "commands   {}", state.commands)?;
+    writeln!(out, "machine    {} processors, {} MiB", state.cpus, state.memory_mib)?;
+    writeln!(out, "kernel     {}", state.kernel.display())?;
+    Ok(writeln!(out, "log        {}", folder.log().display())?)
+}

@@ -1,0 +1,216 @@
+//! A command, carried out by the same program inside the emulated host.
+//!
+//! The one thing to know: the program, its arguments, its folder and its files are the host's own,
+//! so nothing is copied; only what belongs to the host's kernel (running machines, the session's
+//! sockets) differs inside.
+
+use std::env;
+use std::ffi::OsString;
+use std::io::{self, IsTerminal, Write};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::net::UnixStream;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use guest::protocol::{ByteString, Exec, Tty};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+use rustix::net::{RecvFlags, recv};
+
+use super::folder::Folder;
+use super::machine::RUNTIME_FOLDER;
+use super::start::{reach, start_process};
+use super::store;
+use crate::accel::INSIDE;
+use crate::attach::{Connection, Outcome, Stdio, attach};
+use crate::terminal;
+
+/// For the hello of an emulated host that is just starting; it gives up by itself before.
+const HELLO_TIMEOUT: Duration = Duration::from_secs(90);
+
+/// What takes longer shows that it goes on.
+const SILENCE: Duration = Duration::from_secs(2);
+
+/// An emulated host that ends for want of work may just then be connected to; the next is new.
+const ATTEMPTS: u32 = 3;
+
+/// Variables that name sockets and folders of this kernel's.
+const OUTSIDE: [&str; 4] =
+    ["XDG_RUNTIME_DIR", "DBUS_SESSION_BUS_ADDRESS", "MVM_RUNTIME_DIR", "MVM_ACCEL"];
+
+/// Terminal of a size that nobody knows, as on the VT100.
+const SIZE: (u16, u16) = (24, 80);
+
+/// Carries this process's own command line out inside the emulated host. `reason`: why not here.
+pub fn carry_out(reason: &str) -> Result<ExitCode> {
+    let folder = Folder::open()?;
+    let mut connection = open(&folder, reason)?;
+    let program = env::current_exe().context("cannot tell where mvm is")?;
+    if store::has_changed(&folder)? {
+        let forget = exec([program.clone().into(), "emulator".into(), "forget".into()], None)?;
+        run(&mut connection, &Exec { stdin: false, ..forget })?;
+    }
+    let arguments = env::args_os().skip(1);
+    let exec = exec([program.into_os_string()].into_iter().chain(arguments), tty())?;
+    run(&mut connection, &exec)
+}
+
+/// Runs one program inside, with this process's streams.
+fn run(connection: &mut Connection, exec: &Exec) -> Result<ExitCode> {
+    let stdio = Stdio::inherited()?;
+    let outcome = attach(connection, exec, stdio).context("the emulated host has ended")?;
+    match &outcome {
+        Outcome::Refused { message, .. } => bail!("in the emulated host: {message}"),
+        Outcome::Lost => bail!(
+            "the emulated host has ended while it carried the command out; \
+             `mvm emulator log` shows its last words"
+        ),
+        Outcome::Exited(_) | Outcome::GaveUp { .. } => Ok(ExitCode::from(outcome.status())),
+    }
+}
+
+/// A connection that has said hello.
+fn open(folder: &Folder, reason: &str) -> Result<Connection> {
+    for _ in 0..ATTEMPTS {
+        let stream = reach(folder, |listener| {
+            // One line, and before it takes its time.
+            let _ = writeln!(
+                io::stderr(),
+                "mvm: no hardware KVM ({reason}): using an emulated host, which is slower"
+            );
+            store::note(folder)?;
+            start_process(folder, listener)
+        })?;
+        if await_hello(&stream)? {
+            return Connection::open(stream, HELLO_TIMEOUT).context("the emulated host");
+        }
+    }
+    bail!("the emulated host ended before it said a word; `mvm emulator log` shows its last ones")
+}
+
+/// Waits until there is something to read; false if that is the end of the connection.
+fn await_hello(stream: &UnixStream) -> Result<bool> {
+    let started = Instant::now();
+    let deadline = started + HELLO_TIMEOUT;
+    let mut progress = Progress::new(io::stderr().is_terminal());
+    loop {
+        let now = Instant::now();
+        if now >= deadline {
+            bail!("the emulated host did not start within {} s", HELLO_TIMEOUT.as_secs());
+        }
+        let step = progress.show(started.elapsed());
+        let timeout = Timespec::try_from(step).unwrap_or_default();
+        match poll(&mut [PollFd::new(stream, PollFlags::IN)], Some(&timeout)) {
+            Ok(0) | Err(Errno::INTR) => {}
+            Ok(_) => break,
+            Err(error) => return Err(error).context("cannot wait for the emulated host"),
+        }
+    }
+    match recv(stream, &mut [0; 1], RecvFlags::PEEK) {
+        Ok((_, 0)) | Err(Errno::CONNRESET) => Ok(false),
+        Ok(_) => Ok(true),
+        Err(error) => Err(error).context("cannot hear the emulated host"),
+    }
+}
+
+/// A line on the terminal for what takes long; it is wiped at the end.
+struct Progress {
+    is_terminal: bool,
+    is_shown: bool,
+}
+
+impl Progress {
+    fn new(is_terminal: bool) -> Self {
+        Self { is_terminal, is_shown: false }
+    }
+
+    /// Shows how long it has taken. Returns when to do so again.
+    fn show(&mut self, passed: Duration) -> Duration {
+        if passed < SILENCE {
+            return SILENCE.saturating_sub(passed);
+        }
+        if self.is_terminal {
+            self.is_shown = true;
+            // A terminal that has gone needs no progress.
+            let _ = write!(io::stderr(), "\rmvm: the emulated host starts ({} s)", passed.as_secs());
+        }
+        Duration::from_secs(1)
+    }
+}
+
+impl Drop for Progress {
+    fn drop(&mut self) {
+        if self.is_shown {
+            let _ = write!(io::stderr(), "\r\x1b[K");
+        }
+    }
+}
+
+/// An execution in this process's folder and environment.
+fn exec(argv: impl IntoIterator<Item = OsString>, tty: Option<Tty>) -> Result<Exec> {
+    let cwd = env::current_dir().context("cannot tell the current folder")?;
+    Ok(Exec {
+        argv: argv.into_iter().map(ByteString::from).collect(),
+        env: environment(env::vars_os()),
+        cwd: Some(cwd.into_os_string().into()),
+        user: None,
+        tty,
+        stdin: true,
+    })
+}
+
+fn environment(variables: impl Iterator<Item = (OsString, OsString)>) -> Vec<ByteString> {
+    let kept = variables.filter(|(name, _)| OUTSIDE.iter().all(|outside| name != outside));
+    let entry = |(name, value): (OsString, OsString)| {
+        let bytes = [name.as_bytes(), b"=", value.as_bytes()].concat();
+        ByteString::from(bytes)
+    };
+    let inside = [
+        format!("MVM_RUNTIME_DIR={RUNTIME_FOLDER}"),
+        "MVM_ACCEL=kvm".into(),
+        format!("{INSIDE}=1"),
+    ];
+    kept.map(entry).chain(inside.map(ByteString::from)).collect()
+}
+
+/// A terminal, where this process has one for input and output.
+fn tty() -> Option<Tty> {
+    if !io::stdin().is_terminal() || !io::stdout().is_terminal() {
+        return None;
+    }
+    let size = terminal::window_size();
+    let (rows, cols) = size.map_or(SIZE, |size| (size.ws_row, size.ws_col));
+    let term = env::var("TERM").unwrap_or_default();
+    Some(Tty { rows, cols, term })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn variables_of_this_kernels_sockets_stay_outside() {
+        let variables = [("HOME", "/home/web"), ("XDG_RUNTIME_DIR", "/run/user/1"), ("A", "=b")];
+        let env = environment(variables.map(|(name, value)| (name.into(), value.into())).into_iter());
+        let env: Vec<_> = env.iter().map(ToString::to_string).collect();
+        assert_eq!(
+            env,
+            [
+                "HOME=/home/web",
+                "A==b",
+                "MVM_RUNTIME_DIR=/dev/mvm",
+                "MVM_ACCEL=kvm",
+                "MVM_INSIDE_EMULATED_HOST=1"
+            ]
+        );
+    }
+
+    #[test]
+    fn nothing_is_shown_before_it_takes_long() {
+        let mut progress = Progress::new(false);
+        assert_eq!(progress.show(Duration::from_millis(500)), Duration::from_millis(1500));
+        assert_eq!(progress.show(Duration::from_secs(3)), Duration::from_secs(1));
+        assert!(!progress.is_shown);
+    }
+}

@@ -1,0 +1,75 @@
+//! Reaching the emulated host, and starting it if there is none.
+//!
+//! The one thing to know: the command that starts it makes the socket itself and hands it over. So
+//! it can be connected to at once, by this command and any other, and all wait for the same hello.
+
+use std::env;
+use std::fs::{self, Permissions};
+use std::io::{self, ErrorKind};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result};
+
+use super::folder::Folder;
+use super::machine::open_log;
+
+/// Connects to the emulated host if there is one.
+pub fn connect(folder: &Folder) -> Result<Option<UnixStream>> {
+    match UnixStream::connect(folder.socket()) {
+        Ok(stream) => Ok(Some(stream)),
+        Err(error) if is_absent(&error) => Ok(None),
+        Err(error) => Err(error).context("cannot connect to the emulated host"),
+    }
+}
+
+/// Connects to the emulated host, which `start` starts if there is none.
+pub fn reach(folder: &Folder, start: impl FnOnce(UnixListener) -> Result<()>) -> Result<UnixStream> {
+    if let Some(stream) = connect(folder)? {
+        return Ok(stream);
+    }
+    let _turn = folder.turn()?;
+    // Another command may have had its turn before.
+    if let Some(stream) = connect(folder)? {
+        return Ok(stream);
+    }
+    let socket = folder.socket();
+    match fs::remove_file(&socket) {
+        Err(error) if error.kind() != ErrorKind::NotFound => {
+            return Err(error).with_context(|| format!("cannot remove {}", socket.display()));
+        }
+        _ => {}
+    }
+    let listener = UnixListener::bind(&socket)
+        .with_context(|| format!("cannot listen on {}", socket.display()))?;
+    fs::set_permissions(&socket, Permissions::from_mode(0o600))
+        .with_context(|| format!("cannot close {} to others", socket.display()))?;
+    start(listener)?;
+    UnixStream::connect(&socket).context("cannot connect to the emulated host")
+}
+
+/// Starts the process that owns the emulated host; it gets the socket as its standard input.
+pub fn start_process(folder: &Folder, listener: UnixListener) -> Result<()> {
+    // Each has its own log, which is read after its end.
+    match fs::remove_file(folder.log()) {
+        Err(error) if error.kind() != ErrorKind::NotFound => {
+            return Err(error).context("cannot remove the emulated host's old log");
+        }
+        _ => {}
+    }
+    let log = open_log(&folder.log())?;
+    Command::new(env::current_exe().context("cannot tell where mvm is")?)
+        .args(["emulator", "serve"])
+        .stdin(Stdio::from(OwnedFd::from(listener)))
+        .stdout(log.try_clone()?)
+        .stderr(log)
+        .spawn()
+        .context("cannot start the emulated host")?;
+    Ok(())
+}
+
+fn is_absent(error: &io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::NotFound | ErrorKind::ConnectionRefused)
+}
