@@ -1,0 +1,133 @@
+//! `mvm check` and `mvm schema` as a user meets them.
+
+use std::fs;
+use std::io::Write;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+const GOOD: &str = r#"{"name":"a","app":{"entrypoint":"/bin/sh"},"shares":[{"source":"www","mountPoint":"/bin"}]}"#;
+
+/// A folder with a good file, a bad one, and one that names what is not there.
+fn folder() -> TempDir {
+    let folder = tempfile::tempdir().expect("folder");
+    let write = |name: &str, text: &str| fs::write(folder.path().join(name), text).expect("write");
+    fs::create_dir(folder.path().join("www")).expect("folder");
+    write("good.json", GOOD);
+    write(
+        "bad.json",
+        "{\n  \"name\": \"a\",\n  \"app\": { \"entrypoint\": \"/bin/sh\" },\n  \"memroy\": 1,\n  \"vcpus\": 0\n}",
+    );
+    write("absent.json", &GOOD.replace("www", "../nowhere"));
+    folder
+}
+
+fn mvm(folder: &Path, args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_mvm"))
+        .args(args)
+        .current_dir(folder)
+        .output()
+        .expect("run mvm")
+}
+
+fn text(bytes: &[u8]) -> &str {
+    std::str::from_utf8(bytes).expect("UTF-8")
+}
+
+#[test]
+fn a_good_file_is_ok() {
+    let folder = folder();
+    let output = mvm(folder.path(), &["check", "good.json"]);
+    assert_eq!(text(&output.stdout), "good.json: ok\n");
+    assert_eq!(text(&output.stderr), "");
+    assert_eq!(output.status.code(), Some(0));
+}
+
+#[test]
+fn quiet_says_nothing_of_a_good_file() {
+    let folder = folder();
+    let output = mvm(
+        folder.path(),
+        &["check", "--quiet", "good.json", "bad.json"],
+    );
+    assert_eq!(text(&output.stdout), "");
+    assert_eq!(text(&output.stderr).lines().count(), 2);
+    assert_eq!(output.status.code(), Some(125));
+}
+
+#[test]
+fn all_errors_of_a_bad_file_come_in_one_run() {
+    let folder = folder();
+    let output = mvm(folder.path(), &["check", "bad.json", "good.json"]);
+    let lines: Vec<&str> = text(&output.stderr).lines().collect();
+    assert!(
+        lines[0].starts_with("bad.json:4:3: unknown key \"memroy\"; did you mean \"memory\"?"),
+        "{lines:?}"
+    );
+    assert_eq!(
+        lines[1..],
+        ["bad.json:5:12: vcpus: must be from 1 to 64, is 0"]
+    );
+    assert_eq!(text(&output.stdout), "good.json: ok\n");
+    assert_eq!(output.status.code(), Some(125));
+}
+
+#[test]
+fn what_is_not_on_this_host_is_an_error_at_its_place() {
+    let folder = folder();
+    let output = mvm(folder.path(), &["check", "absent.json"]);
+    let error = text(&output.stderr);
+    let start = "absent.json:1:64: shares[0].source: cannot read folder ";
+    assert!(
+        error.starts_with(start) && error.ends_with("No such file or directory (os error 2)\n"),
+        "{error}"
+    );
+    assert_eq!(output.status.code(), Some(125));
+}
+
+#[test]
+fn json_is_a_list_of_all_files() {
+    let folder = folder();
+    let output = mvm(folder.path(), &["check", "--json", "good.json", "bad.json"]);
+    let list: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    assert_eq!(
+        list[0],
+        json!({ "file": "good.json", "ok": true, "problems": [] })
+    );
+    assert_eq!(list[1]["ok"], json!(false));
+    let second = json!({
+        "file": "bad.json", "line": 5, "column": 12, "path": "vcpus", "message": "must be from 1 to 64, is 0",
+    });
+    assert_eq!(list[1]["problems"][1], second);
+    assert_eq!(output.status.code(), Some(125));
+}
+
+#[test]
+fn the_standard_input_is_a_file_in_the_current_folder() {
+    let folder = folder();
+    let mut child = Command::new(env!("CARGO_BIN_EXE_mvm"))
+        .args(["check", "-"])
+        .current_dir(folder.path())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("run mvm");
+    let mut input = child.stdin.take().expect("stdin");
+    input.write_all(GOOD.as_bytes()).expect("write");
+    drop(input);
+    let output = child.wait_with_output().expect("wait");
+    assert_eq!(text(&output.stdout), "-: ok\n");
+}
+
+#[test]
+fn the_schema_is_json_with_its_dialect() {
+    let output = mvm(Path::new("/"), &["schema"]);
+    let schema: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    assert_eq!(
+        schema["$schema"],
+        json!("https://json-schema.org/draft/2020-12/schema")
+    );
+    assert_eq!(schema["additionalProperties"], json!(false));
+}
