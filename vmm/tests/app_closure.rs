@@ -50,7 +50,7 @@ fn a_copy_outside_the_store_has_the_same_closure_but_for_the_file() {
     let outside = AppFile::parse("app.json", Path::new("/"), &bytes).expect("good file");
     let closure_of = |file: &AppFile| {
         let closure = Closure::resolve(&file.app, &roots(file), &only_database()).expect("closure");
-        BTreeSet::from_iter(closure.paths().iter().cloned())
+        closure.paths().iter().cloned().collect::<BTreeSet<_>>()
     };
     let only_inside = &closure_of(&inside) - &closure_of(&outside);
     assert_eq!(only_inside, roots(&inside));
@@ -89,7 +89,7 @@ fn the_database_and_the_list_of_a_build_agree() {
     app.store.closure = Some(fixture("closure/store-paths"));
     let listed = Closure::resolve(&app, &BTreeSet::new(), &only_database()).expect("list");
     app.store.closure = None;
-    let roots = BTreeSet::from_iter(listed.paths().iter().cloned());
+    let roots: BTreeSet<StorePath> = listed.paths().iter().cloned().collect();
     let asked = Closure::resolve(&app, &roots, &only_database()).expect("database");
     assert!(
         matches!(listed.source(), Source::List(_)),
