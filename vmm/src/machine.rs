@@ -68,7 +68,7 @@ impl Machine {
         let console = Console::new(console_sink(app)?);
         let acpi_root = acpi::write(&memory, vcpus, board.devices())?;
         let bus = board.finish(Box::new(console.clone()))?;
-        let cmdline = kernel::cmdline(app.console.kernel.loglevel(), &app.kernel.cmdline);
+        let cmdline = kernel::cmdline(vcpus, app.console.kernel.loglevel(), &app.kernel.cmdline);
         let initramfs = initramfs(inputs.init);
         let given = boot::Given {
             cmdline: &cmdline,

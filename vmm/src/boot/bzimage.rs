@@ -8,9 +8,9 @@ use std::fs::File;
 use anyhow::{Context, ensure};
 use devices::Memory;
 use linux_loader::loader::bootparam::setup_header;
-use vm_memory::{ByteValued, Bytes, GuestAddress};
+use vm_memory::{ByteValued, GuestAddress};
 
-use super::{Kernel, low_memory_end, read_at};
+use super::{Kernel, copy_file, low_memory_end, read_at};
 use crate::layout;
 
 /// Where the setup header begins in the file.
@@ -71,11 +71,13 @@ pub fn load(memory: &Memory, file: &File, file_bytes: u64) -> anyhow::Result<Ker
         low_memory_end(memory) >> 20,
         end.div_ceil(1 << 20)
     );
-    let mut code = vec![0; usize::try_from(bytes)?];
-    read_at(file, &mut code, offset)?;
-    memory
-        .write_slice(&code, GuestAddress(start))
-        .context("cannot write the kernel")?;
+    copy_file(
+        memory,
+        GuestAddress(start),
+        file,
+        offset,
+        usize::try_from(bytes)?,
+    )?;
     Ok(Kernel {
         entry: start + ENTRY_64,
         end,

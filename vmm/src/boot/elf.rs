@@ -1,16 +1,18 @@
 //! `vmlinux`: an ELF file whose segments are mapped where they want to be (ELF-64, version 1.5).
 //!
-//! Every whole page of a segment is mapped from the file; only the pages at its ragged ends are
-//! copied. The rest of a segment (`.bss`) is memory that nobody has touched, which is zero.
+//! Every whole page of a segment that the kernel only reads is mapped from the file; the pages at
+//! its ragged ends are copied. So are writable segments: the kernel writes to nearly all of their
+//! pages, and to take a private copy of a mapped page at its first write costs far more than to
+//! have copied it. The rest of a segment (`.bss`) is memory that nobody has touched: zero.
 
 use std::fs::File;
 
 use anyhow::{Context, ensure};
 use devices::Memory;
-use vm_memory::{Bytes, GuestAddress};
+use vm_memory::GuestAddress;
 use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes, KnownLayout};
 
-use super::{Kernel, low_memory_end, read_at};
+use super::{Kernel, copy_file, low_memory_end, read_at};
 use crate::layout;
 use crate::memory::{PAGE_BYTES, map_file};
 
@@ -53,6 +55,7 @@ const DATA_LITTLE_ENDIAN: u8 = 1;
 const TYPE_EXECUTABLE: u16 = 2;
 const MACHINE_X86_64: u16 = 62;
 const PT_LOAD: u32 = 1;
+const PF_W: u32 = 2;
 
 /// Linux has five; this is what a file may make the monitor look at.
 const PROGRAM_HEADERS_MAX: u16 = 64;
@@ -153,7 +156,8 @@ fn place(memory: &Memory, file: &File, segment: &ProgramHeader) -> anyhow::Resul
     let data_end = segment.paddr + segment.filesz;
     let first_page = segment.paddr.next_multiple_of(PAGE_BYTES);
     let last_page = data_end - data_end % PAGE_BYTES;
-    if !aligned || first_page >= last_page {
+    let writable = segment.flags & PF_W != 0;
+    if writable || !aligned || first_page >= last_page {
         return copy(memory, file, segment, segment.paddr, data_end);
     }
     copy(memory, file, segment, segment.paddr, first_page)?;
@@ -170,9 +174,12 @@ fn copy(
     start: u64,
     end: u64,
 ) -> anyhow::Result<()> {
-    let mut bytes = vec![0; usize::try_from(end - start)?];
-    read_at(file, &mut bytes, segment.offset + (start - segment.paddr))?;
-    memory
-        .write_slice(&bytes, GuestAddress(start))
-        .context("cannot write a segment")
+    let offset = segment.offset + (start - segment.paddr);
+    copy_file(
+        memory,
+        GuestAddress(start),
+        file,
+        offset,
+        usize::try_from(end - start)?,
+    )
 }

@@ -13,6 +13,7 @@ mod params;
 mod tables;
 
 use std::fs::File;
+use std::io::{Seek, SeekFrom};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
@@ -139,6 +140,20 @@ fn low_memory_end(memory: &Memory) -> u64 {
         .iter()
         .next()
         .map_or(0, vm_memory::GuestMemoryRegion::len)
+}
+
+/// Copies `bytes` of the file into guest memory, with nothing in between.
+fn copy_file(
+    memory: &Memory,
+    gpa: GuestAddress,
+    mut file: &File,
+    offset: u64,
+    bytes: usize,
+) -> anyhow::Result<()> {
+    file.seek(SeekFrom::Start(offset))?;
+    memory
+        .read_exact_volatile_from(gpa, &mut file, bytes)
+        .context("it ends too early")
 }
 
 /// Fills `bytes` from `offset`, or says that the file ends before.
