@@ -9,18 +9,26 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use rustix::fs::{Gid, OFlags, Uid, fchown};
 use rustix::io::Errno;
-use rustix::pipe::{PipeFlags, pipe_with};
+use rustix::pipe::{PipeFlags, fcntl_setpipe_size, pipe_with};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use super::outbox::Outbox;
 use super::process::{Streams, signal_group, spawn};
 use super::program::{Program, Refusal, words};
 use super::terminal;
-use crate::protocol::{Exec, Exit, MAX_PAYLOAD, Message, Stream, Tty, WINDOW};
+use crate::protocol::{Exec, Exit, HEADER_SIZE, MAX_PAYLOAD, Message, Stream, Tty, WINDOW};
 
 /// Credit for input goes back when this much has been passed on: often enough that the host never
 /// stands still, seldom enough that the messages do not count.
 const CREDIT_STEP: u32 = WINDOW / 4;
+
+/// Room in each pipe, if the kernel grants it: four times the usual. A program that writes much is
+/// then stopped, and the agent woken, a quarter as often.
+const PIPE_SIZE: usize = 256 * 1024;
+
+/// What is read at once: with its header it is two of the largest writes that a port takes
+/// (32 KiB, `port_fops_write`). A third for twelve bytes costs as much as a whole one.
+const READ_SIZE: usize = MAX_PAYLOAD - HEADER_SIZE;
 
 const SIGKILL: u8 = 9;
 
@@ -116,13 +124,20 @@ impl Session {
 
     /// Takes bytes for the program's input and passes on what it has room for.
     pub(super) fn take_input(&mut self, bytes: &[u8], outbox: &mut Outbox) {
-        if self.input.fd.is_some() {
-            self.input.waiting.extend(bytes);
-            if let Some(last) = bytes.last() {
-                self.input.within_line = *last != b'\n';
-            }
-            self.push_input(outbox);
-        }
+        let input = &mut self.input;
+        let Some(fd) = &input.fd else {
+            return;
+        };
+        input.within_line = bytes.last() != Some(&b'\n');
+        // Mostly nothing waits and the pipe has room: then they need not be copied first.
+        let written = if input.waiting.is_empty() {
+            rustix::io::write(fd, bytes).unwrap_or(0)
+        } else {
+            0
+        };
+        input.passed += written as u32;
+        input.waiting.extend(&bytes[written..]);
+        self.push_input(outbox);
     }
 
     /// The host's input has ended.
@@ -200,7 +215,7 @@ impl Session {
         let (Some(fd), true) = (&output.fd, output.may_send(outbox)) else {
             return;
         };
-        let limit = MAX_PAYLOAD.min(output.credit as usize);
+        let limit = READ_SIZE.min(output.credit as usize);
         match outbox.read_from(fd, self.id, output.stream, limit) {
             Ok(count) if count > 0 => output.credit -= count as u32,
             Err(Errno::INTR) => {}
@@ -323,7 +338,7 @@ fn input_pipe(wanted: bool, owner: Option<u32>) -> Result<(OwnedFd, Option<Owned
         let null = rustix::fs::open("/dev/null", flags, rustix::fs::Mode::empty())?;
         return Ok((null, None));
     }
-    let (stdin, input) = pipe_with(PipeFlags::CLOEXEC)?;
+    let (stdin, input) = large_pipe()?;
     rustix::io::ioctl_fionbio(&input, true)?;
     own(&stdin, owner)?;
     Ok((stdin, Some(input)))
@@ -331,10 +346,17 @@ fn input_pipe(wanted: bool, owner: Option<u32>) -> Result<(OwnedFd, Option<Owned
 
 /// The agent's end and the program's.
 fn output_pipe(owner: Option<u32>) -> Result<(OwnedFd, OwnedFd), Errno> {
-    let (output, end) = pipe_with(PipeFlags::CLOEXEC)?;
+    let (output, end) = large_pipe()?;
     rustix::io::ioctl_fionbio(&output, true)?;
     own(&end, owner)?;
     Ok((output, end))
+}
+
+fn large_pipe() -> Result<(OwnedFd, OwnedFd), Errno> {
+    let (read, write) = pipe_with(PipeFlags::CLOEXEC)?;
+    // A user other than root may have used up its share of pages: then it stays as it is.
+    let _ = fcntl_setpipe_size(&read, PIPE_SIZE);
+    Ok((read, write))
 }
 
 /// Lets `owner` open the pipe again as `/dev/stdout`, which else fails with `EACCES`.

@@ -274,7 +274,7 @@ fn frames_out_of_form_are_refused() {
         ),
         (
             raw(1, 23, 0, &[0; 5]),
-            "bad frame of kind 23: credit of 0 bytes, 1 to 262144 are allowed",
+            "bad frame of kind 23: credit of 0 bytes, 1 to 1048576 are allowed",
         ),
         (
             raw(1, 27, 0, &[1, 99]),
