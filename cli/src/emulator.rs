@@ -50,6 +50,12 @@ enum Command {
         #[arg(long, short)]
         follow: bool,
     },
+    /// Execute a program of this host inside it, for tests and measurements of what runs there
+    Exec {
+        /// The program and its arguments
+        #[arg(last = true, required = true, value_name = "PROGRAM")]
+        argv: Vec<OsString>,
+    },
     /// Own the emulated host; standard input is its socket
     #[command(hide = true)]
     Serve,
@@ -74,6 +80,9 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         Command::Status { json } => status(*json)?,
         Command::Stop => stop::stop(&Folder::open()?)?,
         Command::Log { follow } => log::print(&Folder::open()?, *follow)?,
+        Command::Exec { argv } => {
+            return forward::execute(argv.iter().cloned(), "`mvm emulator exec`");
+        }
         Command::Serve => broker::serve()?,
         Command::Machine { parent, arguments } => machine::become_qemu(*parent, arguments)?,
         Command::Forget => store::forget()?,

@@ -44,16 +44,20 @@ const SIZE: (u16, u16) = (24, 80);
 
 /// Carries this process's own command line out inside the emulated host. `reason`: why not here.
 pub fn carry_out(reason: &str) -> Result<ExitCode> {
+    let program = env::current_exe().context("cannot tell where mvm is")?;
+    execute([program.into_os_string()].into_iter().chain(env::args_os().skip(1)), reason)
+}
+
+/// Executes a program of the host's files inside the emulated host.
+pub fn execute(argv: impl IntoIterator<Item = OsString>, reason: &str) -> Result<ExitCode> {
     let folder = Folder::open()?;
     let mut connection = open(&folder, reason)?;
-    let program = env::current_exe().context("cannot tell where mvm is")?;
     if store::has_changed(&folder)? {
-        let forget = exec([program.clone().into(), "emulator".into(), "forget".into()], None)?;
+        let program = env::current_exe().context("cannot tell where mvm is")?;
+        let forget = exec([program.into(), "emulator".into(), "forget".into()], None)?;
         run(&mut connection, &Exec { stdin: false, ..forget })?;
     }
-    let arguments = env::args_os().skip(1);
-    let exec = exec([program.into_os_string()].into_iter().chain(arguments), tty())?;
-    run(&mut connection, &exec)
+    run(&mut connection, &exec(argv, tty())?)
 }
 
 /// Runs one program inside, with this process's streams.

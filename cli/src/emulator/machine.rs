@@ -8,12 +8,15 @@ use std::env;
 use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
 use std::io;
+use std::num::NonZero;
+use std::ops::RangeInclusive;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::thread::available_parallelism;
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use guest::protocol::{FileSystem, Mount, PORT_NAME, Root, Setup};
@@ -31,12 +34,13 @@ const PACKAGE: &str = "qemu-system-x86";
 
 /// Memory of the emulated host in MiB, if the user has an opinion.
 const MEMORY_VARIABLE: &str = "MVM_EMULATOR_MEMORY_MIB";
-/// Half of the host's memory within these bounds: enough for a machine of the default size, and no
-/// more than leaves room for the page tables of a lazy mapping.
-const MEMORY_MIB: std::ops::RangeInclusive<u64> = 2048..=16384;
+/// Half of the host's memory within these bounds: enough for a few machines, and not much more,
+/// since each GiB adds 0.1 s to the start (the kernel prepares the description of every page).
+const MEMORY_MIB: RangeInclusive<u64> = 2048..=8192;
 
-/// A machine with several processors starts even where one core has to emulate them all.
-const MIN_CPUS: usize = 2;
+/// One for each of the host's within these bounds: a machine with several processors starts even
+/// where one core has to emulate them all; each further one adds to the start.
+const CPUS: RangeInclusive<usize> = 2..=8;
 
 /// The host's folders: all of it, and the one whose files never change.
 const ROOT: &str = "/";
@@ -48,7 +52,7 @@ const STORE_TAG: &str = "store";
 pub const RUNTIME_FOLDER: &str = "/dev/mvm";
 
 /// The kernel's command line.
-const CMDLINE: [&str; 13] = [
+const CMDLINE: [&str; 14] = [
     "console=ttyS0",
     "quiet",
     "loglevel=4",
@@ -59,6 +63,8 @@ const CMDLINE: [&str; 13] = [
     // Emulated time: the check of the timer interrupt waits for ten ticks.
     "no_timer_check",
     "random.trust_cpu=on",
+    // Delays are made with the time stamp counter; each processor would measure loops all the same.
+    "lpj=10000000",
     "8250.nr_uarts=1",
     // Nobody attacks an emulated processor's caches.
     "mitigations=off",
@@ -99,7 +105,7 @@ impl Plan {
         Ok(Self {
             kernel,
             memory_mib: memory_mib()?,
-            cpus: std::thread::available_parallelism().map_or(MIN_CPUS, |n| n.get().max(MIN_CPUS)),
+            cpus: available_parallelism().map_or(1, NonZero::get).clamp(*CPUS.start(), *CPUS.end()),
             initramfs,
             log: folder.log(),
         })
@@ -130,6 +136,8 @@ impl Plan {
         let mut add = |words: &[&str]| arguments.extend(words.iter().map(OsString::from));
         add(&["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"]);
         add(&["-name", "mvm-emulator", "-M", "q35", "-accel", "tcg,thread=multi"]);
+        // It does nothing but start the kernel, where SeaBIOS looks for disks and keys first.
+        add(&["-bios", "qboot.rom"]);
         // `check=off`: no lines about features of that processor which TCG lacks.
         add(&["-cpu", "EPYC-Rome,+svm,+npt,check=off"]);
         add(&["-smp", &self.cpus.to_string(), "-m", &self.memory_mib.to_string()]);
