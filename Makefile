@@ -42,6 +42,7 @@ check: tools
 
 bench: all fixtures
 	bench/boot
+	bench/emulator
 
 install: all
 	install -D -m 755 $(RELEASE)/mvm $(DESTDIR)/usr/local/bin/mvm
