@@ -47,29 +47,35 @@ pub struct Agent {
 }
 
 impl Agent {
-    /// An agent on `channel`, a port or socket that it makes non-blocking.
+    /// Says hello on `channel`, a port or socket, and waits until the host can hear it.
     ///
     /// `children`: a descriptor from [`child_signals`], for a PID 1. The agent then waits for every
     /// child of the process, among them the orphans that it inherits, rather than for its own alone.
-    pub fn new(channel: OwnedFd, children: Option<OwnedFd>) -> Self {
-        Self {
+    /// `started_us` is told in the hello.
+    pub fn greet(channel: OwnedFd, children: Option<OwnedFd>, started_us: u64) -> Result<Self> {
+        let mut agent = Self {
             channel,
             sessions: Sessions::new(children),
             greeted: false,
             set_up: false,
-        }
+        };
+        let hello = Hello {
+            side: Side::Guest,
+            started_us,
+            sent_us: boot_time_us(),
+        };
+        agent.sessions.outbox.push(MACHINE, &Message::Hello(hello));
+        // The one write that may block: a port takes nothing until the host has opened its end
+        // (`wait_port_writable`).
+        agent.flush_all().context("cannot greet the host")?;
+        rustix::io::ioctl_fionbio(&agent.channel, true).context("cannot prepare the channel")?;
+        Ok(agent)
     }
 
-    /// Says hello and serves the host until one of the two ends. `started_us` is told in the hello;
-    /// `setup` carries the host's setup out.
+    /// Serves the host until one of the two ends. `setup` carries the host's setup out.
     ///
     /// Descriptors 0 to 2 of the process must be open. On an error the host has been told why.
-    pub fn serve(
-        mut self,
-        started_us: u64,
-        setup: &mut dyn FnMut(&Setup) -> Result<()>,
-    ) -> Result<End> {
-        self.say_hello(started_us)?;
+    pub fn serve(mut self, setup: &mut dyn FnMut(&Setup) -> Result<()>) -> Result<End> {
         let outcome = self.run(setup);
         if let Err(error) = &outcome {
             let failed = Message::Failed(format!("{error:#}"));
@@ -79,19 +85,6 @@ impl Agent {
         }
         self.sessions.kill();
         outcome
-    }
-
-    /// The one write that may block: a port takes nothing until the host has opened its end
-    /// (`wait_port_writable`).
-    fn say_hello(&mut self, started_us: u64) -> Result<()> {
-        let hello = Hello {
-            side: Side::Guest,
-            started_us,
-            sent_us: boot_time_us(),
-        };
-        self.sessions.outbox.push(MACHINE, &Message::Hello(hello));
-        self.flush_all().context("cannot greet the host")?;
-        rustix::io::ioctl_fionbio(&self.channel, true).context("cannot prepare the channel")
     }
 
     fn run(&mut self, setup: &mut dyn FnMut(&Setup) -> Result<()>) -> Result<End> {

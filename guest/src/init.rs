@@ -44,16 +44,19 @@ pub fn run() -> i32 {
 fn serve(started_us: u64) -> Result<()> {
     root::mount_early()?;
     occupy_standard_streams()?;
-    let mut is_set_up = false;
+    let mut state = State::Started;
     loop {
         let port = port::open()?;
         let children = child_signals().context("cannot watch child processes")?;
-        let agent = Agent::new(port, Some(children));
-        let end = agent.serve(started_us, &mut |setup| {
+        let agent = Agent::greet(port, Some(children), started_us)?;
+        if matches!(state, State::Started) {
+            state = State::Prepared(prepare());
+        }
+        let end = agent.serve(&mut |setup| {
             // A host that connects again finds the machine as it was.
-            if !is_set_up {
+            if let State::Prepared(prepared) = std::mem::replace(&mut state, State::SetUp) {
+                prepared?;
                 set_up(setup)?;
-                is_set_up = true;
             }
             Ok(())
         })?;
@@ -63,9 +66,23 @@ fn serve(started_us: u64) -> Result<()> {
     }
 }
 
+/// How far the machine is.
+enum State {
+    Started,
+    /// With the error to tell the host, if there was one.
+    Prepared(Result<()>),
+    SetUp,
+}
+
+/// What needs no word of the host; it is done while that reads the hello.
+fn prepare() -> Result<()> {
+    root::mount_kernel_file_systems()?;
+    network::raise_loopback().context("cannot set the loopback interface up")?;
+    setrlimit(Resource::Nofile, OPEN_FILES).context("cannot set the limit of open files")
+}
+
 fn set_up(setup: &Setup) -> Result<()> {
     root::switch(&setup.root)?;
-    root::mount_kernel_file_systems()?;
     mounts::mount_all(&setup.mounts)?;
     if let Some(level) = setup.console_level {
         std::fs::write("/proc/sys/kernel/printk", level.to_string())
@@ -78,8 +95,7 @@ fn set_up(setup: &Setup) -> Result<()> {
     if setup.write_etc {
         etc::write(setup)?;
     }
-    network::raise_loopback().context("cannot set the loopback interface up")?;
-    setrlimit(Resource::Nofile, OPEN_FILES).context("cannot set the limit of open files")
+    Ok(())
 }
 
 /// The kernel opens 0 to 2 only if there is a console. A pipe that got such a number would be

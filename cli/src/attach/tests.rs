@@ -62,8 +62,8 @@ fn null() -> OwnedFd {
 /// A connection to an agent that is set up, and the thread that it runs in.
 fn machine() -> (Connection, JoinHandle<Result<End>>) {
     let (host, guest) = UnixStream::pair().unwrap();
-    let agent = Agent::new(guest.into(), None);
-    let thread = thread::spawn(|| agent.serve(1, &mut |_| Ok(())));
+    let agent = Agent::greet(guest.into(), None, 1).unwrap();
+    let thread = thread::spawn(|| agent.serve(&mut |_| Ok(())));
     let mut connection = Connection::open(host, TIMEOUT).unwrap();
     connection.set_up(&Setup::default(), TIMEOUT).unwrap();
     (connection, thread)

@@ -1,8 +1,9 @@
 //! The root file system, and those that the kernel fills.
 //!
-//! The one thing to know: `/dev` and `/sys` are mounted on the initramfs, since the port is found
-//! there, and moved to the root once the host has said what that is. The root is then moved over
-//! the initramfs, as `switch_root(8)` does, so that `pivot_root` works for programs of the guest.
+//! The one thing to know: `/dev`, `/sys` and `/proc` are mounted on the initramfs, the first two
+//! since the port is found there, all while there is nothing else to do; they are moved to the root
+//! once the host has said what that is. The root is then moved over the initramfs, as
+//! `switch_root(8)` does, so that `pivot_root` works for programs of the guest.
 
 use std::ffi::CString;
 use std::fs;
@@ -44,7 +45,7 @@ const NO_PROGRAMS: MountFlags = MountFlags::NOSUID
     .union(MountFlags::NODEV)
     .union(MountFlags::NOEXEC);
 
-/// Mounted in every root, after `/dev` and `/sys`. Group 5 is `tty` in every distribution.
+/// Mounted after `/dev` and `/sys`. Group 5 is `tty` in every distribution.
 const KERNEL: [Kernel; 5] = [
     Kernel {
         file_system: "proc",
@@ -99,7 +100,7 @@ pub(super) fn mount_early() -> Result<()> {
     mount("sysfs", "/sys", "sysfs", NO_PROGRAMS, None).context("cannot mount /sys")
 }
 
-/// Mounts the root, moves `/dev` and `/sys` there, and makes it `/`.
+/// Mounts the root, moves the kernel's file systems there, and makes it `/`.
 pub(super) fn switch(root: &Root) -> Result<()> {
     make_folder(NEW_ROOT, 0o755)?;
     mount_root(root).context("cannot mount the root file system")?;
@@ -110,11 +111,12 @@ pub(super) fn switch(root: &Root) -> Result<()> {
         }
         symlink("../run", "var/run").context("cannot make /var/run")?;
     }
-    for name in ["dev", "sys", "proc"] {
-        make_folder(name, 0o755)?;
+    for path in ["/dev", "/sys", "/proc"] {
+        let there = &path[1..];
+        make_folder(there, 0o755)?;
+        // With all that is mounted below it.
+        mount_move(path, there).with_context(|| format!("cannot move {path}"))?;
     }
-    mount_move("/dev", "dev").context("cannot move /dev")?;
-    mount_move("/sys", "sys").context("cannot move /sys")?;
     // It stays in memory as long as this process runs, but not a second time as a file.
     let _ = fs::remove_file("/init");
     mount_move(".", "/").context("cannot make the root file system /")?;
@@ -153,7 +155,7 @@ pub(super) fn mount_kernel_file_systems() -> Result<()> {
     for kernel in &KERNEL {
         let mount_point = kernel.mount_point;
         // The folders in /sys are the kernel's.
-        if mount_point.starts_with("/dev") {
+        if !mount_point.starts_with("/sys") {
             make_folder(mount_point, 0o755)?;
         }
         let options = CString::new(kernel.options)?;
