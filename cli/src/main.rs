@@ -3,6 +3,7 @@
 mod accel;
 mod attach;
 mod check;
+mod completion;
 mod emulator;
 mod folder;
 mod init_binary;
@@ -38,6 +39,7 @@ enum Command {
     Emulator(emulator::Args),
     Check(check::Args),
     Schema(schema::Args),
+    Completion(completion::Args),
 }
 
 fn main() -> ExitCode {
@@ -54,6 +56,7 @@ fn main() -> ExitCode {
         Command::Emulator(args) => emulator::run(&args),
         Command::Check(args) => check::run(&args),
         Command::Schema(args) => schema::run(&args),
+        Command::Completion(args) => completion::run::<Cli>(&args),
     };
     result.unwrap_or_else(|error| {
         match error.downcast_ref::<Problems>() {

@@ -75,7 +75,6 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let mut file = AppFile::load(&args.file)?;
     edit::apply(args, &mut file.app)?;
     let app = &file.app;
-    refuse_writable_shares(app)?;
     let store = StoreView::of(&file)?;
     let kernel = vmm::kernel::find(app.kernel.path.as_deref())?;
     let init = init_binary::find()?;
@@ -174,16 +173,6 @@ fn wants_terminal(tty: Tty) -> bool {
         Tty::Always => true,
         Tty::Never => false,
         Tty::Auto => std::io::stdin().is_terminal() && std::io::stdout().is_terminal(),
-    }
-}
-
-fn refuse_writable_shares(app: &App) -> anyhow::Result<()> {
-    match app.shares.iter().position(|share| !share.read_only) {
-        Some(index) => bail!(
-            "shares[{index}].readOnly: this version of mvm shares folders for reading only; \
-             leave it out, or set it to true"
-        ),
-        None => Ok(()),
     }
 }
 

@@ -1,0 +1,22 @@
+//! `mvm completion`: what a shell needs to complete mvm's command lines.
+
+use std::io;
+use std::process::ExitCode;
+
+use clap::CommandFactory;
+use clap_complete::Shell;
+
+/// Print a script that lets a shell complete the command line
+///
+/// For bash, in this session: source <(mvm completion bash)
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The shell
+    shell: Shell,
+}
+
+/// Runs the command.
+pub fn run<C: CommandFactory>(args: &Args) -> anyhow::Result<ExitCode> {
+    clap_complete::generate(args.shell, &mut C::command(), "mvm", &mut io::stdout());
+    Ok(ExitCode::SUCCESS)
+}
