@@ -3,6 +3,15 @@
 //! It brings a device up through its registers as virtio 1.2 §3.1.1 says, posts chains and waits
 //! for them. Tests of hostile drivers use the same hands: every ring and descriptor is written
 //! as given.
+#![cfg_attr(
+    not(test),
+    expect(
+        clippy::arithmetic_side_effects,
+        clippy::indexing_slicing,
+        clippy::unwrap_used,
+        reason = "a driver that panics fails its test, which is what it is for"
+    )
+)]
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -106,6 +115,19 @@ impl Driver {
 
     /// From reset to `DRIVER_OK`, accepting every feature.
     pub fn bring_up(&mut self) {
+        self.bring_up_with(u64::MAX);
+    }
+
+    /// From reset to `DRIVER_OK`, accepting the features in `mask`.
+    pub fn bring_up_with(&mut self, mask: u64) {
+        self.negotiate(mask);
+        self.set_up_queues();
+        let reached = self.status() | status::VIRTIO_CONFIG_S_DRIVER_OK;
+        self.set_register(0x070, reached);
+    }
+
+    /// From reset to `FEATURES_OK`, accepting the features in `mask`.
+    pub fn negotiate(&mut self, mask: u64) {
         let mut reached = 0;
         for bit in [
             status::VIRTIO_CONFIG_S_ACKNOWLEDGE,
@@ -114,18 +136,39 @@ impl Driver {
             reached |= bit;
             self.set_register(0x070, reached);
         }
-        for select in [0, 1] {
+        let accepted = self.offered_features() & mask;
+        self.set_driver_features(accepted);
+        self.set_register(0x070, reached | status::VIRTIO_CONFIG_S_FEATURES_OK);
+    }
+
+    /// The features that the device offers.
+    pub fn offered_features(&mut self) -> u64 {
+        [0u32, 1].into_iter().fold(0, |features, select| {
             self.set_register(0x014, select);
-            let offered = self.register(0x010);
+            features | u64::from(self.register(0x010)) << (32 * select)
+        })
+    }
+
+    /// Accepts features, offered or not.
+    pub fn set_driver_features(&mut self, features: u64) {
+        for select in [0u32, 1] {
             self.set_register(0x024, select);
-            self.set_register(0x020, offered);
+            self.set_register(0x020, (features >> (32 * select)) as u32);
         }
-        reached |= status::VIRTIO_CONFIG_S_FEATURES_OK;
-        self.set_register(0x070, reached);
+    }
+
+    /// Sets every queue up in its largest size.
+    pub fn set_up_queues(&mut self) {
         for index in 0..self.queues.len() {
             self.set_up_queue(index);
         }
-        self.set_register(0x070, reached | status::VIRTIO_CONFIG_S_DRIVER_OK);
+    }
+
+    /// Waits for an interrupt that says that buffers were used.
+    pub fn interrupted(&self) {
+        self.wait_until("the device interrupts", |driver| {
+            driver.register(0x060) & 1 != 0
+        });
     }
 
     /// Resets the device; its queues start over.
@@ -247,6 +290,12 @@ impl Driver {
 
     /// Makes the chain at `head` available, and kicks.
     pub fn offer(&mut self, queue: usize, head: u16) {
+        self.offer_silently(queue, head);
+        self.set_register(0x050, queue as u32);
+    }
+
+    /// Makes the chain at `head` available, without a kick.
+    pub fn offer_silently(&mut self, queue: usize, head: u16) {
         let DriverQueue {
             size,
             avail,
@@ -257,17 +306,21 @@ impl Driver {
             avail + 4 + u64::from(avail_index % size) * 2,
             &head.to_le_bytes(),
         );
-        self.set_avail_index(queue, avail_index.wrapping_add(1));
+        self.store_avail_index(queue, avail_index.wrapping_add(1));
     }
 
     /// Sets the available index, whatever it says, and kicks.
     pub fn set_avail_index(&mut self, queue: usize, index: u16) {
+        self.store_avail_index(queue, index);
+        self.set_register(0x050, queue as u32);
+    }
+
+    fn store_avail_index(&mut self, queue: usize, index: u16) {
         self.queues[queue].avail_index = index;
         let gpa = GuestAddress(self.queues[queue].avail + 2);
         self.memory
             .store(index, gpa, std::sync::atomic::Ordering::Release)
             .unwrap();
-        self.set_register(0x050, queue as u32);
     }
 
     /// Waits for the next chain that comes back.
@@ -288,6 +341,27 @@ impl Driver {
             head: word(entry) as u16,
             written_bytes: word(entry + 4),
         }
+    }
+
+    /// Where the driver says up to which used index it wants no interrupt (§2.7.10).
+    pub fn used_event_gpa(&self, queue: usize) -> u64 {
+        let DriverQueue { size, avail, .. } = self.queues[queue];
+        avail + 4 + u64::from(size) * 2
+    }
+
+    /// Whether the device wants a kick for the chain offered last (§2.7.10).
+    pub fn wants_kick(&self, queue: usize) -> bool {
+        // The index must be visible before the device's wish is read.
+        std::sync::atomic::fence(std::sync::atomic::Ordering::SeqCst);
+        let DriverQueue {
+            size,
+            used,
+            avail_index,
+            ..
+        } = self.queues[queue];
+        let avail_event = used + 4 + u64::from(size) * 8;
+        let event: u16 = self.memory.read_obj(GuestAddress(avail_event)).unwrap();
+        event == avail_index.wrapping_sub(1)
     }
 
     /// How many chains came back in all, wrapping.

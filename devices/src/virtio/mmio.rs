@@ -9,10 +9,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::Context;
 use virtio_bindings::virtio_config as status;
-use virtio_queue::{Queue as Ring, QueueT};
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
 use super::interrupt::Interrupt;
+use super::queue::Registers;
 use super::worker::{self, Worker};
 use super::{Device, Facts, Handler, Queue};
 use crate::Memory;
@@ -68,7 +68,7 @@ pub struct Mmio {
     memory: Memory,
     interrupt: Interrupt,
     faulted: Arc<AtomicBool>,
-    rings: Vec<Ring>,
+    queues: Vec<Registers>,
     kicks: Vec<EventFd>,
     status: u32,
     driver_features: u64,
@@ -94,14 +94,11 @@ impl Mmio {
     /// Puts `device` behind a register window.
     ///
     /// # Errors
-    /// No descriptor is left, or a queue size is not a power of two.
+    /// No descriptor is left.
     pub fn new(device: Device, memory: Memory, interrupt: EventFd) -> anyhow::Result<Self> {
         let Device { facts, parts } = device;
-        let rings = facts
-            .queue_sizes
-            .iter()
-            .map(|&size| Ring::new(size).context("cannot make a queue"))
-            .collect::<anyhow::Result<_>>()?;
+        let queues = facts.queue_sizes.iter().copied().map(Registers::new);
+        let queues = queues.collect();
         let kicks = facts
             .queue_sizes
             .iter()
@@ -120,7 +117,7 @@ impl Mmio {
             memory,
             interrupt: Interrupt::new(interrupt),
             faulted: Arc::default(),
-            rings,
+            queues,
             kicks,
             status: 0,
             driver_features: 0,
@@ -146,12 +143,13 @@ impl Mmio {
             return self.read_config(offset, data);
         }
         // Registers are 32 bits wide and aligned (§4.2.2.2); anything else reads as zero.
-        let value = if data.len() == 4 {
+        let value = if data.len() == 4 && offset.is_multiple_of(4) {
             self.register(offset)
         } else {
             0
         };
-        for (to, from) in data.iter_mut().zip(value.to_le_bytes()) {
+        let padded = value.to_le_bytes().into_iter().chain(std::iter::repeat(0));
+        for (to, from) in data.iter_mut().zip(padded) {
             *to = from;
         }
     }
@@ -182,15 +180,15 @@ impl Mmio {
     }
 
     fn register(&self, offset: u64) -> u32 {
-        let ring = self.rings.get(self.queue_sel as usize);
+        let queue = self.queues.get(self.queue_sel as usize);
         match offset {
             reg::MAGIC_VALUE => MAGIC,
             reg::VERSION => 2,
             reg::DEVICE_ID => self.facts.id,
             reg::VENDOR_ID => VENDOR,
             reg::DEVICE_FEATURES => half(self.features(), self.device_features_sel),
-            reg::QUEUE_SIZE_MAX => ring.map_or(0, |ring| u32::from(ring.max_size())),
-            reg::QUEUE_READY => ring.map_or(0, |ring| u32::from(ring.ready())),
+            reg::QUEUE_SIZE_MAX => queue.map_or(0, |queue| u32::from(queue.size_max)),
+            reg::QUEUE_READY => queue.map_or(0, |queue| u32::from(queue.ready)),
             reg::INTERRUPT_STATUS => self.interrupt.status(),
             reg::STATUS => self.status | self.needs_reset(),
             // No shared memory region: a length of all ones (§4.2.2). Zero would be a region of
@@ -218,23 +216,19 @@ impl Mmio {
     fn set_queue_register(&mut self, offset: u64, value: u32) {
         let settable = self.status & (status::VIRTIO_CONFIG_S_FEATURES_OK | DRIVER_OK)
             == status::VIRTIO_CONFIG_S_FEATURES_OK;
-        let Some(ring) = self
-            .rings
-            .get_mut(self.queue_sel as usize)
-            .filter(|_| settable)
-        else {
+        let queue = self.queues.get_mut(self.queue_sel as usize);
+        let Some(queue) = queue.filter(|_| settable) else {
             return;
         };
         match offset {
-            // Sizes that the specification forbids are refused by the ring, which keeps its own.
-            reg::QUEUE_SIZE => ring.set_size(u16::try_from(value).unwrap_or(0)),
-            reg::QUEUE_READY => ring.set_ready(value == 1),
-            reg::QUEUE_DESC_LOW => ring.set_desc_table_address(Some(value), None),
-            reg::QUEUE_DESC_HIGH => ring.set_desc_table_address(None, Some(value)),
-            reg::QUEUE_DRIVER_LOW => ring.set_avail_ring_address(Some(value), None),
-            reg::QUEUE_DRIVER_HIGH => ring.set_avail_ring_address(None, Some(value)),
-            reg::QUEUE_DEVICE_LOW => ring.set_used_ring_address(Some(value), None),
-            reg::QUEUE_DEVICE_HIGH => ring.set_used_ring_address(None, Some(value)),
+            reg::QUEUE_SIZE => queue.size = value,
+            reg::QUEUE_READY => queue.ready = value == 1,
+            reg::QUEUE_DESC_LOW => set_low(&mut queue.descriptors, value),
+            reg::QUEUE_DESC_HIGH => set_high(&mut queue.descriptors, value),
+            reg::QUEUE_DRIVER_LOW => set_low(&mut queue.available, value),
+            reg::QUEUE_DRIVER_HIGH => set_high(&mut queue.available, value),
+            reg::QUEUE_DEVICE_LOW => set_low(&mut queue.used, value),
+            reg::QUEUE_DEVICE_HIGH => set_high(&mut queue.used, value),
             _ => {}
         }
     }
@@ -258,18 +252,11 @@ impl Mmio {
         if !negotiating {
             return;
         }
-        let (low, high) = match self.driver_features_sel {
-            0 => (
-                u64::from(value),
-                self.driver_features & !u64::from(u32::MAX),
-            ),
-            1 => (
-                self.driver_features & u64::from(u32::MAX),
-                u64::from(value) << 32,
-            ),
-            _ => return,
-        };
-        self.driver_features = low | high;
+        match self.driver_features_sel {
+            0 => set_low(&mut self.driver_features, value),
+            1 => set_high(&mut self.driver_features, value),
+            _ => {}
+        }
     }
 
     fn kick(&self, queue: u32) {
@@ -284,6 +271,8 @@ impl Mmio {
         if value == 0 {
             return self.reset();
         }
+        // The driver reads this bit and so writes it back, but only the device sets it.
+        let value = value & !status::VIRTIO_CONFIG_S_NEEDS_RESET;
         let added = value & !self.status;
         if value & self.status != self.status {
             // Bits are only ever cleared by a reset (§2.1.1).
@@ -316,28 +305,26 @@ impl Mmio {
             Err(error) => {
                 eprintln!("mvm: cannot start device {}: {error:#}", self.facts.name);
                 self.faulted.store(true, Ordering::SeqCst);
+                self.interrupt.config_change();
                 true
             }
         }
     }
 
     fn start_parts(&mut self) -> anyhow::Result<()> {
+        // All of them first: a device with one queue that cannot work does not start in part.
+        let event_idx = self.driver_features & EVENT_IDX != 0;
         let mut rings = Vec::new();
-        for ring in &self.rings {
-            anyhow::ensure!(
-                !ring.ready() || ring.is_valid(&*self.memory),
-                "a queue's rings lie outside guest memory or overlap it"
-            );
-            rings.push(ring.state());
+        for queue in &self.queues {
+            rings.push(Some(queue.ring(&self.memory, event_idx)?));
         }
         for (index, part) in self.parts.iter_mut().enumerate() {
             let mut queues = Vec::new();
             for queue in part.queues.clone() {
-                let (Some(state), Some(kick)) = (rings.get(queue), self.kicks.get(queue)) else {
+                let ring = rings.get_mut(queue).and_then(Option::take);
+                let (Some(ring), Some(kick)) = (ring, self.kicks.get(queue)) else {
                     anyhow::bail!("a part names a queue that its device has not");
                 };
-                let mut ring = Ring::try_from(*state).context("a queue is malformed")?;
-                ring.set_event_idx(self.driver_features & EVENT_IDX != 0);
                 let kick = kick.try_clone().context("cannot duplicate an eventfd")?;
                 queues.push((Queue::new(ring, self.memory.clone()), kick));
             }
@@ -358,8 +345,8 @@ impl Mmio {
 
     fn reset(&mut self) {
         self.shutdown();
-        for ring in &mut self.rings {
-            ring.reset();
+        for queue in &mut self.queues {
+            *queue = Registers::new(queue.size_max);
         }
         for kick in &self.kicks {
             // Nothing to read is as good: a kick of the driver before must not reach the next.
@@ -414,3 +401,14 @@ fn half(bits: u64, select: u32) -> u32 {
         _ => 0,
     }
 }
+
+fn set_low(bits: &mut u64, value: u32) {
+    *bits = *bits & !u64::from(u32::MAX) | u64::from(value);
+}
+
+fn set_high(bits: &mut u64, value: u32) {
+    *bits = *bits & u64::from(u32::MAX) | u64::from(value) << 32;
+}
+
+#[cfg(test)]
+mod tests;

@@ -67,7 +67,9 @@ pub trait Handler: Send {
         Ok(())
     }
 
-    /// The driver made buffers available in `queues[index]`, counted within the part.
+    /// Buffers are available in `queues[index]`, counted within the part. Called again and again
+    /// until there are none, or the handler has parked the queue. Serves a bounded number of them:
+    /// a driver can refill a queue as fast as it is emptied.
     ///
     /// # Errors
     /// A [`Fault`] puts the device into `DEVICE_NEEDS_RESET`.

@@ -3,21 +3,88 @@
 //! The rings are virtio-queue's. A push only records: the worker raises the interrupt when the
 //! handler is done, so that no device can forget it and many completions share one.
 
+use anyhow::{Context, ensure};
 use virtio_queue::{Queue as Ring, QueueOwnedT as _, QueueT as _};
+use vm_memory::GuestAddress;
 
 use super::{Chain, Fault};
 use crate::Memory;
+
+/// What the driver wrote to the registers of a queue, judged when it is done (§4.2.2).
+#[derive(Clone, Copy)]
+pub(super) struct Registers {
+    /// The largest size, in descriptors.
+    pub size_max: u16,
+    /// The size that the driver wants.
+    pub size: u32,
+    /// Whether the driver uses the queue.
+    pub ready: bool,
+    /// Guest-physical address of the descriptor table.
+    pub descriptors: u64,
+    /// Guest-physical address of the available ring, the "driver area".
+    pub available: u64,
+    /// Guest-physical address of the used ring, the "device area".
+    pub used: u64,
+}
+
+impl Registers {
+    /// Registers after a reset, of a queue of at most `size_max` descriptors.
+    pub fn new(size_max: u16) -> Self {
+        Self {
+            size_max,
+            size: size_max.into(),
+            ready: false,
+            descriptors: 0,
+            available: 0,
+            used: 0,
+        }
+    }
+
+    /// The ring that they describe.
+    ///
+    /// # Errors
+    /// The queue is in use, and its size or the place of its rings is nothing to work with.
+    pub fn ring(&self, memory: &Memory, event_idx: bool) -> anyhow::Result<Ring> {
+        let mut ring = Ring::new(self.size_max).context("cannot make a queue")?;
+        if !self.ready {
+            return Ok(ring);
+        }
+        ring.try_set_size(u16::try_from(self.size).unwrap_or(0))
+            .with_context(|| format!("a queue cannot have {} descriptors", self.size))?;
+        ring.try_set_desc_table_address(GuestAddress(self.descriptors))
+            .and_then(|()| ring.try_set_avail_ring_address(GuestAddress(self.available)))
+            .and_then(|()| ring.try_set_used_ring_address(GuestAddress(self.used)))
+            .context("a queue's rings are misaligned")?;
+        ring.set_event_idx(event_idx);
+        ring.set_ready(true);
+        // virtio-queue takes an available ring at zero for one that was never set.
+        ensure!(
+            self.available != 0 && ring.is_valid(&**memory),
+            "a queue's rings lie outside guest memory"
+        );
+        Ok(ring)
+    }
+}
 
 /// A queue as its driver set it up. One that the driver did not enable is always empty.
 pub struct Queue {
     ring: Ring,
     memory: Memory,
+    /// The handler leaves what is available where it is.
+    parked: bool,
+    /// Chains were given back since the driver was last told.
+    pushed: bool,
 }
 
 impl Queue {
     /// Takes over a ring that the transport has found valid.
     pub(super) fn new(ring: Ring, memory: Memory) -> Self {
-        Self { ring, memory }
+        Self {
+            ring,
+            memory,
+            parked: false,
+            pushed: false,
+        }
     }
 
     /// A chain that [`Queue::pop`] can fill.
@@ -30,6 +97,7 @@ impl Queue {
     /// # Errors
     /// The available index jumped by more than the queue holds, or the chain is malformed.
     pub fn pop(&mut self, chain: &mut Chain) -> Result<bool, Fault> {
+        self.parked = false;
         if !self.ring.ready() {
             return Ok(false);
         }
@@ -51,19 +119,27 @@ impl Queue {
     /// The used ring left guest memory.
     pub fn push(&mut self, chain: &Chain, written_bytes: usize) -> Result<(), Fault> {
         let written = u32::try_from(written_bytes).unwrap_or(u32::MAX);
+        self.pushed = true;
         self.ring
             .add_used(&*self.memory, chain.head(), written)
             .map_err(|_| Fault::Guest("a chain's head lies outside its queue"))
     }
 
-    /// Puts the chain popped last back, to be popped again.
+    /// Puts the chain popped last back, and parks the queue.
     pub fn unpop(&mut self) {
         self.ring.go_to_previous_position();
+        self.park();
+    }
+
+    /// Leaves what is available where it is: the handler pops it when its host descriptor is
+    /// ready, and until then is not kicked for it again and again.
+    pub fn park(&mut self) {
+        self.parked = true;
     }
 
     /// Whether the driver wants an interrupt for what was pushed since the last call (§2.7.7).
     pub(super) fn needs_interrupt(&mut self) -> Result<bool, Fault> {
-        if !self.ring.ready() {
+        if !std::mem::take(&mut self.pushed) {
             return Ok(false);
         }
         self.ring
@@ -81,9 +157,9 @@ impl Queue {
             .map_err(|_| Fault::Guest("the used ring left guest memory"))
     }
 
-    /// Asks for kicks again; true when chains became available meanwhile.
+    /// Asks for kicks again unless the queue is parked; true when chains are available already.
     pub(super) fn enable_kicks(&mut self) -> Result<bool, Fault> {
-        if !self.ring.ready() {
+        if self.parked || !self.ring.ready() {
             return Ok(false);
         }
         self.ring

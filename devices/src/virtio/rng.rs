@@ -50,7 +50,10 @@ impl Handler for Rng {
             return Ok(());
         };
         let mut bytes = [0; REQUEST_BYTES_MAX];
-        while queue.pop(&mut self.chain)? {
+        for _ in 0..QUEUE_SIZE {
+            if !queue.pop(&mut self.chain)? {
+                break;
+            }
             let writable = &mut self.chain.writable;
             let wanted = writable.remaining_bytes().min(REQUEST_BYTES_MAX);
             let bytes = bytes.get_mut(..wanted).unwrap_or_default();

@@ -15,7 +15,7 @@ use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 use super::interrupt::Interrupt;
 use super::{Fault, Handler, Queue, Watch};
 
-/// Rounds over a queue that refills as fast as it is served, before other events get their turn.
+/// Rounds over queues that refill as fast as they are served, before other events get their turn.
 const ROUNDS_MAX: u32 = 16;
 
 /// Event data of the stop request; queues have their index, watches follow [`WATCH`].
@@ -120,7 +120,7 @@ impl MutEventSubscriber for Loop {
             Err(error) => Err(anyhow::anyhow!("cannot wait for kicks: {error}")),
         };
         let served = match started {
-            Ok(()) => (0..self.queues.len()).try_for_each(|index| self.serve(index)),
+            Ok(()) => self.catch_up(),
             Err(error) => Err(Fault::Host(error)),
         };
         self.settle(served, ops);
@@ -142,30 +142,47 @@ impl MutEventSubscriber for Loop {
                     // Only clears the counter: how often the driver kicked does not matter.
                     let _ = kick.read();
                 }
-                self.serve(index)
+                self.kick(index)
             }
         };
+        let served = served.and_then(|()| self.catch_up());
         self.settle(served, ops);
     }
 }
 
 impl Loop {
-    /// Serves a queue until its driver has nothing more, with kicks off meanwhile.
-    fn serve(&mut self, index: usize) -> Result<(), Fault> {
+    /// Lets the handler serve a queue, with kicks off meanwhile.
+    fn kick(&mut self, index: usize) -> Result<(), Fault> {
+        let Some(queue) = self.queues.get_mut(index) else {
+            return Ok(());
+        };
+        queue.disable_kicks()?;
+        self.handler.kick(index, &mut self.queues)
+    }
+
+    /// Serves what is left or became available meanwhile, and asks for kicks where nothing is.
+    ///
+    /// All queues, since a handler that was called for one of them, or for a host descriptor, may
+    /// have emptied another.
+    fn catch_up(&mut self) -> Result<(), Fault> {
+        let mut behind = None;
         for _ in 0..ROUNDS_MAX {
-            let Some(queue) = self.queues.get_mut(index) else {
-                return Ok(());
-            };
-            queue.disable_kicks()?;
-            self.handler.kick(index, &mut self.queues)?;
-            let Some(queue) = self.queues.get_mut(index) else {
-                return Ok(());
-            };
-            if !queue.enable_kicks()? {
-                return Ok(());
+            behind = None;
+            for index in 0..self.queues.len() {
+                let available = match self.queues.get_mut(index) {
+                    Some(queue) => queue.enable_kicks()?,
+                    None => false,
+                };
+                if available {
+                    behind = Some(index);
+                    self.kick(index)?;
+                }
+            }
+            if behind.is_none() {
+                break;
             }
         }
-        if let Some(kick) = self.kicks.get(index) {
+        if let Some(kick) = behind.and_then(|index| self.kicks.get(index)) {
             // Fails only when the counter is full, and then the event is pending all the same.
             let _ = kick.write(1);
         }
@@ -231,3 +248,6 @@ impl Loop {
         self.interrupt.config_change();
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -36,6 +36,7 @@ pub struct Control {
     port_name: String,
     pending: VecDeque<Message>,
     guest_open: bool,
+    host_open: bool,
 }
 
 impl Control {
@@ -44,12 +45,18 @@ impl Control {
             port_name: port_name.into(),
             pending: VecDeque::new(),
             guest_open: false,
+            host_open: true,
         }
     }
 
     /// Whether a program in the guest has the port open. Linux throws away what arrives before.
     pub fn guest_open(&self) -> bool {
         self.guest_open
+    }
+
+    /// Whether the host may still send something. A closed stream stays closed over a reset.
+    pub fn host_open(&self) -> bool {
+        self.host_open
     }
 
     pub fn reset(&mut self) {
@@ -64,7 +71,7 @@ impl Control {
             (DEVICE_READY, _, 1) => self.say(PORT_ADD, 1),
             (PORT_READY, PORT, 1) => {
                 self.say(PORT_NAME, 1);
-                self.say(PORT_OPEN, 1);
+                self.say(PORT_OPEN, u16::from(self.host_open));
             }
             (PORT_OPEN, PORT, value) => self.guest_open = value == 1,
             // A failed port or device, or a message of a later specification: nothing to do.
@@ -80,7 +87,7 @@ impl Control {
         };
         while let Some(message) = self.pending.front() {
             if !queue.pop(chain)? {
-                break;
+                return Ok(());
             }
             chain.writable.write(message.as_bytes())?;
             if message.event == PORT_NAME {
@@ -89,11 +96,14 @@ impl Control {
             queue.push(chain, chain.writable.consumed_bytes())?;
             self.pending.pop_front();
         }
+        // Buffers that are left wait for the next message.
+        queue.park();
         Ok(())
     }
 
-    /// Tells the driver that nobody listens any more.
+    /// Tells the driver that nothing more will come.
     pub fn host_closed(&mut self, queues: &mut [Queue], chain: &mut Chain) -> Result<(), Fault> {
+        self.host_open = false;
         self.say(PORT_OPEN, 0);
         self.speak(queues, chain)
     }

@@ -28,8 +28,9 @@ const DATA_QUEUE_SIZE: u16 = 32;
 /// A handful of control messages at start, none afterwards.
 const CONTROL_QUEUE_SIZE: u16 = 8;
 
-/// Bytes moved for one event before other events get their turn.
-const ROUND_BYTES_MAX: usize = 1 << 20;
+/// Reads or writes of the stream for one event, before other events get their turn: as many as
+/// the queue holds chains, each bounded by the stream's own buffer.
+const TRANSFERS_MAX: u16 = DATA_QUEUE_SIZE;
 
 /// Queue indices, §5.3.2.
 const RECEIVE: usize = 0;
@@ -67,7 +68,7 @@ pub fn open(memory: &Memory, port_name: &str, stream: UnixStream) -> anyhow::Res
         scratch: Chain::new(memory),
         stalled: false,
         starved: true,
-        host_gone: false,
+        host_deaf: false,
     };
     Ok(Device {
         facts,
@@ -88,8 +89,8 @@ struct Console {
     stalled: bool,
     /// The guest has no buffer for what the host sends.
     starved: bool,
-    /// The host's end is closed: there is nothing to read, and writes vanish.
-    host_gone: bool,
+    /// Nobody reads the stream any more, so that writes vanish.
+    host_deaf: bool,
 }
 
 impl Handler for Console {
@@ -97,6 +98,10 @@ impl Handler for Console {
         match index {
             RECEIVE => {
                 self.starved = false;
+                // The buffers wait until the stream has something for them.
+                if let Some(queue) = queues.get_mut(RECEIVE) {
+                    queue.park();
+                }
                 Ok(())
             }
             TRANSMIT => self.send(queues),
@@ -108,7 +113,7 @@ impl Handler for Console {
 
     fn watch(&self) -> Vec<Watch> {
         let mut events = EventSet::empty();
-        if self.control.guest_open() && !self.starved && !self.host_gone {
+        if self.may_receive() {
             events |= EventSet::IN;
         }
         if self.stalled {
@@ -124,7 +129,7 @@ impl Handler for Console {
         if self.stalled {
             self.send(queues)?;
         }
-        if self.control.guest_open() && !self.starved && !self.host_gone {
+        if self.may_receive() {
             self.receive(queues)?;
         }
         Ok(())
@@ -138,26 +143,33 @@ impl Handler for Console {
 }
 
 impl Console {
+    /// Whether there is somebody to send, somebody to receive, and room.
+    fn may_receive(&self) -> bool {
+        self.control.guest_open() && self.control.host_open() && !self.starved
+    }
+
     /// Moves what the guest wrote to the stream, until the stream is full.
     fn send(&mut self, queues: &mut [Queue]) -> Result<(), Fault> {
         let Some(queue) = queues.get_mut(TRANSMIT) else {
             return Ok(());
         };
-        let mut moved: usize = 0;
-        while moved < ROUND_BYTES_MAX {
+        for _ in 0..TRANSFERS_MAX {
             if !self.stalled && !queue.pop(&mut self.sent)? {
                 break;
             }
             self.stalled = true;
-            if !self.host_gone && self.sent.readable.remaining_bytes() > 0 {
+            if !self.host_deaf && self.sent.readable.remaining_bytes() > 0 {
                 match self.sent.readable.write_to(self.stream.as_fd()) {
-                    Ok(bytes) => moved = moved.saturating_add(bytes),
+                    Ok(_) => {}
                     Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
-                    Err(_) => self.host_gone = true,
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                        queue.park();
+                        break;
+                    }
+                    Err(_) => self.host_deaf = true,
                 }
             }
-            if self.host_gone || self.sent.readable.remaining_bytes() == 0 {
+            if self.host_deaf || self.sent.readable.remaining_bytes() == 0 {
                 queue.push(&self.sent, 0)?;
                 self.stalled = false;
             }
@@ -170,29 +182,26 @@ impl Console {
         let Some(queue) = queues.get_mut(RECEIVE) else {
             return Ok(());
         };
-        let mut moved: usize = 0;
-        while moved < ROUND_BYTES_MAX {
+        for _ in 0..TRANSFERS_MAX {
             if !queue.pop(&mut self.received)? {
                 self.starved = true;
-                return Ok(());
+                break;
+            }
+            if self.received.writable.remaining_bytes() == 0 {
+                queue.push(&self.received, 0)?;
+                continue;
             }
             match self.received.writable.read_from(self.stream.as_fd()) {
-                Ok(0) if self.received.writable.remaining_bytes() == 0 => {
-                    queue.push(&self.received, 0)?;
-                }
-                Ok(0) => {
-                    queue.unpop();
-                    self.host_gone = true;
-                    return self.control.host_closed(queues, &mut self.scratch);
-                }
-                Ok(bytes) => {
-                    queue.push(&self.received, bytes)?;
-                    moved = moved.saturating_add(bytes);
-                }
+                Ok(bytes) if bytes > 0 => queue.push(&self.received, bytes)?,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => queue.unpop(),
-                Err(_) => {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     queue.unpop();
-                    return Ok(());
+                    break;
+                }
+                // The end, or a host that closed without reading all it was sent.
+                Ok(_) | Err(_) => {
+                    queue.unpop();
+                    return self.control.host_closed(queues, &mut self.scratch);
                 }
             }
         }
@@ -203,7 +212,10 @@ impl Console {
         let Some(queue) = queues.get_mut(CONTROL_TRANSMIT) else {
             return Ok(());
         };
-        while queue.pop(&mut self.scratch)? {
+        for _ in 0..CONTROL_QUEUE_SIZE {
+            if !queue.pop(&mut self.scratch)? {
+                break;
+            }
             self.control.hear(&mut self.scratch.readable)?;
             queue.push(&self.scratch, 0)?;
         }
