@@ -1,0 +1,1 @@
+//! The guest tests: each a script in a real machine.
