@@ -1,1 +1,57 @@
-//! The guest tests: each a script in a real machine.
+//! The guest tests: each a script in a real machine, whose programs come from `tests/fixtures`.
+//!
+//! The one thing to know: a start costs seconds where KVM is emulated, so a script looks at all
+//! that belongs together, and its whole output is compared.
+
+mod exit_status;
+mod fixtures;
+mod kernels;
+mod killed;
+mod power;
+mod processors;
+mod requests;
+mod shares;
+mod signals;
+mod store;
+mod streams;
+mod system;
+mod terminal;
+mod users;
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use mvm_test::{Machine, fixture};
+
+/// A machine that runs `script` in bash, with all programs of the fixtures at hand.
+fn shell(name: &str, script: &str) -> Machine {
+    tool(name, ["bash", "-c", script])
+}
+
+/// A machine that runs one of the fixtures' programs.
+fn tool<const N: usize>(name: &str, argv: [&str; N]) -> Machine {
+    let bin = format!("{}/bin", fixture("tools"));
+    Machine::new(name)
+        .program(argv)
+        .env("PATH", &bin)
+        .memory_mib(128)
+}
+
+/// What the same programs print on this host.
+fn on_host(script: &str) -> String {
+    let bin = format!("{}/bin", fixture("tools"));
+    let mut command = Command::new(format!("{bin}/bash"));
+    let output = command
+        .args(["-c", script])
+        .env_clear()
+        .env("PATH", bin)
+        .output();
+    let output = output.expect("the fixtures' bash runs on this host");
+    assert!(output.status.success(), "{output:?}");
+    String::from_utf8(output.stdout).expect("text")
+}
+
+/// A program that is no kernel: a position-independent ELF file.
+fn mvm_itself() -> PathBuf {
+    mvm_test::mvm()
+}

@@ -1,0 +1,82 @@
+//! The machine has the processors and the memory that its file names.
+
+use anyhow::Result;
+
+use crate::shell;
+
+/// Prints the number of processors, those that ran a program, and the memory in KiB.
+const FACTS: &str = "
+    nproc
+    for cpu in /sys/devices/system/cpu/cpu[0-9]*; do taskset -c ${cpu##*cpu} echo -n ${cpu##*/} && echo -n ' '; done
+    echo
+    while read -r name kib _; do [ $name = MemTotal: ] && echo $kib; done < /proc/meminfo";
+
+/// What the kernel keeps for itself: its own code and data, and 1/64 for the books of pages.
+const fn kernel_kib(memory_mib: u64) -> u64 {
+    18 * 1024 + memory_mib * 1024 / 48
+}
+
+fn facts(vcpus: u32, memory_mib: u64) -> Result<(String, String, u64)> {
+    let machine = shell("facts", FACTS).vcpus(vcpus).memory_mib(memory_mib);
+    let text = machine.run()?.success();
+    let lines: Vec<&str> = text.lines().collect();
+    Ok((lines[0].into(), lines[1].into(), lines[2].parse()?))
+}
+
+#[test]
+fn one_and_as_little_memory_as_there_may_be() -> Result<()> {
+    let (count, ran, memory_kib) = facts(1, 32)?;
+    assert_eq!((&*count, &*ran), ("1", "cpu0 "));
+    assert!(
+        (32 * 1024 - kernel_kib(32)..32 * 1024).contains(&memory_kib),
+        "{memory_kib} KiB"
+    );
+    Ok(())
+}
+
+#[test]
+fn two_and_256_mib() -> Result<()> {
+    let (count, ran, memory_kib) = facts(2, 256)?;
+    assert_eq!((&*count, &*ran), ("2", "cpu0 cpu1 "));
+    assert!(
+        (256 * 1024 - kernel_kib(256)..256 * 1024).contains(&memory_kib),
+        "{memory_kib} KiB"
+    );
+    Ok(())
+}
+
+/// Fills memory and prints how much of it lies above 4 GiB, read back whole. The kernel takes pages
+/// from the highest zone first; `pagemap` says where they are
+/// (Documentation/admin-guide/mm/pagemap.rst).
+const FILL: &str = r#"
+import mmap, os, struct
+length = 64 << 20
+memory = mmap.mmap(-1, length)
+pages = range(0, length, mmap.PAGESIZE)
+for offset in pages:
+    memory[offset:offset + 8] = struct.pack("<Q", offset ^ 0x5a5a5a5a)
+wrong = sum(struct.unpack_from("<Q", memory, offset)[0] != offset ^ 0x5a5a5a5a for offset in pages)
+start = next(int(line.split("-")[0], 16) for line in open("/proc/self/maps") if "/dev/zero" in line)
+with open("/proc/self/pagemap", "rb", buffering=0) as pagemap:
+    pagemap.seek(start // mmap.PAGESIZE * 8)
+    entries = struct.unpack("<%dQ" % len(pages), pagemap.read(len(pages) * 8))
+frames = [entry & (1 << 55) - 1 for entry in entries if entry >> 63]
+high = sum(frame * mmap.PAGESIZE >= 4 << 30 for frame in frames)
+print(wrong, "wrong,", len(frames) == len(pages), high > len(pages) // 2)
+"#;
+
+#[test]
+fn four_and_memory_on_both_sides_of_the_hole_below_4_gib() -> Result<()> {
+    let memory_mib = 6 * 1024;
+    let (count, ran, memory_kib) = facts(4, memory_mib)?;
+    assert_eq!((&*count, &*ran), ("4", "cpu0 cpu1 cpu2 cpu3 "));
+    let least = memory_mib * 1024 - kernel_kib(memory_mib);
+    assert!(
+        (least..memory_mib * 1024).contains(&memory_kib),
+        "{memory_kib} KiB"
+    );
+
+    let fill = crate::tool("fill", ["python3", "-c", FILL]).memory_mib(memory_mib);
+    assert_eq!(fill.run()?.success(), "0 wrong, True True\n");
+    Ok(())
+}

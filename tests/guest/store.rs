@@ -1,0 +1,156 @@
+//! The store in the machine is the closure of its program, as it is on the host, and no more.
+
+use anyhow::Result;
+use mvm_test::{closure, fixture};
+
+use crate::{on_host, shell, tool};
+
+#[test]
+fn python_finds_its_libraries() -> Result<()> {
+    let imports = "import ssl, sqlite3, ctypes; \
+        print(ssl.OPENSSL_VERSION_INFO[0], sqlite3.connect(':memory:').execute('select 6 * 7').fetchone(), \
+        ctypes.CDLL('libc.so.6').abs(-42))";
+    let output = tool("python", ["python3", "-c", imports])
+        .memory_mib(256)
+        .run()?;
+    assert_eq!(output.success(), "3 (42,) 42\n");
+    Ok(())
+}
+
+/// The path comes as input: named in the file it would be part of the closure.
+const LOOK_OUTSIDE: &str = r#"
+    read -r outside
+    stat "$outside"; ls "$outside"; cat "$outside/secret"; cd "$outside"
+    echo "$outside"/*; readlink -e "$outside/secret"; [ -e "$outside" ] || echo absent
+    cat "/nix/store/../store/${outside##*/}/secret"; cat "/proc/self/root$outside/secret"
+"#;
+
+#[test]
+fn a_path_outside_the_closure_does_not_exist() -> Result<()> {
+    let outside = fixture("outside");
+    assert!(std::fs::exists(format!("{outside}/secret"))?);
+    let output = shell("outside", LOOK_OUTSIDE)
+        .input(format!("{outside}\n"))
+        .run()?;
+    let errors = output.stderr();
+
+    assert_eq!(output.stdout(), format!("{outside}/*\nabsent\n"));
+    let absences = errors.matches("No such file or directory").count();
+    assert_eq!((absences, errors.lines().count()), (6, 6), "{errors}");
+    Ok(())
+}
+
+#[test]
+fn the_store_lists_the_closure() -> Result<()> {
+    let tools = closure(&fixture("tools"))?;
+    let names = |paths: &[String]| -> String {
+        paths
+            .iter()
+            .map(|path| path.replace("/nix/store/", "") + "\n")
+            .collect()
+    };
+    let all = shell("listing", "LC_ALL=C ls -A /nix/store").run()?;
+    assert_eq!(all.success(), names(&tools));
+
+    let busybox = fixture("busybox");
+    let program = format!("{busybox}/bin/busybox");
+    let one = tool("listing", [&program, "ls", "-A", "/nix/store"])
+        .set("/app/env", serde_json::json!({}));
+    assert_eq!(one.run()?.success(), names(&[busybox]));
+    Ok(())
+}
+
+/// Tries to change the store in every way, and prints each answer's words.
+const CHANGE: &str = r#"
+    try() { "$@" 2>&1 && echo "done: $*"; }
+    change() {
+        try touch /nix/store/new
+        try touch $TARGET/links/file
+        try mkdir $TARGET/new
+        try rm $TARGET/links/file
+        try rmdir $TARGET/links/folder
+        try mv $TARGET/links/file $TARGET/links/moved
+        try ln -s x $TARGET/new
+        try ln $TARGET/links/file $TARGET/new
+        try chmod 777 $TARGET/links/file
+        try chown 1:1 $TARGET/links/file
+        try truncate -s 0 $TARGET/links/file
+        try mknod $TARGET/new p
+        (echo more >> $TARGET/links/file) 2>&1 && echo "done: append"
+    }
+    change > /tmp/before
+    mount -o remount,rw /nix/store; echo "remounted: $?"
+    change > /tmp/after
+    for file in before after; do
+        grep -c 'Read-only file system' /tmp/$file; grep -v 'Read-only file system' /tmp/$file
+    done
+    cat $TARGET/links/file
+"#;
+
+/// All that can be told of files without their content: names, kinds, modes, owners, sizes, targets.
+const LIST: &str = r#"
+    list() {
+        find "$@" -print0 | LC_ALL=C sort -z | LC_ALL=C xargs -0 stat --format='%N %f %u:%g %s %h'
+    }
+"#;
+
+#[test]
+fn nobody_can_change_it() -> Result<()> {
+    let target = fixture("odd-files");
+    let list = format!("{LIST} list {target}; md5sum {target}/links/file; ls /nix/store");
+    let host_before = on_host(&list);
+    let output = shell("change", CHANGE).env("TARGET", &target).run()?;
+    let host_after = on_host(&list);
+
+    assert_eq!(output.success(), "remounted: 0\n13\n13\ntarget\n");
+    assert!(host_before == host_after, "the host's store has changed");
+    Ok(())
+}
+
+#[test]
+fn every_file_of_the_closure_is_the_hosts() -> Result<()> {
+    let sums = r#"find "$@" -type f -print0 | LC_ALL=C sort -z | xargs -0 md5sum"#;
+    let paths = closure(&fixture("tools"))?.join(" ");
+    let script = format!("set -- {paths}; {LIST} list \"$@\"; {sums}");
+    let expected = on_host(&script);
+    assert!(
+        expected.lines().count() > 5000,
+        "{} lines",
+        expected.lines().count()
+    );
+
+    let output = shell("sums", &script).memory_mib(512).run()?;
+    assert_same(&output.success(), &expected);
+    Ok(())
+}
+
+#[test]
+fn odd_names_links_and_sizes_are_the_hosts() -> Result<()> {
+    let odd = fixture("odd-files");
+    let script = format!(
+        "{LIST} list {odd}; find {odd} -type f -print0 | LC_ALL=C sort -z | xargs -0 md5sum; \
+         cd {odd}; cat links/relative links/absolute links/to-folder/../file; \
+         cat links/dangling links/loop deep/level-0/no-such-file 2>&1; \
+         dd if=sizes/five-million-1 bs=4097 skip=1220 2>&1 | md5sum; ls many | wc -l"
+    );
+    let output = shell("odd", &script).run()?;
+    assert_same(&output.success(), &on_host(&script));
+    Ok(())
+}
+
+/// Compares texts that are too long to print, by line.
+#[track_caller]
+fn assert_same(found: &str, expected: &str) {
+    let differences: Vec<_> = found
+        .lines()
+        .zip(expected.lines())
+        .filter(|(a, b)| a != b)
+        .collect();
+    let some = &differences[..differences.len().min(10)];
+    assert!(
+        differences.is_empty(),
+        "{} lines differ: {some:#?}",
+        differences.len()
+    );
+    assert_eq!(found.lines().count(), expected.lines().count());
+}

@@ -1,0 +1,58 @@
+//! The program runs as the user that the file names.
+
+use anyhow::Result;
+
+use crate::shell;
+
+const WHO: &str = "
+    echo $(id -u):$(id -g) groups $(id -G), $USER at $HOME
+    touch /tmp/own && stat --format='%u:%g' /tmp/own
+    touch /root/new /etc/new /new 2>&1 | grep -c 'Permission denied'
+    kill -0 1 2>&1 | grep -c 'not permitted'; cat /nix/store/*-odd-files/sizes/one 2>&1";
+
+#[test]
+fn nobody_can_do_nothing_to_the_machine() -> Result<()> {
+    let output = shell("users", WHO).user("nobody").run()?;
+    let text = output.success();
+    assert_eq!(
+        text.lines().take(4).collect::<Vec<_>>(),
+        [
+            "65534:65534 groups 65534, nobody at /",
+            "65534:65534",
+            "3",
+            "1"
+        ]
+    );
+    Ok(())
+}
+
+#[test]
+fn numbers_are_taken_as_they_are() -> Result<()> {
+    let output = shell("users", WHO).user("1000:1001").run()?;
+    let text = output.success();
+    assert_eq!(
+        text.lines().take(4).collect::<Vec<_>>(),
+        ["1000:1001 groups 1001, at /", "1000:1001", "3", "1"]
+    );
+    Ok(())
+}
+
+#[test]
+fn a_name_is_a_user_with_a_home_of_its_own() -> Result<()> {
+    let script = "id; cd && pwd && touch file && stat --format='%U %a' .";
+    let output = shell("users", script).user("web").run()?;
+    assert_eq!(
+        output.success(),
+        "uid=1000(web) gid=1000(web) groups=1000(web)\n/home/web\nweb 700\n"
+    );
+    Ok(())
+}
+
+#[test]
+fn what_cannot_be_a_user_is_an_error_in_the_file() -> Result<()> {
+    let output = shell("users", "exit 0").user("No One").run()?;
+    let words = output.stderr();
+    assert_eq!((output.status, words.lines().count()), (125, 1), "{words}");
+    assert!(words.contains("app.user: "), "{words}");
+    Ok(())
+}
