@@ -57,7 +57,9 @@ impl Accel {
     }
 
     fn place_given(self, inside: bool, detect: impl FnOnce() -> Support) -> Place {
-        let asked = || Support::Emulated { reason: "--accel emulated".into() };
+        let asked = || Support::Emulated {
+            reason: "--accel emulated".into(),
+        };
         let support = match self {
             _ if inside => Support::Hardware,
             Self::Auto => detect(),
@@ -76,14 +78,24 @@ mod tests {
     use super::*;
 
     fn none() -> Support {
-        Support::Emulated { reason: "there is no /dev/kvm".into() }
+        Support::Emulated {
+            reason: "there is no /dev/kvm".into(),
+        }
     }
 
     #[test]
     fn auto_follows_what_is_found() {
         let place = Accel::Auto.place_given(false, none);
-        assert_eq!(Accel::Auto.place_given(false, || Support::Hardware), Place::Here);
-        assert_eq!(place, Place::EmulatedHost { reason: "there is no /dev/kvm".into() });
+        assert_eq!(
+            Accel::Auto.place_given(false, || Support::Hardware),
+            Place::Here
+        );
+        assert_eq!(
+            place,
+            Place::EmulatedHost {
+                reason: "there is no /dev/kvm".into()
+            }
+        );
     }
 
     #[test]
@@ -91,7 +103,12 @@ mod tests {
         let never = || unreachable!();
         assert_eq!(Accel::Kvm.place_given(false, never), Place::Here);
         let place = Accel::Emulated.place_given(false, never);
-        assert_eq!(place, Place::EmulatedHost { reason: "--accel emulated".into() });
+        assert_eq!(
+            place,
+            Place::EmulatedHost {
+                reason: "--accel emulated".into()
+            }
+        );
     }
 
     #[test]

@@ -5,6 +5,7 @@
 //! that owns it, `forward.rs` the command's side.
 
 mod broker;
+mod files;
 mod folder;
 mod forward;
 mod log;
@@ -18,7 +19,7 @@ use std::ffi::OsString;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use clap::Subcommand;
 use serde::Serialize;
 
@@ -101,24 +102,44 @@ struct Status<'a> {
 fn status(json: bool) -> Result<()> {
     let folder = Folder::open()?;
     let state = State::read(&folder)?;
-    let mut out = io::stdout().lock();
-    if json {
-        let status = Status { running: state.is_some(), state: state.as_ref() };
-        serde_json::to_writer_pretty(&mut out, &status)?;
-        return Ok(writeln!(out)?);
-    }
-    let Some(state) = state else {
-        return Ok(writeln!(out, "the emulated host does not run")?);
+    let text = if json {
+        let status = Status {
+            running: state.is_some(),
+            state: state.as_ref(),
+        };
+        serde_json::to_string_pretty(&status)? + "\n"
+    } else {
+        match &state {
+            None => "the emulated host does not run\n".into(),
+            Some(state) => describe(state, &folder),
+        }
     };
+    match io::stdout().write_all(text.as_bytes()) {
+        // Whoever reads has read enough.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        other => other.context("cannot print the status"),
+    }
+}
+
+fn describe(state: &State, folder: &Folder) -> String {
     let how = match state.ready_ms {
         Some(ms) => format!("runs, ready after {}.{} s", ms / 1000, ms % 1000 / 100),
         None => "starts".into(),
     };
-    writeln!(out, "the emulated host {how}")?;
-    writeln!(out, "started    {} s ago", state.age_s())?;
-    writeln!(out, "processes  {} (mvm), {} (QEMU)", state.pid, state.machine_pid)?;
-    writeln!(out, "commands   {}", state.commands)?;
-    writeln!(out, "machine    {} processors, {} MiB", state.cpus, state.memory_mib)?;
-    writeln!(out, "kernel     {}", state.kernel.display())?;
-    Ok(writeln!(out, "log        {}", folder.log().display())?)
+    let lines = [
+        format!("the emulated host {how}"),
+        format!("started    {} s ago", state.age_s()),
+        format!(
+            "processes  {} (mvm), {} (QEMU)",
+            state.pid, state.machine_pid
+        ),
+        format!("commands   {}", state.commands),
+        format!(
+            "machine    {} processors, {} MiB",
+            state.cpus, state.memory_mib
+        ),
+        format!("kernel     {}", state.kernel.display()),
+        format!("log        {}", folder.log().display()),
+    ];
+    lines.join("\n") + "\n"
 }

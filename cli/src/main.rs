@@ -26,7 +26,7 @@ const FAILED: u8 = 125;
 #[command(version, propagate_version = true, max_term_width = 100)]
 struct Cli {
     /// What machines run on; by default KVM, or an emulated host where that is not backed by
-    /// hardware. $MVM_ACCEL says the same
+    /// hardware. The variable `MVM_ACCEL` says the same
     #[arg(long, value_enum, global = true, value_name = "HOW")]
     accel: Option<Accel>,
     #[command(subcommand)]

@@ -80,7 +80,11 @@ mod tests {
     use super::*;
 
     fn leaf(function: u32, ecx: u32) -> kvm_cpuid_entry2 {
-        kvm_cpuid_entry2 { function, ecx, ..kvm_cpuid_entry2::default() }
+        kvm_cpuid_entry2 {
+            function,
+            ecx,
+            ..kvm_cpuid_entry2::default()
+        }
     }
 
     #[test]
@@ -99,7 +103,10 @@ mod tests {
         // Another leaf with the same bit must not count.
         let supported = [leaf(0, XSAVE), leaf(1, 1), leaf(7, XSAVE)];
         let reason = judge(12, &supported, true).unwrap();
-        assert_eq!(reason, "/dev/kvm emulates guest kernels instruction by instruction");
+        assert_eq!(
+            reason,
+            "/dev/kvm emulates guest kernels instruction by instruction"
+        );
     }
 
     #[test]

@@ -17,6 +17,9 @@ use rustix::io::Errno;
 /// Name of the folder.
 const NAME: &str = "mvm-emulator";
 
+/// Permissions of the group and of all others.
+const OTHERS: u32 = 0o077;
+
 /// The folder of this user.
 #[derive(Clone, Debug)]
 pub struct Folder {
@@ -51,7 +54,7 @@ impl Folder {
         ensure!(
             facts.is_dir()
                 && facts.uid() == rustix::process::getuid().as_raw()
-                && facts.mode() & 0o077 == 0,
+                && facts.mode() & OTHERS == 0,
             "cannot use {}: it must be a folder that belongs to this user and is open to no other",
             path.display()
         );
@@ -120,7 +123,9 @@ impl Folder {
         let path = self.path.join(name);
         let mut options = OpenOptions::new();
         options.write(true).create(true).truncate(false).mode(0o600);
-        options.open(&path).with_context(|| format!("cannot open {}", path.display()))
+        options
+            .open(&path)
+            .with_context(|| format!("cannot open {}", path.display()))
     }
 }
 

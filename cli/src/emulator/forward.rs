@@ -18,8 +18,8 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, recv};
 
+use super::files::RUNTIME_FOLDER;
 use super::folder::Folder;
-use super::machine::RUNTIME_FOLDER;
 use super::start::{reach, start_process};
 use super::store;
 use crate::accel::INSIDE;
@@ -36,8 +36,12 @@ const SILENCE: Duration = Duration::from_secs(2);
 const ATTEMPTS: u32 = 3;
 
 /// Variables that name sockets and folders of this kernel's.
-const OUTSIDE: [&str; 4] =
-    ["XDG_RUNTIME_DIR", "DBUS_SESSION_BUS_ADDRESS", "MVM_RUNTIME_DIR", "MVM_ACCEL"];
+const OUTSIDE: [&str; 4] = [
+    "XDG_RUNTIME_DIR",
+    "DBUS_SESSION_BUS_ADDRESS",
+    "MVM_RUNTIME_DIR",
+    "MVM_ACCEL",
+];
 
 /// Terminal of a size that nobody knows, as on the VT100.
 const SIZE: (u16, u16) = (24, 80);
@@ -45,7 +49,12 @@ const SIZE: (u16, u16) = (24, 80);
 /// Carries this process's own command line out inside the emulated host. `reason`: why not here.
 pub fn carry_out(reason: &str) -> Result<ExitCode> {
     let program = env::current_exe().context("cannot tell where mvm is")?;
-    execute([program.into_os_string()].into_iter().chain(env::args_os().skip(1)), reason)
+    execute(
+        [program.into_os_string()]
+            .into_iter()
+            .chain(env::args_os().skip(1)),
+        reason,
+    )
 }
 
 /// Executes a program of the host's files inside the emulated host.
@@ -55,7 +64,13 @@ pub fn execute(argv: impl IntoIterator<Item = OsString>, reason: &str) -> Result
     if store::has_changed(&folder)? {
         let program = env::current_exe().context("cannot tell where mvm is")?;
         let forget = exec([program.into(), "emulator".into(), "forget".into()], None)?;
-        run(&mut connection, &Exec { stdin: false, ..forget })?;
+        run(
+            &mut connection,
+            &Exec {
+                stdin: false,
+                ..forget
+            },
+        )?;
     }
     run(&mut connection, &exec(argv, tty())?)
 }
@@ -63,7 +78,7 @@ pub fn execute(argv: impl IntoIterator<Item = OsString>, reason: &str) -> Result
 /// Runs one program inside, with this process's streams.
 fn run(connection: &mut Connection, exec: &Exec) -> Result<ExitCode> {
     let stdio = Stdio::inherited()?;
-    let outcome = attach(connection, exec, stdio).context("the emulated host has ended")?;
+    let outcome = attach(connection, exec, stdio).context("in the emulated host")?;
     match &outcome {
         Outcome::Refused { message, .. } => bail!("in the emulated host: {message}"),
         Outcome::Lost => bail!(
@@ -101,7 +116,10 @@ fn await_hello(stream: &UnixStream) -> Result<bool> {
     loop {
         let now = Instant::now();
         if now >= deadline {
-            bail!("the emulated host did not start within {} s", HELLO_TIMEOUT.as_secs());
+            bail!(
+                "the emulated host did not start within {} s",
+                HELLO_TIMEOUT.as_secs()
+            );
         }
         let step = progress.show(started.elapsed());
         let timeout = Timespec::try_from(step).unwrap_or_default();
@@ -126,7 +144,10 @@ struct Progress {
 
 impl Progress {
     fn new(is_terminal: bool) -> Self {
-        Self { is_terminal, is_shown: false }
+        Self {
+            is_terminal,
+            is_shown: false,
+        }
     }
 
     /// Shows how long it has taken. Returns when to do so again.
@@ -137,7 +158,11 @@ impl Progress {
         if self.is_terminal {
             self.is_shown = true;
             // A terminal that has gone needs no progress.
-            let _ = write!(io::stderr(), "\rmvm: the emulated host starts ({} s)", passed.as_secs());
+            let _ = write!(
+                io::stderr(),
+                "\rmvm: the emulated host starts ({} s)",
+                passed.as_secs()
+            );
         }
         Duration::from_secs(1)
     }
@@ -175,7 +200,9 @@ fn environment(variables: impl Iterator<Item = (OsString, OsString)>) -> Vec<Byt
         "MVM_ACCEL=kvm".into(),
         format!("{INSIDE}=1"),
     ];
-    kept.map(entry).chain(inside.map(ByteString::from)).collect()
+    kept.map(entry)
+        .chain(inside.map(ByteString::from))
+        .collect()
 }
 
 /// A terminal, where this process has one for input and output.
@@ -195,8 +222,16 @@ mod tests {
 
     #[test]
     fn variables_of_this_kernels_sockets_stay_outside() {
-        let variables = [("HOME", "/home/web"), ("XDG_RUNTIME_DIR", "/run/user/1"), ("A", "=b")];
-        let env = environment(variables.map(|(name, value)| (name.into(), value.into())).into_iter());
+        let variables = [
+            ("HOME", "/home/web"),
+            ("XDG_RUNTIME_DIR", "/run/user/1"),
+            ("A", "=b"),
+        ];
+        let env = environment(
+            variables
+                .map(|(name, value)| (name.into(), value.into()))
+                .into_iter(),
+        );
         let env: Vec<_> = env.iter().map(ToString::to_string).collect();
         assert_eq!(
             env,
@@ -213,8 +248,14 @@ mod tests {
     #[test]
     fn nothing_is_shown_before_it_takes_long() {
         let mut progress = Progress::new(false);
-        assert_eq!(progress.show(Duration::from_millis(500)), Duration::from_millis(1500));
-        assert_eq!(progress.show(Duration::from_secs(3)), Duration::from_secs(1));
+        assert_eq!(
+            progress.show(Duration::from_millis(500)),
+            Duration::from_millis(1500)
+        );
+        assert_eq!(
+            progress.show(Duration::from_secs(3)),
+            Duration::from_secs(1)
+        );
         assert!(!progress.is_shown);
     }
 }

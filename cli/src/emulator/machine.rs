@@ -19,12 +19,13 @@ use std::process::{Child, Command, Stdio};
 use std::thread::available_parallelism;
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
-use guest::protocol::{FileSystem, Mount, PORT_NAME, Root, Setup};
+use guest::protocol::PORT_NAME;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use rustix::process::{Pid, Signal, getppid, set_parent_process_death_signal};
 use vmm::boot::initramfs::Archive;
 use vmm::kernel;
 
+use super::files::{fsdev, shares};
 use super::folder::Folder;
 use crate::init_binary;
 
@@ -42,20 +43,12 @@ const MEMORY_MIB: RangeInclusive<u64> = 2048..=8192;
 /// where one core has to emulate them all; each further one adds to the start.
 const CPUS: RangeInclusive<usize> = 2..=8;
 
-/// The host's folders: all of it, and the one whose files never change.
-const ROOT: &str = "/";
-const STORE: &str = "/nix/store";
-const ROOT_TAG: &str = "host";
-const STORE_TAG: &str = "store";
-
-/// Folder of the machines that run inside. Below `/dev`, where no file of the host is.
-pub const RUNTIME_FOLDER: &str = "/dev/mvm";
-
 /// The kernel's command line.
 const CMDLINE: [&str; 14] = [
     "console=ttyS0",
+    // Only what ends it: KVM reports registers that it does not have at each start of a guest.
     "quiet",
-    "loglevel=4",
+    "loglevel=3",
     // Ends QEMU, through -no-reboot.
     "panic=-1",
     // Else the clock source stays `tsc-early` and idle guests of the guest miss their wake-ups.
@@ -105,7 +98,9 @@ impl Plan {
         Ok(Self {
             kernel,
             memory_mib: memory_mib()?,
-            cpus: available_parallelism().map_or(1, NonZero::get).clamp(*CPUS.start(), *CPUS.end()),
+            cpus: available_parallelism()
+                .map_or(1, NonZero::get)
+                .clamp(*CPUS.start(), *CPUS.end()),
             initramfs,
             log: folder.log(),
         })
@@ -114,7 +109,12 @@ impl Plan {
     /// Starts QEMU. Returns the process and the host's end of the agent's port.
     pub fn start(&self) -> Result<(Child, UnixStream)> {
         // The one socket without close-on-exec: QEMU has its end as a number on its command line.
-        let pair = socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::empty(), None);
+        let pair = socketpair(
+            AddressFamily::UNIX,
+            SocketType::STREAM,
+            SocketFlags::empty(),
+            None,
+        );
         let (ours, theirs) = pair.context("cannot make a socket pair")?;
         rustix::io::fcntl_setfd(&ours, rustix::io::FdFlags::CLOEXEC)?;
         let log = open_log(&self.log)?;
@@ -134,27 +134,57 @@ impl Plan {
     fn arguments(&self, agent: &OwnedFd) -> Vec<OsString> {
         let mut arguments: Vec<OsString> = Vec::new();
         let mut add = |words: &[&str]| arguments.extend(words.iter().map(OsString::from));
-        add(&["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"]);
-        add(&["-name", "mvm-emulator", "-M", "q35", "-accel", "tcg,thread=multi"]);
+        add(&[
+            "-nodefaults",
+            "-no-user-config",
+            "-display",
+            "none",
+            "-no-reboot",
+        ]);
+        add(&[
+            "-name",
+            "mvm-emulator",
+            "-M",
+            "q35",
+            "-accel",
+            "tcg,thread=multi",
+        ]);
         // It does nothing but start the kernel, where SeaBIOS looks for disks and keys first.
         add(&["-bios", "qboot.rom"]);
         // `check=off`: no lines about features of that processor which TCG lacks.
         add(&["-cpu", "EPYC-Rome,+svm,+npt,check=off"]);
-        add(&["-smp", &self.cpus.to_string(), "-m", &self.memory_mib.to_string()]);
+        add(&[
+            "-smp",
+            &self.cpus.to_string(),
+            "-m",
+            &self.memory_mib.to_string(),
+        ]);
         add(&["-append", &CMDLINE.join(" "), "-kernel"]);
         arguments.push(self.kernel.clone().into());
         arguments.push("-initrd".into());
         arguments.push(self.initramfs.clone().into());
         let mut add = |words: &[String]| arguments.extend(words.iter().map(OsString::from));
-        add(&["-chardev".into(), format!("file,id=log,path={},append=on", option(&self.log))]);
+        add(&[
+            "-chardev".into(),
+            format!("file,id=log,path={},append=on", option(&self.log)),
+        ]);
         add(&["-serial".into(), "chardev:log".into()]);
         add(&["-device".into(), "virtio-rng-pci".into()]);
-        add(&["-chardev".into(), format!("socket,id=agent,fd={}", agent.as_raw_fd())]);
+        add(&[
+            "-chardev".into(),
+            format!("socket,id=agent,fd={}", agent.as_raw_fd()),
+        ]);
         add(&["-device".into(), "virtio-serial-pci,max_ports=2".into()]);
-        add(&["-device".into(), format!("virtserialport,chardev=agent,name={PORT_NAME}")]);
+        add(&[
+            "-device".into(),
+            format!("virtserialport,chardev=agent,name={PORT_NAME}"),
+        ]);
         for (tag, path) in shares() {
             add(&["-fsdev".into(), fsdev(tag, path)]);
-            add(&["-device".into(), format!("virtio-9p-pci,fsdev={tag},mount_tag={tag}")]);
+            add(&[
+                "-device".into(),
+                format!("virtio-9p-pci,fsdev={tag},mount_tag={tag}"),
+            ]);
         }
         arguments
     }
@@ -165,56 +195,12 @@ pub fn become_qemu(parent: u32, arguments: &[OsString]) -> Result<()> {
     set_parent_process_death_signal(Some(Signal::KILL)).context("cannot be tied to the parent")?;
     // It may have ended before the kernel was asked.
     let is_parent = |pid: Pid| pid.as_raw_pid().cast_unsigned() == parent;
-    ensure!(getppid().is_some_and(is_parent), "the emulated host has ended");
+    ensure!(
+        getppid().is_some_and(is_parent),
+        "the emulated host has ended"
+    );
     let error = Command::new(QEMU).args(arguments).exec();
     Err(error).with_context(|| format!("cannot execute {QEMU}"))
-}
-
-/// What the guest is to prepare: the host's tree as its root, and memory for running machines.
-pub fn setup() -> Setup {
-    let store = Mount {
-        file_system: FileSystem::Plan9,
-        source: STORE_TAG.into(),
-        mount_point: STORE.into(),
-        read_only: true,
-        // Paths of the store never change; that one is gone or new is `store.rs`'s to notice.
-        options: format!("{MOUNT},cache=loose"),
-    };
-    let runtime = Mount {
-        file_system: FileSystem::Tmpfs,
-        source: "mvm".into(),
-        mount_point: RUNTIME_FOLDER.into(),
-        read_only: false,
-        options: "mode=700".into(),
-    };
-    Setup {
-        hostname: Some("mvm-emulator".into()),
-        root: Root::Plan9 {
-            tag: ROOT_TAG.into(),
-            // Pages are cached while a file is open, names and sizes never; writes go through.
-            options: format!("{MOUNT},cache=readahead"),
-            read_only: false,
-        },
-        mounts: has_store().then_some(store).into_iter().chain([runtime]).collect(),
-        ..Setup::default()
-    }
-}
-
-/// One request carries up to 1 MiB. One user in the guest stands for the user on the host.
-const MOUNT: &str = "msize=1048576,access=any";
-
-fn has_store() -> bool {
-    Path::new(STORE).is_dir()
-}
-
-fn shares() -> impl Iterator<Item = (&'static str, &'static str)> {
-    [(ROOT_TAG, ROOT)].into_iter().chain(has_store().then_some((STORE_TAG, STORE)))
-}
-
-/// `security_model=none`: files belong to whom QEMU runs as. `multidevs=remap`: files of several
-/// file systems below one folder get different numbers.
-fn fsdev(tag: &str, path: &str) -> String {
-    format!("local,id={tag},path={path},security_model=none,multidevs=remap")
 }
 
 /// A path as a value in one of QEMU's option lists.
@@ -245,7 +231,10 @@ fn memory_mib() -> Result<u64> {
         let mib = wanted.to_str().and_then(|mib| mib.parse().ok());
         return match mib {
             Some(mib) if mib >= 256 => Ok(mib),
-            _ => bail!("${MEMORY_VARIABLE}: must be a number of MiB, 256 or more, is {wanted:?}"),
+            _ => bail!(
+                "${MEMORY_VARIABLE}: must be a number of MiB, 256 or more, is {:?}",
+                wanted.to_string_lossy()
+            ),
         };
     }
     let meminfo = fs::read_to_string("/proc/meminfo").context("cannot read /proc/meminfo")?;
@@ -255,7 +244,9 @@ fn memory_mib() -> Result<u64> {
 }
 
 fn total_kib(meminfo: &str) -> Option<u64> {
-    let line = meminfo.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
+    let line = meminfo
+        .lines()
+        .find_map(|line| line.strip_prefix("MemTotal:"))?;
     line.split_ascii_whitespace().next()?.parse().ok()
 }
 
@@ -273,8 +264,13 @@ mod tests {
 
     #[test]
     fn a_missing_emulator_is_told_with_its_package() {
-        let error = ensure_qemu("/no/such/folder".as_ref()).unwrap_err().to_string();
-        assert!(error.ends_with("`apt-get install qemu-system-x86`"), "{error}");
+        let error = ensure_qemu("/no/such/folder".as_ref())
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.ends_with("`apt-get install qemu-system-x86`"),
+            "{error}"
+        );
     }
 
     #[test]

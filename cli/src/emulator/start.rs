@@ -26,7 +26,10 @@ pub fn connect(folder: &Folder) -> Result<Option<UnixStream>> {
 }
 
 /// Connects to the emulated host, which `start` starts if there is none.
-pub fn reach(folder: &Folder, start: impl FnOnce(UnixListener) -> Result<()>) -> Result<UnixStream> {
+pub fn reach(
+    folder: &Folder,
+    start: impl FnOnce(UnixListener) -> Result<()>,
+) -> Result<UnixStream> {
     if let Some(stream) = connect(folder)? {
         return Ok(stream);
     }
@@ -71,5 +74,8 @@ pub fn start_process(folder: &Folder, listener: UnixListener) -> Result<()> {
 }
 
 fn is_absent(error: &io::Error) -> bool {
-    matches!(error.kind(), ErrorKind::NotFound | ErrorKind::ConnectionRefused)
+    matches!(
+        error.kind(),
+        ErrorKind::NotFound | ErrorKind::ConnectionRefused
+    )
 }

@@ -27,7 +27,9 @@ pub fn stop(folder: &Folder) -> Result<()> {
         Message::PowerOff.encode(MACHINE, &mut power_off)?;
         stream.set_read_timeout(Some(PATIENCE))?;
         // It may be ending already; what it says meanwhile is not for us.
-        let _ = stream.write_all(&power_off).and_then(|()| stream.read_to_end(&mut Vec::new()));
+        let _ = stream
+            .write_all(&power_off)
+            .and_then(|()| stream.read_to_end(&mut Vec::new()));
     }
     if has_gone(folder, PATIENCE)? {
         return Ok(());
@@ -35,9 +37,15 @@ pub fn stop(folder: &Folder) -> Result<()> {
     let state = State::read(folder)?.context("cannot tell the emulated host's process")?;
     let pid = i32::try_from(state.pid).ok().and_then(Pid::from_raw);
     // QEMU dies with it.
-    kill_process(pid.context("cannot tell the emulated host's process")?, Signal::KILL)
-        .context("cannot kill the emulated host")?;
-    ensure!(has_gone(folder, AFTER_KILL)?, "the emulated host does not end");
+    kill_process(
+        pid.context("cannot tell the emulated host's process")?,
+        Signal::KILL,
+    )
+    .context("cannot kill the emulated host")?;
+    ensure!(
+        has_gone(folder, AFTER_KILL)?,
+        "the emulated host does not end"
+    );
     Ok(())
 }
 

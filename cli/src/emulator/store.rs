@@ -21,7 +21,10 @@ const DROP_CACHES: (&str, &str) = ("/proc/sys/vm/drop_caches", "2");
 /// The store's time of change, as it is compared; empty if there is no store.
 fn time(store: &Path) -> String {
     let facts = fs::metadata(store);
-    facts.map_or_else(|_| String::new(), |facts| format!("{}.{}", facts.ctime(), facts.ctime_nsec()))
+    facts.map_or_else(
+        |_| String::new(),
+        |facts| format!("{}.{}", facts.ctime(), facts.ctime_nsec()),
+    )
 }
 
 /// Notes the store's time for the emulated host that is about to start.

@@ -73,7 +73,10 @@ impl Client {
 
     /// Writes what the client takes.
     pub fn flush(&mut self) -> Result<()> {
-        ensure!(self.waiting.len() <= WAITING_LIMIT, "the command does not read");
+        ensure!(
+            self.waiting.len() <= WAITING_LIMIT,
+            "the command does not read"
+        );
         let sent = write(&self.stream, &self.waiting)?;
         self.waiting.drain(..sent);
         Ok(())
@@ -178,7 +181,10 @@ mod tests {
 
     fn exec(argument: usize) -> Message<'static> {
         let argv = vec!["x".repeat(argument).into()];
-        Message::Exec(Box::new(Exec { argv, ..Exec::default() }))
+        Message::Exec(Box::new(Exec {
+            argv,
+            ..Exec::default()
+        }))
     }
 
     #[test]
@@ -196,7 +202,9 @@ mod tests {
             wishes.push(wish);
         }
         let mut frames = Vec::new();
-        exec(MAX_PAYLOAD).encode(FIRST_SESSION, &mut frames).unwrap();
+        exec(MAX_PAYLOAD)
+            .encode(FIRST_SESSION, &mut frames)
+            .unwrap();
         assert_eq!(wishes, [Wish::Nothing, Wish::Open(frames)]);
     }
 
@@ -214,7 +222,9 @@ mod tests {
         assert_eq!(client.next_wish().unwrap(), Some(Wish::Nothing));
         client.session = Some(9);
         let mut frame = Vec::new();
-        Message::Signal(2).encode(FIRST_SESSION, &mut frame).unwrap();
+        Message::Signal(2)
+            .encode(FIRST_SESSION, &mut frame)
+            .unwrap();
         assert_eq!(client.next_wish().unwrap(), Some(Wish::Forward(frame)));
     }
 

@@ -20,7 +20,10 @@ impl Idle {
     /// Idle from `now` on.
     pub fn new(now: Instant) -> Self {
         let seconds = env::var(VARIABLE).ok().and_then(|text| text.parse().ok());
-        Self { timeout: seconds.map_or(TIMEOUT, Duration::from_secs), since: Some(now) }
+        Self {
+            timeout: seconds.map_or(TIMEOUT, Duration::from_secs),
+            since: Some(now),
+        }
     }
 
     /// Tells how much work there is.
@@ -35,7 +38,10 @@ impl Idle {
     /// How long it may go on like this; `None` as long as there is work.
     pub fn left(&self, now: Instant) -> Option<Duration> {
         let since = self.since?;
-        Some(self.timeout.saturating_sub(now.saturating_duration_since(since)))
+        Some(
+            self.timeout
+                .saturating_sub(now.saturating_duration_since(since)),
+        )
     }
 }
 
@@ -44,7 +50,10 @@ mod tests {
     use super::*;
 
     fn idle(now: Instant) -> Idle {
-        Idle { timeout: Duration::from_secs(60), since: Some(now) }
+        Idle {
+            timeout: Duration::from_secs(60),
+            since: Some(now),
+        }
     }
 
     #[test]
@@ -52,8 +61,14 @@ mod tests {
         let start = Instant::now();
         let mut idle = idle(start);
         idle.update(0, start + Duration::from_secs(20));
-        assert_eq!(idle.left(start + Duration::from_secs(20)), Some(Duration::from_secs(40)));
-        assert_eq!(idle.left(start + Duration::from_secs(90)), Some(Duration::ZERO));
+        assert_eq!(
+            idle.left(start + Duration::from_secs(20)),
+            Some(Duration::from_secs(40))
+        );
+        assert_eq!(
+            idle.left(start + Duration::from_secs(90)),
+            Some(Duration::ZERO)
+        );
     }
 
     #[test]

@@ -19,7 +19,10 @@ pub struct Sessions {
 
 impl Default for Sessions {
     fn default() -> Self {
-        Self { owners: BTreeMap::new(), next: FIRST_SESSION }
+        Self {
+            owners: BTreeMap::new(),
+            next: FIRST_SESSION,
+        }
     }
 }
 
@@ -67,7 +70,10 @@ mod tests {
         let mut sessions = Sessions::default();
         let (one, two) = (sessions.open(7), sessions.open(8));
         assert_ne!(one, two);
-        assert_eq!((sessions.owner(one), sessions.owner(two)), (Some(7), Some(8)));
+        assert_eq!(
+            (sessions.owner(one), sessions.owner(two)),
+            (Some(7), Some(8))
+        );
     }
 
     #[test]
@@ -82,7 +88,10 @@ mod tests {
 
     #[test]
     fn numbers_that_come_round_again_leave_out_the_machine_and_those_in_use() {
-        let mut sessions = Sessions { next: u32::MAX, ..Sessions::default() };
+        let mut sessions = Sessions {
+            next: u32::MAX,
+            ..Sessions::default()
+        };
         sessions.owners.insert(1, Some(1));
         let numbers = [sessions.open(2), sessions.open(2)];
         assert_eq!(numbers, [u32::MAX, 2]);

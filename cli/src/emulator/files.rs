@@ -1,0 +1,101 @@
+//! The host's files inside the emulated host: what QEMU offers over 9p, and how it is mounted.
+//!
+//! The one thing to know: the host's tree is seen as it is now. Only paths of the store, which never
+//! change, are cached from one command to the next. Leaves out what is under `/proc`, `/sys` and
+//! `/dev`: the emulated host has its own.
+
+use std::path::Path;
+
+use guest::protocol::{FileSystem, Mount, Root, Setup};
+
+/// The host's folders: all of it, and the one whose files never change.
+const ROOT: &str = "/";
+const STORE: &str = "/nix/store";
+const ROOT_TAG: &str = "host";
+const STORE_TAG: &str = "store";
+
+/// Folder of the machines that run inside. Below `/dev`, where no file of the host is.
+pub const RUNTIME_FOLDER: &str = "/dev/mvm";
+
+/// What the guest is to prepare: the host's tree as its root, and memory for running machines.
+pub fn setup() -> Setup {
+    let store = Mount {
+        file_system: FileSystem::Plan9,
+        source: STORE_TAG.into(),
+        mount_point: STORE.into(),
+        read_only: true,
+        // Paths of the store never change; that one is gone or new is `store.rs`'s to notice.
+        options: format!("{MOUNT},cache=loose"),
+    };
+    let runtime = Mount {
+        file_system: FileSystem::Tmpfs,
+        source: "mvm".into(),
+        mount_point: RUNTIME_FOLDER.into(),
+        read_only: false,
+        options: "mode=700".into(),
+    };
+    Setup {
+        hostname: Some("mvm-emulator".into()),
+        root: Root::Plan9 {
+            tag: ROOT_TAG.into(),
+            // Pages are cached while a file is open, names and sizes never; writes go through.
+            options: format!("{MOUNT},cache=readahead"),
+            read_only: false,
+        },
+        mounts: has_store()
+            .then_some(store)
+            .into_iter()
+            .chain([runtime])
+            .collect(),
+        ..Setup::default()
+    }
+}
+
+/// A request carries as much as the transport takes (128 pages, less their headers: `VIRTQUEUE_NUM`).
+/// One user in the guest stands for the user on the host.
+const MOUNT: &str = "msize=512000,access=any";
+
+fn has_store() -> bool {
+    Path::new(STORE).is_dir()
+}
+
+/// Tag and folder of each share.
+pub fn shares() -> impl Iterator<Item = (&'static str, &'static str)> {
+    [(ROOT_TAG, ROOT)]
+        .into_iter()
+        .chain(has_store().then_some((STORE_TAG, STORE)))
+}
+
+/// `security_model=none`: files belong to whom QEMU runs as. `multidevs=remap`: files of several
+/// file systems below one folder get different numbers.
+pub fn fsdev(tag: &str, path: &str) -> String {
+    format!("local,id={tag},path={path},security_model=none,multidevs=remap")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_and_sizes_of_the_hosts_tree_are_not_cached() {
+        let Root::Plan9 {
+            options, read_only, ..
+        } = setup().root
+        else {
+            panic!("the root is the host's tree");
+        };
+        assert_eq!(
+            (options.as_str(), read_only),
+            ("msize=512000,access=any,cache=readahead", false)
+        );
+    }
+
+    #[test]
+    fn running_machines_are_kept_in_memory() {
+        let mounts = setup().mounts;
+        let runtime = mounts
+            .iter()
+            .find(|mount| mount.mount_point == RUNTIME_FOLDER.into());
+        assert_eq!(runtime.unwrap().file_system, FileSystem::Tmpfs);
+    }
+}
