@@ -301,3 +301,6 @@ impl Buffers {
 fn offset_gpa(gpa: GuestAddress, offset: usize) -> GuestAddress {
     GuestAddress(gpa.0.saturating_add(offset as u64))
 }
+
+#[cfg(test)]
+mod tests;

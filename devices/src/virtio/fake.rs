@@ -24,13 +24,29 @@ use super::mmio::Mmio;
 use super::{Device, Facts};
 use crate::Memory;
 
-/// Guest memory of the fake machine: 16 MiB, of which the first holds the rings.
+mod port;
+
+pub use port::{Port, message};
+
+/// Guest memory of the fake machine: 16 MiB, of which the first holds the rings, then a hole, and
+/// 1 MiB behind it.
 const MEMORY_BYTES: usize = 16 << 20;
+/// Where two regions of guest memory meet.
+pub const SEAM: u64 = 8 << 20;
+/// The first address that is no memory.
+pub const HOLE: u64 = MEMORY_BYTES as u64;
+/// The last region of guest memory, behind the hole.
+pub const ISLAND: u64 = 32 << 20;
+/// The end of guest memory.
+pub const ISLAND_END: u64 = ISLAND + (1 << 20);
 const RING_BYTES: u64 = 0x1_0000;
 const PAGES_START: u64 = 1 << 20;
 
 /// How long a completion may take on a busy machine before the test fails.
 const PATIENCE: Duration = Duration::from_secs(20);
+
+/// `VIRTIO_F_EVENT_IDX`, §6.
+pub const EVENT_IDX: u64 = 1 << 29;
 
 /// A descriptor's flags, §2.7.5.
 pub const NEXT: u16 = 1;
@@ -54,6 +70,9 @@ pub struct Driver {
     pub mmio: Mmio,
     /// Guest memory.
     pub memory: Memory,
+    /// Kicks only when the device wants it, as Linux does.
+    pub polite: bool,
+    event_idx: bool,
     queues: Vec<DriverQueue>,
     next_page: u64,
 }
@@ -78,7 +97,8 @@ impl Driver {
 
     /// Opens a device and leaves it in reset.
     pub fn attach(open: impl FnOnce(&Memory) -> Device) -> Self {
-        let ranges = [(GuestAddress(0), MEMORY_BYTES)];
+        let ranges = [(0, SEAM), (SEAM, HOLE), (ISLAND, ISLAND_END)]
+            .map(|(start, end)| (GuestAddress(start), (end - start) as usize));
         let memory: Memory = Arc::new(GuestMemoryMmap::from_ranges(&ranges).unwrap());
         let device = open(&memory);
         let Facts { queue_sizes, .. } = device.facts.clone();
@@ -91,6 +111,8 @@ impl Driver {
         Self {
             mmio,
             memory,
+            polite: false,
+            event_idx: false,
             queues,
             next_page: PAGES_START,
         }
@@ -137,6 +159,7 @@ impl Driver {
             self.set_register(0x070, reached);
         }
         let accepted = self.offered_features() & mask;
+        self.event_idx = accepted & EVENT_IDX != 0;
         self.set_driver_features(accepted);
         self.set_register(0x070, reached | status::VIRTIO_CONFIG_S_FEATURES_OK);
     }
@@ -291,7 +314,9 @@ impl Driver {
     /// Makes the chain at `head` available, and kicks.
     pub fn offer(&mut self, queue: usize, head: u16) {
         self.offer_silently(queue, head);
-        self.set_register(0x050, queue as u32);
+        if !self.polite || self.wants_kick(queue) {
+            self.set_register(0x050, queue as u32);
+        }
     }
 
     /// Makes the chain at `head` available, without a kick.
@@ -349,9 +374,9 @@ impl Driver {
         avail + 4 + u64::from(size) * 2
     }
 
-    /// Whether the device wants a kick for the chain offered last (§2.7.10).
-    pub fn wants_kick(&self, queue: usize) -> bool {
-        // The index must be visible before the device's wish is read.
+    /// Whether the device wants a kick for the chain offered last (§2.7.7, §2.7.10).
+    fn wants_kick(&self, queue: usize) -> bool {
+        // The chain must be visible before the device's wish is read.
         std::sync::atomic::fence(std::sync::atomic::Ordering::SeqCst);
         let DriverQueue {
             size,
@@ -359,9 +384,12 @@ impl Driver {
             avail_index,
             ..
         } = self.queues[queue];
-        let avail_event = used + 4 + u64::from(size) * 8;
-        let event: u16 = self.memory.read_obj(GuestAddress(avail_event)).unwrap();
-        event == avail_index.wrapping_sub(1)
+        let word = |gpa| self.memory.read_obj::<u16>(GuestAddress(gpa)).unwrap();
+        if self.event_idx {
+            word(used + 4 + u64::from(size) * 8) == avail_index.wrapping_sub(1)
+        } else {
+            word(used) & 1 == 0
+        }
     }
 
     /// How many chains came back in all, wrapping.
@@ -370,6 +398,29 @@ impl Driver {
         self.memory
             .load(gpa, std::sync::atomic::Ordering::Acquire)
             .unwrap()
+    }
+
+    /// Waits for `count` chains that come back, looking only when the device interrupts.
+    pub fn completed_by_interrupts(&mut self, queue: usize, count: usize) -> Vec<Used> {
+        let mut all = Vec::new();
+        while all.len() < count {
+            self.interrupted();
+            self.set_register(0x064, 1);
+            // One that comes back before the device knows that the driver waits is seen here.
+            let mut seen = None;
+            while seen != Some(self.used_index(queue)) {
+                seen = Some(self.used_index(queue));
+                while self.queues[queue].used_index != self.used_index(queue) {
+                    all.push(self.completed(queue));
+                }
+                self.write(
+                    self.used_event_gpa(queue),
+                    &self.used_index(queue).to_le_bytes(),
+                );
+                std::sync::atomic::fence(std::sync::atomic::Ordering::SeqCst);
+            }
+        }
+        all
     }
 
     /// Waits until the device says that it needs a reset.

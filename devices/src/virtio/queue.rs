@@ -167,3 +167,6 @@ impl Queue {
             .map_err(|_| Fault::Guest("the used ring left guest memory"))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -226,3 +226,6 @@ impl Console {
         self.control.speak(queues, &mut self.scratch)
     }
 }
+
+#[cfg(test)]
+mod tests;
