@@ -4,7 +4,7 @@
 //! with `--json` all goes to the output as one list.
 
 use std::io::{self, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Context;
@@ -41,7 +41,7 @@ struct Report {
 
 /// Runs the command.
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    let reports: Vec<Report> = args.files.iter().map(report).collect();
+    let reports: Vec<Report> = args.files.iter().map(|path| report(path)).collect();
     let written = if args.json {
         write_json(&reports)
     } else {
@@ -56,7 +56,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     })
 }
 
-fn report(path: &PathBuf) -> Report {
+fn report(path: &Path) -> Report {
     let outcome = AppFile::load(path).and_then(|file| file.check_host());
     let problems: Vec<Problem> = outcome
         .err()

@@ -56,7 +56,7 @@ fn main() -> ExitCode {
         Command::Emulator(args) => emulator::run(&args),
         Command::Check(args) => check::run(&args),
         Command::Schema(args) => schema::run(&args),
-        Command::Completion(args) => completion::run::<Cli>(&args),
+        Command::Completion(args) => Ok(completion::run::<Cli>(&args)),
     };
     result.unwrap_or_else(|error| {
         match error.downcast_ref::<Problems>() {

@@ -58,16 +58,6 @@ impl Connection {
         }
     }
 
-    /// Has the guest end all programs and switch the machine off. It does not answer.
-    pub fn power_off(&mut self) -> Result<()> {
-        self.send(&Message::PowerOff)
-    }
-
-    /// The guest's hello, with its boot times.
-    pub fn hello(&self) -> Hello {
-        self.hello
-    }
-
     pub(super) fn stream(&self) -> &UnixStream {
         &self.stream
     }

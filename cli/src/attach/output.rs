@@ -3,8 +3,7 @@
 //! The one thing to know: what waits is one run of bytes, at most a window long, not a list of
 //! frames: a guest that sends single bytes takes no more memory than another.
 
-use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
@@ -57,10 +56,6 @@ impl Output {
             .spawn(move || threads.write_all(&fd))
             .context("cannot start a thread")?;
         Ok(Self { stream, shared })
-    }
-
-    pub(super) fn stream(&self) -> Stream {
-        self.stream
     }
 
     /// Takes bytes to write; the stream's window bounds them.
