@@ -81,7 +81,7 @@ impl Connection {
         }
     }
 
-    fn send(&mut self, message: &Message<'_>) -> Result<()> {
+    pub(super) fn send(&mut self, message: &Message<'_>) -> Result<()> {
         let mut bytes = Vec::new();
         message.encode(MACHINE, &mut bytes)?;
         self.stream

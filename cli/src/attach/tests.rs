@@ -408,7 +408,7 @@ fn many_sessions_run_at_once() {
 #[test]
 fn power_off_ends_the_agent() {
     let (mut connection, agent) = machine();
-    connection.power_off().unwrap();
+    connection.send(&Message::PowerOff).unwrap();
     assert_eq!(agent.join().unwrap().unwrap(), End::PowerOff);
 }
 
