@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use guest::agent::{Agent, End};
-use guest::protocol::{Exec, Exit, Setup, Tty};
+use guest::protocol::{Exec, Exit, Message, Setup, Tty};
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{Pid, Signal, kill_process};
 
