@@ -111,7 +111,7 @@ fn perform(driver: &mut Driver, act: Act) {
 /// What waits in the host's end, without waiting for more.
 fn drain(host: &mut UnixStream) {
     host.set_nonblocking(true).unwrap();
-    let ended = std::iter::repeat_with(|| host.read(&mut [0; 1 << 16]))
+    let ended = std::iter::repeat_with(|| host.read(&mut [0; 1 << 14]))
         .find(|read| !matches!(read, Ok(1..)))
         .unwrap();
     assert_eq!(ended.unwrap_err().kind(), ErrorKind::WouldBlock);
