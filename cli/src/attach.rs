@@ -29,9 +29,12 @@ use output::Output;
 use session::{Event, Session};
 use signals::{ProcessSignals, Signals};
 
-/// Messages to the guest that may wait before input is no longer read, and before signals and sizes
-/// are dropped. Only a guest that reads nothing lets as many wait.
+/// Bytes for the guest that may wait before input is no longer read.
 const OUTBOX_LIMIT: usize = 256 * 1024;
+
+/// Bytes for the guest that may wait before signals and sizes are dropped. Input alone never makes
+/// them as many; only a guest that reads nothing does.
+const OUTBOX_MAX: usize = 2 * OUTBOX_LIMIT;
 
 /// How a program ended, or why nobody knows.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -250,7 +253,7 @@ impl<S: Signals> Attached<'_, S> {
                     if self.impatience > 1 || (self.impatience > 0 && self.end.is_some()) {
                         return Some(Outcome::GaveUp { signal });
                     }
-                    self.send(&Message::Signal(signal));
+                    self.send_if_read(&Message::Signal(signal));
                 }
             }
         }
@@ -261,19 +264,25 @@ impl<S: Signals> Attached<'_, S> {
         if self.has_terminal
             && let Some(size) = terminal::window_size()
         {
-            self.send(&Message::Resize {
+            self.send_if_read(&Message::Resize {
                 rows: size.ws_row,
                 cols: size.ws_col,
             });
         }
     }
 
-    /// Queues a message, unless so many wait that the guest cannot be reading.
-    fn send(&mut self, message: &Message<'_>) {
-        if self.outbox.len() < OUTBOX_LIMIT {
-            let encoded = message.encode(FIRST_SESSION, &mut self.outbox);
-            debug_assert!(encoded.is_ok(), "{encoded:?}");
+    /// Queues a message that someone outside can cause as often as he likes, unless the guest does
+    /// not read.
+    fn send_if_read(&mut self, message: &Message<'_>) {
+        if self.outbox.len() < OUTBOX_MAX {
+            self.send(message);
         }
+    }
+
+    /// Queues a message. Credit must not be lost; it is bounded by the output that it is for.
+    fn send(&mut self, message: &Message<'_>) {
+        let encoded = message.encode(FIRST_SESSION, &mut self.outbox);
+        debug_assert!(encoded.is_ok(), "{encoded:?}");
     }
 
     /// Tells the guest what the output threads have written.

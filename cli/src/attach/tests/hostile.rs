@@ -1,11 +1,15 @@
 //! A guest that says what it should not.
 
+use std::fs::File;
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::thread;
 use std::time::Duration;
 
-use guest::protocol::{Exit, FIRST_SESSION, Header, Hello, MACHINE, Message, Side, Stream, WINDOW};
+use guest::protocol::{
+    Decoder, Exit, FIRST_SESSION, FrameBuffer, Header, Hello, MACHINE, Message, Side, Stream,
+    WINDOW,
+};
 
 use super::{Connection, Outcome, Stdio, TIMEOUT, attach_with, code, fake_signals, null, sh};
 
@@ -160,6 +164,48 @@ fn a_million_tiny_frames_are_only_work() {
     bytes.extend(execution(&[data(b"x")]).repeat(WINDOW as usize));
     bytes.extend(execution(&[Message::Exit(Exit::Code(0))]));
     assert_eq!(attach_to(bytes).unwrap(), code(0));
+}
+
+#[test]
+fn credit_is_given_even_if_the_guest_takes_no_input() {
+    let (host, mut guest) = UnixStream::pair().unwrap();
+    guest.set_read_timeout(Some(TIMEOUT)).unwrap();
+    let thread = thread::spawn(move || {
+        guest.write_all(&hello()).unwrap();
+        guest
+            .write_all(&execution(&[Message::Started { pid: 1 }]))
+            .unwrap();
+        let piece = vec![0; 65_536];
+        // Time for the host to read as much input as it ever does.
+        thread::sleep(Duration::from_millis(300));
+        for _ in 0..WINDOW / 65_536 {
+            guest.write_all(&execution(&[data(&piece)])).unwrap();
+        }
+        thread::sleep(Duration::from_millis(300));
+        let (mut buffer, mut decoder) = (FrameBuffer::new(), Decoder::new(Side::Host));
+        let mut credit = 0;
+        while credit <= WINDOW / 2 {
+            buffer.fill(&mut guest).unwrap();
+            while let Some(frame) = buffer.next_frame().unwrap() {
+                if let Some(Message::Credit { bytes, .. }) = decoder.decode(frame).unwrap() {
+                    credit += bytes;
+                }
+            }
+        }
+        guest
+            .write_all(&execution(&[Message::Exit(Exit::Code(0))]))
+            .unwrap();
+    });
+    let mut connection = Connection::open(host, TIMEOUT).unwrap();
+    let (signals, _send) = fake_signals();
+    let stdio = Stdio {
+        stdin: File::open("/dev/zero").unwrap().into(),
+        stdout: null(),
+        stderr: null(),
+    };
+    let outcome = attach_with(&mut connection, &sh("true"), stdio, signals, None);
+    assert_eq!(outcome.unwrap(), code(0));
+    thread.join().unwrap();
 }
 
 #[test]
