@@ -14,6 +14,7 @@ mod start;
 mod state;
 mod stop;
 mod store;
+mod tsc;
 
 use std::ffi::OsString;
 use std::io::{self, Write};

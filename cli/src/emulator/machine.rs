@@ -27,6 +27,7 @@ use vmm::kernel;
 
 use super::files::{fsdev, shares};
 use super::folder::Folder;
+use super::tsc;
 use crate::init_binary;
 
 /// The emulator, and the Debian package that has it.
@@ -78,6 +79,7 @@ pub struct Plan {
     pub memory_mib: u64,
     /// Processors.
     pub cpus: usize,
+    tsc_khz: u64,
     initramfs: PathBuf,
     log: PathBuf,
 }
@@ -101,6 +103,7 @@ impl Plan {
             cpus: available_parallelism()
                 .map_or(1, NonZero::get)
                 .clamp(*CPUS.start(), *CPUS.end()),
+            tsc_khz: tsc::khz(),
             initramfs,
             log: folder.log(),
         })
@@ -159,7 +162,8 @@ impl Plan {
             "-m",
             &self.memory_mib.to_string(),
         ]);
-        add(&["-append", &CMDLINE.join(" "), "-kernel"]);
+        let cmdline = format!("{} tsc_early_khz={}", CMDLINE.join(" "), self.tsc_khz);
+        add(&["-append", &cmdline, "-kernel"]);
         arguments.push(self.kernel.clone().into());
         arguments.push("-initrd".into());
         arguments.push(self.initramfs.clone().into());
