@@ -53,7 +53,7 @@ pub fn load(memory: &Memory, file: &File, file_bytes: u64) -> anyhow::Result<Ker
     let bytes = u64::from(header.syssize) * 16;
     // Signed kernels have their signature behind the part that counts.
     ensure!(
-        offset + bytes <= file_bytes && bytes > 0,
+        offset + bytes <= file_bytes && bytes > ENTRY_64,
         "it is cut short or damaged"
     );
     let start = if header.pref_address >= layout::HIMEM {

@@ -6,6 +6,7 @@
 //! have copied it. The rest of a segment (`.bss`) is memory that nobody has touched: zero.
 
 use std::fs::File;
+use std::ops::Range;
 
 use anyhow::{Context, ensure};
 use devices::Memory;
@@ -64,32 +65,38 @@ const PROGRAM_HEADERS_MAX: u16 = 64;
 pub fn load(memory: &Memory, file: &File, file_bytes: u64) -> anyhow::Result<Kernel> {
     let mut header = FileHeader::new_zeroed();
     read_at(file, header.as_mut_bytes(), 0)?;
-    check(&header)?;
-    let mut end = layout::HIMEM;
-    let mut entry_loaded = false;
+    check(&header, file_bytes)?;
+    let mut loaded: Vec<Range<u64>> = Vec::new();
     for index in 0..header.phnum {
         let segment = program_header(file, &header, index)?;
         if segment.kind != PT_LOAD || segment.memsz == 0 {
             continue;
         }
-        let segment_end = check_segment(&segment, file_bytes, low_memory_end(memory))?;
+        let end = check_segment(&segment, file_bytes, low_memory_end(memory))?;
+        // What one of them leaves to be zero, the other would fill.
+        ensure!(
+            loaded
+                .iter()
+                .all(|other| other.end <= segment.paddr || end <= other.start),
+            "two of its segments want to be at {:#x}",
+            segment.paddr
+        );
         place(memory, file, &segment)?;
-        end = end.max(segment_end);
-        entry_loaded |= (segment.paddr..segment_end).contains(&header.entry);
+        loaded.push(segment.paddr..end);
     }
     ensure!(
-        entry_loaded,
+        loaded.iter().any(|range| range.contains(&header.entry)),
         "its entry point {:#x} lies in no segment",
         header.entry
     );
     Ok(Kernel {
         entry: header.entry,
-        end,
+        end: loaded.iter().map(|range| range.end).max().unwrap_or(0),
         header: super::params::elf_setup_header(),
     })
 }
 
-fn check(header: &FileHeader) -> anyhow::Result<()> {
+fn check(header: &FileHeader, file_bytes: u64) -> anyhow::Result<()> {
     let [_, _, _, _, class, data, ..] = header.ident;
     ensure!(
         class == CLASS_64 && data == DATA_LITTLE_ENDIAN && header.machine == MACHINE_X86_64,
@@ -110,17 +117,20 @@ fn check(header: &FileHeader) -> anyhow::Result<()> {
         "it has {} program headers; a kernel has 1 to {PROGRAM_HEADERS_MAX}",
         header.phnum
     );
+    let headers_bytes = u64::from(header.phnum) * size_of::<ProgramHeader>() as u64;
+    let headers_end = header.phoff.checked_add(headers_bytes);
+    ensure!(
+        headers_end.is_some_and(|end| end <= file_bytes),
+        "it ends before its program headers"
+    );
     Ok(())
 }
 
 fn program_header(file: &File, header: &FileHeader, index: u16) -> anyhow::Result<ProgramHeader> {
     let mut segment = ProgramHeader::new_zeroed();
     let offset = u64::from(index) * size_of::<ProgramHeader>() as u64;
-    let offset = header
-        .phoff
-        .checked_add(offset)
-        .context("its program headers wrap around")?;
-    read_at(file, segment.as_mut_bytes(), offset).context("cannot read its program headers")?;
+    read_at(file, segment.as_mut_bytes(), header.phoff + offset)
+        .context("cannot read its program headers")?;
     Ok(segment)
 }
 

@@ -70,20 +70,58 @@ impl Archive {
 mod tests {
     use super::*;
 
+    /// One entry: the fields that matter by their place, and the name and content as padded.
+    fn entry(fields: [&str; 13], rest: &[u8]) -> Vec<u8> {
+        [b"070701", fields.concat().as_bytes(), rest].concat()
+    }
+
     #[test]
-    fn entries_are_padded_to_words_and_the_trailer_ends_them() {
+    fn an_archive_is_laid_out_as_the_kernel_reads_it() {
         let mut archive = Archive::default();
         archive.directory("dev");
         archive.character_device("dev/console", (5, 1));
         archive.file("init", 0o755, b"12345");
-        let bytes = archive.finish();
-        assert_eq!(bytes.len() % 4, 0);
-        let text = String::from_utf8_lossy(&bytes);
-        assert_eq!(text.matches("070701").count(), 4);
-        assert!(
-            text.contains("init\0\0\x0012345\0\0\0")
-                || text.contains("init\0") && text.contains("12345\0\0\0")
+        let zero = "00000000";
+        let one = "00000001";
+        let expected = [
+            entry(
+                [
+                    one, "000041ed", zero, zero, one, zero, zero, zero, zero, zero, zero,
+                    "00000004", zero,
+                ],
+                b"dev\0\0\0",
+            ),
+            entry(
+                [
+                    "00000002", "00002180", zero, zero, one, zero, zero, zero, zero, "00000005",
+                    one, "0000000c", zero,
+                ],
+                b"dev/console\0\0\0",
+            ),
+            entry(
+                [
+                    "00000003", "000081ed", zero, zero, one, zero, "00000005", zero, zero, zero,
+                    zero, "00000005", zero,
+                ],
+                b"init\0\0" as &[u8],
+            ),
+            b"12345\0\0\0".to_vec(),
+            entry(
+                [
+                    "00000004", zero, zero, zero, one, zero, zero, zero, zero, zero, zero,
+                    "0000000b", zero,
+                ],
+                b"TRAILER!!!\0\0\0\0",
+            ),
+        ];
+        assert_eq!(
+            String::from_utf8(archive.finish()),
+            String::from_utf8(expected.concat())
         );
-        assert!(text.contains("TRAILER!!!"));
+    }
+
+    #[test]
+    fn an_archive_of_nothing_is_its_trailer() {
+        assert_eq!(Archive::default().finish().len(), 124);
     }
 }

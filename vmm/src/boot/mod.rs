@@ -17,7 +17,7 @@ use std::io::{Seek, SeekFrom};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-use anyhow::{Context, bail, ensure};
+use anyhow::{Context, ensure};
 use devices::Memory;
 use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend as _};
 
@@ -71,11 +71,21 @@ fn load_kernel(memory: &Memory, path: &Path, given: &Given<'_>) -> anyhow::Resul
         metadata.len() >> 20
     );
     let mut magic = [0; 4];
-    let kernel = match read_at(&file, &mut magic, 0) {
-        Ok(()) if magic == *b"\x7fELF" => elf::load(memory, &file, metadata.len())?,
-        Ok(()) => bzimage::load(memory, &file, metadata.len())?,
-        Err(_) => bail!("it has only {} bytes", metadata.len()),
+    ensure!(
+        metadata.len() >= magic.len() as u64,
+        "it has only {} bytes",
+        metadata.len()
+    );
+    read_at(&file, &mut magic, 0)?;
+    let kernel = match &magic {
+        b"\x7fELF" => elf::load(memory, &file, metadata.len())?,
+        _ => bzimage::load(memory, &file, metadata.len())?,
     };
+    ensure!(
+        kernel.end <= tables::MAPPED_BYTES,
+        "it wants to be at {:#x}, and a kernel is entered in the first GiB",
+        kernel.entry
+    );
     let initramfs = place_initramfs(memory, given.initramfs, kernel.end)?;
     write_cmdline(memory, given.cmdline)?;
     tables::write(memory)?;
@@ -164,3 +174,6 @@ fn read_at(file: &File, bytes: &mut [u8], offset: u64) -> anyhow::Result<()> {
             _ => error.into(),
         })
 }
+
+#[cfg(test)]
+mod tests;

@@ -46,6 +46,9 @@ const LARGE_PAGE: u64 = 0x80;
 const ENTRIES: u64 = 512;
 const LARGE_PAGE_BYTES: u64 = 2 << 20;
 
+/// Bytes from zero that the boot CPU can reach: one page directory of large pages.
+pub const MAPPED_BYTES: u64 = ENTRIES * LARGE_PAGE_BYTES;
+
 /// Writes the GDT, and page tables that map the first GiB onto itself in 2 MiB pages.
 pub fn write(memory: &Memory) -> anyhow::Result<()> {
     for segment in SEGMENTS {

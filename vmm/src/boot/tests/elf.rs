@@ -1,0 +1,296 @@
+//! `vmlinux` files, made here.
+
+use super::{boot, pattern, read, refusal};
+
+/// A loadable segment as its program header says.
+#[derive(Clone, Copy)]
+struct Segment {
+    offset: u64,
+    paddr: u64,
+    filesz: u64,
+    memsz: u64,
+}
+
+/// Broken pages at both ends, four whole ones between, and bss behind.
+const TEXT: Segment = Segment {
+    offset: 0x1234,
+    paddr: 0x100_0234,
+    filesz: 0x4f00,
+    memsz: 0x8000,
+};
+
+/// In the file at another place within its page than in memory, so that it cannot be mapped.
+const DATA: Segment = Segment {
+    offset: 0x7010,
+    paddr: 0x101_0000,
+    filesz: 0x1111,
+    memsz: 0x1111,
+};
+
+const ENTRY: u64 = TEXT.paddr + 0x10;
+
+/// Offsets in the file header, then those in a program header.
+const CLASS: usize = 4;
+const DATA_ENCODING: usize = 5;
+const KIND: usize = 16;
+const MACHINE: usize = 18;
+const ENTRY_POINT: usize = 24;
+const PHOFF: usize = 32;
+const PHENTSIZE: usize = 54;
+const PHNUM: usize = 56;
+const HEADERS: usize = 64;
+const OFFSET: usize = HEADERS + 8;
+const PADDR: usize = HEADERS + 24;
+const FILESZ: usize = HEADERS + 32;
+const MEMSZ: usize = HEADERS + 40;
+
+/// A file that ends with its last segment, and whose other bytes are a pattern.
+fn file(segments: &[Segment]) -> Vec<u8> {
+    let end = segments.iter().map(|s| s.offset + s.filesz).max().unwrap();
+    let mut bytes = pattern(usize::try_from(end.max(0x1000)).unwrap());
+    bytes[..HEADERS].fill(0);
+    put(&mut bytes, 0, b"\x7fELF\x02\x01\x01");
+    put(&mut bytes, KIND, &2u16.to_le_bytes());
+    put(&mut bytes, MACHINE, &62u16.to_le_bytes());
+    put(&mut bytes, ENTRY_POINT, &ENTRY.to_le_bytes());
+    put(&mut bytes, PHOFF, &(HEADERS as u64).to_le_bytes());
+    put(&mut bytes, PHENTSIZE, &56u16.to_le_bytes());
+    put(&mut bytes, PHNUM, &(segments.len() as u16).to_le_bytes());
+    for (n, segment) in segments.iter().enumerate() {
+        let words = [
+            1 | 5 << 32,
+            segment.offset,
+            0xffff_ffff_8000_0000 + segment.paddr,
+            segment.paddr,
+            segment.filesz,
+            segment.memsz,
+            0x1000,
+        ];
+        let header = words.map(u64::to_le_bytes).concat();
+        put(&mut bytes, HEADERS + n * 56, &header);
+    }
+    bytes
+}
+
+fn put(bytes: &mut [u8], offset: usize, value: &[u8]) {
+    bytes[offset..offset + value.len()].copy_from_slice(value);
+}
+
+/// A good kernel.
+pub fn kernel() -> Vec<u8> {
+    file(&[TEXT, DATA])
+}
+
+/// Why the good kernel is refused with other bytes at `offset`.
+fn refusal_with(offset: usize, value: &[u8]) -> String {
+    let mut bytes = kernel();
+    put(&mut bytes, offset, value);
+    refusal(&bytes)
+}
+
+fn refusal_with_word(offset: usize, value: u64) -> String {
+    refusal_with(offset, &value.to_le_bytes())
+}
+
+/// Every byte of a segment and of the pages around it is what it must be.
+fn assert_loaded(memory: &devices::Memory, bytes: &[u8], segment: Segment) {
+    let [offset, filesz, memsz] =
+        [segment.offset, segment.filesz, segment.memsz].map(|n| usize::try_from(n).unwrap());
+    let page = segment.paddr & !0xfff;
+    let before = usize::try_from(segment.paddr - page).unwrap();
+    let after = memsz - filesz + 0x1000;
+    let expected = [
+        vec![0; before],
+        bytes[offset..offset + filesz].to_vec(),
+        vec![0; after],
+    ]
+    .concat();
+    assert!(read(memory, page, expected.len()) == expected);
+}
+
+#[test]
+fn a_good_kernel_is_where_its_file_says() {
+    let bytes = kernel();
+    let (memory, entry) = boot(&bytes);
+    assert_eq!(entry.unwrap().rip, ENTRY);
+    assert_loaded(&memory, &bytes, TEXT);
+    assert_loaded(&memory, &bytes, DATA);
+}
+
+#[test]
+fn segments_of_any_shape_are_loaded_to_the_byte() {
+    for within_page in [0, 1, 0x234, 0xfff] {
+        for filesz in [0, 1, 0xfff, 0x1000, 0x1001, 0x2000, 0x3001, 0x5678] {
+            for shift in [0, 0x10] {
+                let segment = Segment {
+                    offset: 0x2000 + within_page + shift,
+                    paddr: 0x100_0000 + within_page,
+                    filesz,
+                    memsz: filesz + 0x1800,
+                };
+                let mut bytes = file(&[segment]);
+                // More of the file, which must not be seen behind the segment.
+                bytes.extend(pattern(0x3000));
+                put(&mut bytes, ENTRY_POINT, &segment.paddr.to_le_bytes());
+                let (memory, entry) = boot(&bytes);
+                assert_eq!(entry.unwrap().rip, segment.paddr);
+                assert_loaded(&memory, &bytes, segment);
+            }
+        }
+    }
+}
+
+#[test]
+fn headers_that_are_not_to_be_loaded_are_skipped() {
+    let mut bytes = file(&[TEXT, DATA]);
+    // PT_NOTE with numbers that mean nothing.
+    put(&mut bytes, HEADERS + 56, &4u32.to_le_bytes());
+    put(&mut bytes, OFFSET + 56, &[0xff; 40]);
+    let (memory, entry) = boot(&bytes);
+    entry.unwrap();
+    assert_loaded(&memory, &bytes, TEXT);
+}
+
+#[test]
+fn a_kernel_that_is_cut_short_anywhere() {
+    let bytes = kernel();
+    for length in (512..bytes.len()).step_by(512).chain([bytes.len() - 1]) {
+        assert_eq!(
+            refusal(&bytes[..length]),
+            "it is cut short or damaged",
+            "at {length}"
+        );
+    }
+    assert_eq!(refusal(&bytes[..63]), "it ends too early");
+    for length in [64, 64 + 55, 64 + 56 * 2 - 1] {
+        assert_eq!(
+            refusal(&bytes[..length]),
+            "it ends before its program headers",
+            "at {length}"
+        );
+    }
+}
+
+#[test]
+fn another_class_order_or_machine() {
+    let reason = "it is not built for x86-64";
+    assert_eq!(refusal_with(CLASS, &[1]), reason);
+    assert_eq!(refusal_with(DATA_ENCODING, &[2]), reason);
+    for machine in [3u16, 40, 183, 243] {
+        assert_eq!(refusal_with(MACHINE, &machine.to_le_bytes()), reason);
+    }
+}
+
+#[test]
+fn a_library_or_an_object_file() {
+    for kind in [0u16, 1, 3, 4] {
+        assert_eq!(
+            refusal_with(KIND, &kind.to_le_bytes()),
+            "it is an ELF file, but not an executable"
+        );
+    }
+}
+
+#[test]
+fn counts_and_sizes_of_program_headers() {
+    for count in [0u16, 65, 65_535] {
+        assert_eq!(
+            refusal_with(PHNUM, &count.to_le_bytes()),
+            format!("it has {count} program headers; a kernel has 1 to 64")
+        );
+    }
+    for bytes in [0u16, 32, 57, 65_535] {
+        assert_eq!(
+            refusal_with(PHENTSIZE, &bytes.to_le_bytes()),
+            format!("its program headers have {bytes} bytes instead of 56")
+        );
+    }
+}
+
+#[test]
+fn program_headers_behind_the_file() {
+    let length = kernel().len() as u64;
+    for place in [length - 111, length, 1 << 40, 1 << 63, u64::MAX - 8] {
+        assert_eq!(
+            refusal_with_word(PHOFF, place),
+            "it ends before its program headers",
+            "at {place:#x}"
+        );
+    }
+}
+
+#[test]
+fn segments_that_their_file_does_not_have() {
+    let reason = "it is cut short or damaged";
+    assert_eq!(refusal_with_word(OFFSET, u64::MAX - 8), reason);
+    assert_eq!(refusal_with_word(OFFSET, 1 << 40), reason);
+    assert_eq!(refusal_with_word(FILESZ, u64::MAX), reason);
+    // More in the file than in memory.
+    assert_eq!(refusal_with_word(MEMSZ, TEXT.filesz - 1), reason);
+}
+
+#[test]
+fn segments_outside_memory() {
+    for place in [0u64, 0x7000, 0xf_ffff] {
+        assert_eq!(
+            refusal_with_word(PADDR, place),
+            format!("a segment wants to be at {place:#x}, outside memory")
+        );
+    }
+    assert_eq!(
+        refusal_with_word(MEMSZ, u64::MAX),
+        "a segment wants to be at 0x1000234, outside memory"
+    );
+}
+
+#[test]
+fn segments_behind_the_end_of_memory() {
+    assert_eq!(
+        refusal_with_word(PADDR, (32 << 20) - 0x1000),
+        "memory: 32 MiB are too small for it; it needs 33 MiB"
+    );
+    assert_eq!(
+        refusal_with_word(MEMSZ, 1 << 62),
+        "memory: 32 MiB are too small for it; it needs 4398046511121 MiB"
+    );
+}
+
+#[test]
+fn segments_that_overlap() {
+    let reason = |place: u64| format!("two of its segments want to be at {place:#x}");
+    let bss = Segment {
+        paddr: TEXT.paddr + TEXT.memsz - 1,
+        ..DATA
+    };
+    assert_eq!(refusal(&file(&[TEXT, bss])), reason(bss.paddr));
+    assert_eq!(refusal(&file(&[bss, TEXT])), reason(TEXT.paddr));
+    assert_eq!(refusal(&file(&[TEXT, TEXT])), reason(TEXT.paddr));
+}
+
+#[test]
+fn an_entry_in_no_segment() {
+    let behind = TEXT.paddr + TEXT.memsz;
+    for place in [0, TEXT.paddr - 1, behind, u64::MAX] {
+        assert_eq!(
+            refusal_with_word(ENTRY_POINT, place),
+            format!("its entry point {place:#x} lies in no segment")
+        );
+    }
+}
+
+#[test]
+fn a_kernel_above_what_the_cpu_can_reach() {
+    let memory = crate::memory::allocate(2 << 30).unwrap();
+    let high = Segment {
+        paddr: (1 << 30) + 0x234,
+        ..TEXT
+    };
+    let mut bytes = file(&[high]);
+    put(&mut bytes, ENTRY_POINT, &high.paddr.to_le_bytes());
+    let (_folder, path) = super::file(&bytes);
+    let error = super::load(&memory, &path, &super::GIVEN).unwrap_err();
+    assert!(
+        format!("{error:#}")
+            .ends_with("it wants to be at 0x40000234, and a kernel is entered in the first GiB")
+    );
+}
