@@ -38,7 +38,7 @@ fn tool<const N: usize>(name: &str, argv: [&str; N]) -> Machine {
 }
 
 /// What the same programs print on this host.
-fn on_host(script: &str) -> String {
+fn on_host(script: &str) -> Vec<u8> {
     let bin = format!("{}/bin", fixture("tools"));
     let mut command = Command::new(format!("{bin}/bash"));
     let output = command
@@ -48,7 +48,7 @@ fn on_host(script: &str) -> String {
         .output();
     let output = output.expect("the fixtures' bash runs on this host");
     assert!(output.status.success(), "{output:?}");
-    String::from_utf8(output.stdout).expect("text")
+    output.stdout
 }
 
 /// A program that is no kernel: a position-independent ELF file.

@@ -27,12 +27,17 @@ fn a_panic_is_an_error_that_shows_the_kernels_words() -> Result<()> {
     let output = shell("power", "echo c > /proc/sysrq-trigger; sleep 1000").run()?;
     assert_eq!(output.status, 125);
     let words = output.stderr();
+    let (error, rest) = words.split_once('\n').unwrap_or_default();
     assert!(
-        words.starts_with("mvm: the guest's kernel panicked\n"),
+        error.starts_with("mvm: the guest's kernel panicked: "),
         "{words}"
     );
     assert!(
-        words.contains("Kernel panic - not syncing: sysrq triggered crash"),
+        error.ends_with("Kernel panic - not syncing: sysrq triggered crash"),
+        "{words}"
+    );
+    assert!(
+        rest.starts_with("the guest's kernel said last:\n"),
         "{words}"
     );
     Ok(())

@@ -13,11 +13,11 @@ fn a_change_on_the_host_is_seen_a_second_later() -> Result<()> {
     let folder = TempDir::new()?;
     let file = folder.path().join("file");
     fs::write(&file, "first")?;
-    let script = r#"
+    let script = r"
         cd /share; ls; cat file; echo
         read -r _; sleep 1; ls; cat file; echo
         read -r _; sleep 1; ls; cat file
-    "#;
+    ";
     let mut running = shell("edits", script)
         .share(folder.path(), "/share")
         .spawn()?;
@@ -49,14 +49,14 @@ fn the_machine_cannot_write_and_sees_no_more_than_the_folder() -> Result<()> {
     fs::write(folder.path().join("secret"), "not shared")?;
     std::os::unix::fs::symlink("../secret", inside.join("escape"))?;
     std::os::unix::fs::symlink(folder.path().join("secret"), inside.join("absolute"))?;
-    let script = r#"
+    let script = r"
         exec 2>&1
         cat /share/file; echo
         mount -o remount,rw /share
         touch /share/new; rm /share/file; echo more >> /share/file; chmod 600 /share/file
         cat /share/escape /share/absolute /share/../secret
         cd /share; ls -A
-    "#;
+    ";
     let output = shell("read-only", script).share(&inside, "/share").run()?;
     let text = output.success();
 
@@ -102,11 +102,13 @@ fn writable_ones_and_missing_ones_are_clear_errors() -> Result<()> {
         .share("/no/such/folder", "/share")
         .run()?;
     assert_eq!((writable.status, missing.status), (125, 125));
-    assert_eq!(
-        writable.stderr(),
-        "mvm: shares[0].readOnly: this version of mvm shares folders for reading only; \
-         leave it out, or set it to true\n"
+    let words = writable.stderr();
+    let why = "shares[0].readOnly: must be true, is false: this mvm shares folders read-only\n";
+    assert!(
+        words.contains("/app.json:") && words.ends_with(why),
+        "{words}"
     );
+    assert_eq!(words.lines().count(), 1, "{words}");
     let words = missing.stderr();
     assert!(words.starts_with("mvm: cannot "), "{words}");
     assert!(

@@ -8,14 +8,14 @@ const WHO: &str = "
     echo $(id -u):$(id -g) groups $(id -G), $USER at $HOME
     touch /tmp/own && stat --format='%u:%g' /tmp/own
     touch /root/new /etc/new /new 2>&1 | grep -c 'Permission denied'
-    kill -0 1 2>&1 | grep -c 'not permitted'; cat /nix/store/*-odd-files/sizes/one 2>&1";
+    kill -0 1 2>&1 | grep -c 'not permitted'";
 
 #[test]
 fn nobody_can_do_nothing_to_the_machine() -> Result<()> {
     let output = shell("users", WHO).user("nobody").run()?;
     let text = output.success();
     assert_eq!(
-        text.lines().take(4).collect::<Vec<_>>(),
+        text.lines().collect::<Vec<_>>(),
         [
             "65534:65534 groups 65534, nobody at /",
             "65534:65534",
@@ -31,7 +31,7 @@ fn numbers_are_taken_as_they_are() -> Result<()> {
     let output = shell("users", WHO).user("1000:1001").run()?;
     let text = output.success();
     assert_eq!(
-        text.lines().take(4).collect::<Vec<_>>(),
+        text.lines().collect::<Vec<_>>(),
         ["1000:1001 groups 1001, at /", "1000:1001", "3", "1"]
     );
     Ok(())

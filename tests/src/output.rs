@@ -78,14 +78,38 @@ impl Output {
 impl fmt::Display for Output {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "exit status {}", self.status)?;
-        writeln!(f, "--- standard output\n{}", self.stdout())?;
-        write!(f, "--- standard error\n{}", self.stderr())
+        writeln!(f, "--- standard output\n{}", shortened(&self.stdout))?;
+        write!(f, "--- standard error\n{}", shortened(&self.stderr))
     }
+}
+
+/// Text for a person: of what is long, the start and the end.
+fn shortened(bytes: &[u8]) -> String {
+    /// Bytes of each.
+    const SHOWN: usize = 4096;
+    let text = String::from_utf8_lossy;
+    if bytes.len() <= 2 * SHOWN {
+        return text(bytes).into_owned();
+    }
+    let (start, end) = (&bytes[..SHOWN], &bytes[bytes.len() - SHOWN..]);
+    let left_out = bytes.len() - 2 * SHOWN;
+    format!("{}\n[... {left_out} bytes ...]\n{}", text(start), text(end))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_long_is_shown_in_part() {
+        let long = shortened(&b"x".repeat(1 << 20));
+        assert!(
+            long.contains("\n[... 1040384 bytes ...]\n"),
+            "{}",
+            long.len()
+        );
+        assert_eq!(shortened(b"short\xff"), "short\u{fffd}");
+    }
 
     #[test]
     fn a_signal_counts_from_128() {
