@@ -144,15 +144,18 @@ fn after_the_end(running: &Running, ended: JoinHandle<Exit>) -> anyhow::Result<E
     let exit = ended
         .join()
         .map_err(|_| anyhow!("a thread of the monitor panicked"))?;
-    match exit {
-        Exit::Failed(error) => Err(with_console(error.context("the machine stopped"), running)),
-        Exit::Off | Exit::Reset if running.console.panic().is_some() => Err(with_console(
-            anyhow!("the guest's kernel panicked"),
+    match (exit, running.console.panic()) {
+        (Exit::Failed(error), _) => {
+            Err(with_console(error.context("the machine stopped"), running))
+        }
+        // Behind its back trace the line may be out of sight.
+        (Exit::Off | Exit::Reset, Some(line)) => Err(with_console(
+            anyhow!("the guest's kernel panicked: {line}"),
             running,
         )),
         // As the program asked.
-        Exit::Off => Ok(ExitCode::SUCCESS),
-        Exit::Reset => bail!("the guest reset its machine, which ends it"),
+        (Exit::Off, None) => Ok(ExitCode::SUCCESS),
+        (Exit::Reset, None) => bail!("the guest reset its machine, which ends it"),
     }
 }
 
