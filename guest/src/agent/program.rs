@@ -131,14 +131,11 @@ impl Program {
             };
             return Refusal::new(127, message);
         }
-        let message = match &self.candidates[..] {
-            [path] if path.to_bytes().contains(&b'/') => {
-                format!("cannot execute {name}: there is no such file")
-            }
-            _ => format!(
-                "cannot execute {name}: no folder of PATH has it ({})",
-                self.path()
-            ),
+        let message = if name.contains('/') {
+            format!("cannot execute {name}: there is no such file")
+        } else {
+            let path = self.path();
+            format!("cannot execute {name}: no folder of PATH has it ({path})")
         };
         Refusal::new(127, message)
     }
