@@ -41,7 +41,7 @@ impl Chain {
     /// Replaces what this chain holds by `descriptors`.
     ///
     /// # Errors
-    /// A chain that loops, leaves guest memory, is longer than its queue, or has a readable
+    /// A chain that loops, leaves guest memory, does not end in its table, or has a readable
     /// buffer after a writable one.
     pub(super) fn fill(
         &mut self,
