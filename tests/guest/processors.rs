@@ -11,9 +11,10 @@ const FACTS: &str = "
     echo
     awk '/^MemTotal:/ { print $2 }' /proc/meminfo";
 
-/// What the kernel keeps for itself: its own code and data, and 1/64 for the books of pages.
+/// What the kernel may keep for itself: code and data, and by the size of memory the books of pages,
+/// hash tables and bounce buffers.
 const fn kernel_kib(memory_mib: u64) -> u64 {
-    18 * 1024 + memory_mib * 1024 / 48
+    18 * 1024 + memory_mib * 1024 / 32
 }
 
 fn facts(vcpus: u32, memory_mib: u64) -> Result<(String, String, u64)> {
