@@ -12,6 +12,8 @@ mod program;
 mod session;
 mod sessions;
 mod terminal;
+#[cfg(test)]
+mod tests;
 
 use std::io;
 use std::os::fd::OwnedFd;
