@@ -36,42 +36,25 @@ pub fn run() -> i32 {
     }
     std::panic::set_hook(Box::new(|panic| power::fail(&panic.to_string())));
     match serve(started_us) {
-        Ok(()) => power::off(),
+        Ok(End::PowerOff) => power::off(),
+        // Its end of the port is not opened twice.
+        Ok(End::HostGone) => power::fail("the host has closed the connection"),
         Err(error) => power::fail(&format!("{error:#}")),
     }
 }
 
-fn serve(started_us: u64) -> Result<()> {
+fn serve(started_us: u64) -> Result<End> {
     root::mount_early()?;
     occupy_standard_streams()?;
-    let mut state = State::Started;
-    loop {
-        let port = port::open()?;
-        let children = child_signals().context("cannot watch child processes")?;
-        let agent = Agent::greet(port, Some(children), started_us)?;
-        if matches!(state, State::Started) {
-            state = State::Prepared(prepare());
-        }
-        let end = agent.serve(&mut |setup| {
-            // A host that connects again finds the machine as it was.
-            if let State::Prepared(prepared) = std::mem::replace(&mut state, State::SetUp) {
-                prepared?;
-                set_up(setup)?;
-            }
-            Ok(())
-        })?;
-        if end == End::PowerOff {
-            return Ok(());
-        }
-    }
-}
-
-/// How far the machine is.
-enum State {
-    Started,
-    /// With the error to tell the host, if there was one.
-    Prepared(Result<()>),
-    SetUp,
+    let port = port::open()?;
+    let children = child_signals().context("cannot watch child processes")?;
+    let agent = Agent::greet(port, Some(children), started_us)?;
+    // The host is told of a failure once it listens.
+    let mut prepared = Some(prepare());
+    agent.serve(&mut |setup| {
+        prepared.take().unwrap_or(Ok(()))?;
+        set_up(setup)
+    })
 }
 
 /// What needs no word of the host; it is done while that reads the hello.
