@@ -142,9 +142,19 @@ fn restore_on_faults() -> io::Result<()> {
     Ok(())
 }
 
-/// Restores the terminal and has the fault happen again, with what was done on it before.
+/// Restores the terminal and has the signal come again, to what was done on it before.
 extern "C" fn on_fault(signal: c_int, facts: *mut libc::siginfo_t, _context: *mut c_void) {
     restore();
+    // SAFETY: with SA_SIGINFO the kernel passes a valid pointer.
+    let facts = unsafe { &*facts };
+    if facts.si_code <= 0 {
+        // Sent by a process, so nothing will be run again that raises it.
+        // SAFETY: sets no handler.
+        unsafe { libc::signal(signal, libc::SIG_DFL) };
+        // SAFETY: no pointers. It is pending until the handler returns.
+        unsafe { libc::raise(signal) };
+        return;
+    }
     let index = FAULTS.iter().position(|fault| *fault == signal);
     let previous = PREVIOUS
         .get()
@@ -153,13 +163,6 @@ extern "C" fn on_fault(signal: c_int, facts: *mut libc::siginfo_t, _context: *mu
     if let Some(previous) = previous {
         // SAFETY: an action that the kernel gave.
         unsafe { libc::sigaction(signal, previous, std::ptr::null_mut()) };
-    }
-    // SAFETY: with SA_SIGINFO the kernel passes a valid pointer.
-    let facts = unsafe { &*facts };
-    if facts.si_code <= 0 {
-        // Sent by a process: nothing will be run again that raises it.
-        // SAFETY: no pointers. It is pending until the handler returns.
-        unsafe { libc::raise(signal) };
     }
 }
 

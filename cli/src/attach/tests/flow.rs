@@ -2,12 +2,15 @@
 
 use std::fs::File;
 use std::io::{Read, Write};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
+use std::os::unix::process::ExitStatusExt;
+use std::process::Command;
 use std::thread::{self, JoinHandle};
 
 use guest::protocol::{Exec, Exit};
-use rustix::termios::{LocalModes, Winsize, tcgetattr, tcsetwinsize};
+use rustix::process::{Signal, getpid, kill_process};
+use rustix::termios::{LocalModes, tcgetattr};
 
 use super::{
     Outcome, Stdio, attach_with, code, fake_signals, machine, null, on_terminal, pipe, sh,
@@ -154,34 +157,33 @@ fn another_user_has_its_number_and_its_streams() {
     assert_eq!(thread.join().unwrap().unwrap(), code(0));
 }
 
-#[test]
-fn raw_mode_is_left_however_it_ends() {
+/// A terminal of its own: the controlling end, and the other.
+fn terminal() -> (OwnedFd, OwnedFd) {
     use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer, openpt, unlockpt};
     let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
     let master = openpt(flags).unwrap();
     unlockpt(&master).unwrap();
     let terminal = ioctl_tiocgptpeer(&master, flags).unwrap();
-    let size = Winsize {
-        ws_row: 10,
-        ws_col: 20,
-        ws_xpixel: 0,
-        ws_ypixel: 0,
-    };
-    tcsetwinsize(&terminal, size).unwrap();
-    let is_raw = || {
-        let modes = tcgetattr(&terminal).unwrap();
-        !modes.local_modes.contains(LocalModes::ICANON)
-    };
+    (master, terminal)
+}
 
+fn is_raw(terminal: impl AsFd) -> bool {
+    let modes = tcgetattr(terminal).unwrap();
+    !modes.local_modes.contains(LocalModes::ICANON)
+}
+
+#[test]
+fn raw_mode_is_left_however_it_ends() {
+    let (_master, terminal) = terminal();
     let raw = RawMode::enter(&terminal).unwrap();
-    assert!(raw.is_some() && is_raw());
+    assert!(raw.is_some() && is_raw(&terminal));
     drop(raw);
-    assert!(!is_raw());
+    assert!(!is_raw(&terminal));
 
     let raw = RawMode::enter(&terminal).unwrap();
-    assert!(is_raw());
+    assert!(is_raw(&terminal));
     restore();
-    assert!(!is_raw());
+    assert!(!is_raw(&terminal));
     drop(raw);
 
     let panicking = thread::spawn({
@@ -193,6 +195,35 @@ fn raw_mode_is_left_however_it_ends() {
         }
     });
     assert!(panicking.join().is_err());
-    assert!(!is_raw());
+    assert!(!is_raw(&terminal));
     assert!(RawMode::enter(null()).unwrap().is_none());
+}
+
+/// No test of its own: what a process does for the next one.
+#[test]
+#[ignore = "ends its process by a fault"]
+fn fault_in_raw_mode() {
+    let raw = RawMode::enter(std::io::stdin()).unwrap();
+    println!("raw: {}", is_raw(std::io::stdin()));
+    let signal = std::env::var("SIGNAL").unwrap().parse().unwrap();
+    kill_process(getpid(), Signal::from_named_raw(signal).unwrap()).unwrap();
+    // So that it is the signal that ends it, even if it is another thread that takes it.
+    thread::sleep(TIMEOUT);
+    drop(raw);
+}
+
+#[test]
+fn raw_mode_is_left_by_a_fault() {
+    for signal in [Signal::SEGV, Signal::ABORT, Signal::BUS] {
+        let (_master, terminal) = terminal();
+        let child = Command::new(std::env::current_exe().unwrap())
+            .args(["--ignored", "--nocapture", "fault_in_raw_mode"])
+            .env("SIGNAL", signal.as_raw().to_string())
+            .stdin(terminal.try_clone().unwrap())
+            .output()
+            .unwrap();
+        let said = String::from_utf8(child.stdout).unwrap();
+        assert_eq!(child.status.signal(), Some(signal.as_raw()), "{said}");
+        assert!(said.contains("raw: true") && !is_raw(&terminal), "{said}");
+    }
 }
