@@ -13,7 +13,7 @@ use rustix::process::{Signal, getpid, kill_process};
 use rustix::termios::{LocalModes, tcgetattr};
 
 use super::{
-    Outcome, Stdio, attach_with, code, fake_signals, machine, null, on_terminal, pipe, sh,
+    Outcome, Stdio, TIMEOUT, attach_with, code, fake_signals, machine, null, on_terminal, pipe, sh,
 };
 use crate::terminal::{RawMode, restore};
 
