@@ -49,8 +49,11 @@ enum Command {
     /// Print what it and its kernel have said since the last start
     Log {
         /// Go on until it ends
-        #[arg(long, short)]
+        #[arg(long, short, conflicts_with = "previous")]
         follow: bool,
+        /// Of the one before, which another command may have replaced
+        #[arg(long)]
+        previous: bool,
     },
     /// Execute a program of this host inside it, for tests and measurements of what runs there
     Exec {
@@ -81,7 +84,8 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     match &args.command {
         Command::Status { json } => status(*json)?,
         Command::Stop => stop::stop(&Folder::open()?)?,
-        Command::Log { follow } => log::print(&Folder::open()?, *follow)?,
+        Command::Log { previous: true, .. } => log::print_previous(&Folder::open()?)?,
+        Command::Log { follow, .. } => log::print(&Folder::open()?, *follow)?,
         Command::Exec { argv } => {
             return forward::execute(argv.iter().cloned(), "`mvm emulator exec`");
         }

@@ -71,6 +71,11 @@ impl Folder {
         self.path.join("log")
     }
 
+    /// The log of the one before.
+    pub fn previous_log(&self) -> PathBuf {
+        self.path.join("log.previous")
+    }
+
     /// What it tells about itself.
     pub fn state(&self) -> PathBuf {
         self.path.join("state.json")

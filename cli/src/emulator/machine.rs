@@ -45,7 +45,7 @@ const MEMORY_MIB: RangeInclusive<u64> = 2048..=8192;
 const CPUS: RangeInclusive<usize> = 2..=8;
 
 /// The kernel's command line.
-const CMDLINE: [&str; 14] = [
+const CMDLINE: [&str; 15] = [
     "console=ttyS0",
     // Only what ends it: KVM reports registers that it does not have at each start of a guest.
     "quiet",
@@ -67,6 +67,11 @@ const CMDLINE: [&str; 14] = [
     "audit=0",
     // Nested paging of machines inside works on 2 MiB pages only where their memory has such.
     "transparent_hugepage=always",
+    // Guests run on the other processors: restoring the FPU's state on any of them makes QEMU write
+    // the first one's flags (`cpu_clear_ignne`), from another thread and without a lock. Where the
+    // first one enters or leaves a guest just then, it goes on with nested paging or interrupts the
+    // wrong way round, about once in a hundred starts, and the guest or its host is lost.
+    "isolcpus=0",
     "rdinit=/init",
 ];
 
@@ -77,7 +82,7 @@ pub struct Plan {
     pub kernel: PathBuf,
     /// Memory in MiB.
     pub memory_mib: u64,
-    /// Processors.
+    /// Processors for machines; the emulated host has one more, for itself.
     pub cpus: usize,
     tsc_khz: u64,
     initramfs: PathBuf,
@@ -158,7 +163,7 @@ impl Plan {
         add(&["-cpu", "EPYC-Rome,+svm,+npt,check=off"]);
         add(&[
             "-smp",
-            &self.cpus.to_string(),
+            &(self.cpus + 1).to_string(),
             "-m",
             &self.memory_mib.to_string(),
         ]);

@@ -55,10 +55,10 @@ pub fn reach(
 
 /// Starts the process that owns the emulated host; it gets the socket as its standard input.
 pub fn start_process(folder: &Folder, listener: UnixListener) -> Result<()> {
-    // Each has its own log, which is read after its end.
-    match fs::remove_file(folder.log()) {
+    // Each has its own log, which is read after its end, when the next may have been started.
+    match fs::rename(folder.log(), folder.previous_log()) {
         Err(error) if error.kind() != ErrorKind::NotFound => {
-            return Err(error).context("cannot remove the emulated host's old log");
+            return Err(error).context("cannot put the emulated host's old log aside");
         }
         _ => {}
     }
