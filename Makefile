@@ -44,10 +44,13 @@ bench: all fixtures
 	bench/boot
 	bench/emulator
 
-install: all
+# What `make` has built, so that root does not build.
+install:
 	install -D -m 755 $(RELEASE)/mvm $(DESTDIR)/usr/local/bin/mvm
 	install -D -m 755 $(RELEASE)/mvm-init $(DESTDIR)/usr/local/libexec/mvm/mvm-init
 	install -D -m 644 target/guest-kernel/vmlinux $(DESTDIR)/usr/local/lib/mvm/vmlinux
+	install -d $(DESTDIR)/usr/local/share/bash-completion/completions
+	$(RELEASE)/mvm completion bash >$(DESTDIR)/usr/local/share/bash-completion/completions/mvm
 
 clean:
 	cargo clean

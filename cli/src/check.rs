@@ -11,8 +11,8 @@ use anyhow::Context;
 use serde::Serialize;
 use vmm::app::{AppFile, Problem, Problems};
 
-/// The exit status for a file with problems: mvm's own, not that of a program.
-const FAILED: u8 = 125;
+use crate::FAILED;
+use crate::output::{print, print_json};
 
 /// Check app.json files and say all that is wrong with them
 ///
@@ -42,12 +42,11 @@ struct Report {
 /// Runs the command.
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let reports: Vec<Report> = args.files.iter().map(|path| report(path)).collect();
-    let written = if args.json {
-        write_json(&reports)
+    if args.json {
+        print_json(&reports)?;
     } else {
-        write_lines(&reports, args.quiet)
-    };
-    written.context("cannot write what was found")?;
+        print_lines(&reports, args.quiet)?;
+    }
     let all_good = reports.iter().all(|report| report.ok);
     Ok(if all_good {
         ExitCode::SUCCESS
@@ -70,20 +69,14 @@ fn report(path: &Path) -> Report {
     }
 }
 
-fn write_lines(reports: &[Report], quiet: bool) -> io::Result<()> {
+fn print_lines(reports: &[Report], quiet: bool) -> anyhow::Result<()> {
     for report in reports {
         for problem in &report.problems {
-            writeln!(io::stderr(), "{problem}")?;
+            writeln!(io::stderr(), "{problem}").context("cannot write what was found")?;
         }
         if report.ok && !quiet {
-            writeln!(io::stdout(), "{}: ok", report.file)?;
+            print(format!("{}: ok\n", report.file).as_bytes())?;
         }
     }
     Ok(())
-}
-
-fn write_json(reports: &[Report]) -> io::Result<()> {
-    let mut out = io::stdout().lock();
-    serde_json::to_writer_pretty(&mut out, reports)?;
-    writeln!(out)
 }

@@ -1,10 +1,11 @@
 //! `mvm completion`: what a shell needs to complete mvm's command lines.
 
-use std::io;
 use std::process::ExitCode;
 
 use clap::CommandFactory;
 use clap_complete::Shell;
+
+use crate::output::print;
 
 /// Print a script that lets a shell complete the command line
 ///
@@ -16,7 +17,9 @@ pub struct Args {
 }
 
 /// Runs the command.
-pub fn run<C: CommandFactory>(args: &Args) -> ExitCode {
-    clap_complete::generate(args.shell, &mut C::command(), "mvm", &mut io::stdout());
-    ExitCode::SUCCESS
+pub fn run<C: CommandFactory>(args: &Args) -> anyhow::Result<ExitCode> {
+    let mut script = Vec::new();
+    clap_complete::generate(args.shell, &mut C::command(), "mvm", &mut script);
+    print(&script)?;
+    Ok(ExitCode::SUCCESS)
 }

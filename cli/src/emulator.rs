@@ -17,15 +17,16 @@ mod store;
 mod tsc;
 
 use std::ffi::OsString;
-use std::io::{self, Write};
 use std::process::ExitCode;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use clap::Subcommand;
 use serde::Serialize;
 
 use folder::Folder;
 use state::State;
+
+use crate::output::print;
 
 pub use forward::carry_out;
 
@@ -119,11 +120,7 @@ fn status(json: bool) -> Result<()> {
             Some(state) => describe(state, &folder),
         }
     };
-    match io::stdout().write_all(text.as_bytes()) {
-        // Whoever reads has read enough.
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        other => other.context("cannot print the status"),
-    }
+    print(text.as_bytes())
 }
 
 fn describe(state: &State, folder: &Folder) -> String {

@@ -10,7 +10,7 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail, ensure};
-use rustix::fs::{FlockOperation, flock};
+use rustix::fs::{FlockOperation, Mode, OFlags, flock};
 
 /// Machines of one name at a time, before something is wrong with whoever starts them.
 const SAME_NAME_MAX: u32 = 1000;
@@ -51,7 +51,7 @@ impl Folder {
         {
             return Err(error).with_context(|| format!("cannot create {}", path.display()));
         }
-        let Ok(lock) = File::open(&path) else {
+        let Some(lock) = open(&path) else {
             return Ok(None);
         };
         if flock(&lock, FlockOperation::NonBlockingLockExclusive).is_err() {
@@ -69,21 +69,30 @@ impl Folder {
 impl Drop for Folder {
     fn drop(&mut self) {
         // What is left is a ghost, which the next command removes.
-        let _ = fs::remove_dir_all(&self.path);
+        let _ = fs::remove_dir(&self.path);
     }
 }
 
-/// Removes folders whose machines have gone.
+/// Opens the folder at `path`; whatever else is there is not ours.
+fn open(path: &Path) -> Option<File> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    rustix::fs::open(path, flags, Mode::empty())
+        .ok()
+        .map(File::from)
+}
+
+/// Removes folders whose machines have gone. They are empty: one with something in it is not a
+/// machine's, and stays.
 fn remove_ghosts(parent: &Path) {
     let Ok(entries) = fs::read_dir(parent) else {
         return;
     };
     for entry in entries.flatten() {
-        let ghost = File::open(entry.path())
-            .is_ok_and(|folder| flock(&folder, FlockOperation::NonBlockingLockExclusive).is_ok());
+        let ghost = open(&entry.path())
+            .is_some_and(|folder| flock(&folder, FlockOperation::NonBlockingLockExclusive).is_ok());
         if ghost {
             // Another command may be removing it as well.
-            let _ = fs::remove_dir_all(entry.path());
+            let _ = fs::remove_dir(entry.path());
         }
     }
 }
@@ -138,13 +147,13 @@ mod tests {
     fn ghosts_are_removed_and_the_living_are_not() {
         let parent = tempfile::tempdir().unwrap();
         fs::create_dir(parent.path().join("ghost")).unwrap();
+        let files = parent.path().join("somebodys");
+        fs::create_dir(&files).unwrap();
+        fs::write(files.join("letter"), "dear reader").unwrap();
         let _living = claim(&parent.path().join("living")).unwrap();
         remove_ghosts(parent.path());
-        let left: Vec<_> = fs::read_dir(parent.path())
-            .unwrap()
-            .flatten()
-            .map(|e| e.file_name())
-            .collect();
-        assert_eq!(left, ["living"]);
+        assert!(files.join("letter").exists());
+        assert!(parent.path().join("living").exists());
+        assert!(!parent.path().join("ghost").exists());
     }
 }

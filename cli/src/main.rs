@@ -7,10 +7,12 @@ mod completion;
 mod emulator;
 mod folder;
 mod init_binary;
+mod output;
 mod run;
 mod schema;
 mod terminal;
 
+use std::io::{self, Write};
 use std::process::ExitCode;
 
 use accel::{Accel, Place};
@@ -56,14 +58,16 @@ fn main() -> ExitCode {
         Command::Emulator(args) => emulator::run(&args),
         Command::Check(args) => check::run(&args),
         Command::Schema(args) => schema::run(&args),
-        Command::Completion(args) => Ok(completion::run::<Cli>(&args)),
+        Command::Completion(args) => completion::run::<Cli>(&args),
     };
     result.unwrap_or_else(|error| {
-        match error.downcast_ref::<Problems>() {
+        let mut out = io::stderr().lock();
+        // Nobody to tell when the stream is closed.
+        let _ = match error.downcast_ref::<Problems>() {
             // Each begins with the file and the line, as editors expect.
-            Some(problems) => eprintln!("{problems}"),
-            None => eprintln!("mvm: {error:#}"),
-        }
+            Some(problems) => writeln!(out, "{problems}"),
+            None => writeln!(out, "mvm: {error:#}"),
+        };
         ExitCode::from(FAILED)
     })
 }

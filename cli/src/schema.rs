@@ -1,10 +1,10 @@
 //! `mvm schema`: the JSON Schema of app.json, for editors and generators.
 
-use std::io::{self, Write};
 use std::process::ExitCode;
 
-use anyhow::Context;
 use vmm::app::App;
+
+use crate::output::print_json;
 
 /// Print the JSON Schema of app.json
 ///
@@ -15,10 +15,6 @@ pub struct Args {}
 
 /// Runs the command.
 pub fn run(_: &Args) -> anyhow::Result<ExitCode> {
-    let mut out = io::stdout().lock();
-    serde_json::to_writer_pretty(&mut out, &App::schema())
-        .map_err(io::Error::from)
-        .and_then(|()| writeln!(out))
-        .context("cannot write the schema")?;
+    print_json(&App::schema())?;
     Ok(ExitCode::SUCCESS)
 }

@@ -12,7 +12,7 @@ use std::os::unix::net::UnixStream;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use guest::protocol::{ByteString, Exec, Tty};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
@@ -61,18 +61,27 @@ pub fn carry_out(reason: &str) -> Result<ExitCode> {
 pub fn execute(argv: impl IntoIterator<Item = OsString>, reason: &str) -> Result<ExitCode> {
     let folder = Folder::open()?;
     let mut connection = open(&folder, reason)?;
-    if store::has_changed(&folder)? {
-        let program = env::current_exe().context("cannot tell where mvm is")?;
-        let forget = exec([program.into(), "emulator".into(), "forget".into()], None)?;
-        run(
-            &mut connection,
-            &Exec {
-                stdin: false,
-                ..forget
-            },
-        )?;
+    if let Some(time) = store::change(&folder)? {
+        forget(&mut connection)?;
+        store::note_time(&folder, &time)?;
     }
     run(&mut connection, &exec(argv, tty())?)
+}
+
+/// Has what is cached of the store dropped.
+fn forget(connection: &mut Connection) -> Result<()> {
+    let program = env::current_exe().context("cannot tell where mvm is")?;
+    let forget = exec([program.into(), "emulator".into(), "forget".into()], None)?;
+    let forget = Exec {
+        stdin: false,
+        ..forget
+    };
+    let outcome = run(connection, &forget)?;
+    ensure!(
+        outcome == ExitCode::SUCCESS,
+        "the emulated host cannot forget what it has cached of the store"
+    );
+    Ok(())
 }
 
 /// Runs one program inside, with this process's streams.

@@ -32,21 +32,19 @@ pub fn note(folder: &Folder) -> Result<()> {
     note_time(folder, &time(Path::new(STORE)))
 }
 
-/// Whether the store has changed since it was noted; it is noted anew.
-pub fn has_changed(folder: &Folder) -> Result<bool> {
+/// The store's time if it has changed since it was noted. It is to be noted once the cached names
+/// are dropped, not before: until then another command must find the same.
+pub fn change(folder: &Folder) -> Result<Option<String>> {
     let now = time(Path::new(STORE));
     let before = match fs::read_to_string(folder.store_time()) {
         Err(error) if error.kind() == ErrorKind::NotFound => String::new(),
         other => other.context("cannot read the store's time")?,
     };
-    if now == before {
-        return Ok(false);
-    }
-    note_time(folder, &now)?;
-    Ok(true)
+    Ok((now != before).then_some(now))
 }
 
-fn note_time(folder: &Folder, time: &str) -> Result<()> {
+/// Notes that nothing older than `time` is cached.
+pub fn note_time(folder: &Folder, time: &str) -> Result<()> {
     fs::write(folder.store_time(), time).context("cannot write the store's time")
 }
 
