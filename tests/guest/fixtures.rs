@@ -46,6 +46,7 @@ fn examples() -> Result<()> {
     let arguments = example("shell-args")?;
     let vcpus = example("vcpus")?.success();
     let no_store = example("no-store")?.success();
+    let web = example("python-web")?.success();
     assert!(hello.contains("in a machine of my own."), "{hello}");
     assert!(
         arguments
@@ -60,5 +61,9 @@ fn examples() -> Result<()> {
     assert!(vcpus.starts_with("4 processors\n"), "{vcpus}");
     assert_eq!(vcpus.matches("\njob ").count(), 4, "{vcpus}");
     assert!(no_store.ends_with("No store here.\n"), "{no_store}");
+    assert!(
+        web.contains("200 /index.html: ") && web.contains("bytes of text/html"),
+        "{web}"
+    );
     Ok(())
 }

@@ -14,6 +14,10 @@ const TSC_DEADLINE: u32 = 1 << 24;
 const X2APIC: u32 = 1 << 21;
 /// `CPUID.01H:ECX`: there is a hypervisor, whose own leaves (KVM's clock among them) may be asked.
 const HYPERVISOR: u32 = 1 << 31;
+/// `CPUID.01H:ECX`: Intel's virtualization.
+const VMX: u32 = 1 << 5;
+/// `CPUID.8000_0001H:ECX`: AMD's.
+const SVM: u32 = 1 << 2;
 /// `CPUID.01H:EDX`: more than one logical CPU in a package.
 const HTT: u32 = 1 << 28;
 
@@ -34,15 +38,24 @@ pub fn supported(kvm: &Kvm) -> anyhow::Result<CpuId> {
     } else {
         0
     };
-    for entry in cpuid.as_mut_slice() {
+    cut_down(cpuid.as_mut_slice(), deadline);
+    Ok(cpuid)
+}
+
+/// Makes what KVM supports what a guest gets; `deadline` is added to its leaf.
+fn cut_down(entries: &mut [kvm_cpuid_entry2], deadline: u32) {
+    for entry in entries {
         match entry.function {
-            0x1 => entry.ecx |= deadline | X2APIC | HYPERVISOR,
+            0x1 => entry.ecx = entry.ecx & !VMX | deadline | X2APIC | HYPERVISOR,
+            // No machines in machines: the code for them is the part of KVM with the most holes,
+            // which a hostile guest shall not reach.
+            0x8000_0001 => entry.ecx &= !SVM,
+            0x8000_000a => (entry.eax, entry.ebx, entry.ecx, entry.edx) = (0, 0, 0, 0),
             // Performance counters are the host's.
             0xa => (entry.eax, entry.ebx, entry.ecx, entry.edx) = (0, 0, 0, 0),
             _ => {}
         }
     }
-    Ok(cpuid)
 }
 
 /// The leaves of one vCPU of `vcpus`; its number is its APIC's id.
@@ -128,6 +141,20 @@ fn cores_reserved(vcpus: u8) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_guest_has_no_virtualization_of_its_own() {
+        let leaf = |function| kvm_cpuid_entry2 {
+            function,
+            ebx: u32::MAX,
+            ecx: u32::MAX,
+            ..Default::default()
+        };
+        let mut leaves = [leaf(0x1), leaf(0x8000_0001), leaf(0x8000_000a)];
+        cut_down(&mut leaves, TSC_DEADLINE);
+        assert_eq!(leaves.map(|leaf| leaf.ecx), [!VMX, !SVM, 0]);
+        assert_eq!(leaves[2].ebx, 0);
+    }
 
     #[test]
     fn each_vcpu_has_its_number_as_its_apic_id() {

@@ -14,7 +14,8 @@ const SYSTEM_FOLDERS: [&str; 2] = ["/usr/local/lib/mvm", "/usr/lib/mvm"];
 const BASE: [&str; 9] = [
     // Messages before there is a real console go the same way, so that an early panic is seen.
     // The level must come before, or everything goes there until it does.
-    "earlyprintk=serial",
+    // Without the port's name Linux reads on into the next word.
+    "earlyprintk=serial,ttyS0",
     "console=ttyS0",
     // A panic ends the machine at once, through the reset register.
     "panic=-1",
