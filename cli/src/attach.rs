@@ -32,8 +32,8 @@ use signals::{ProcessSignals, Signals};
 /// Bytes for the guest that may wait before input is no longer read.
 const OUTBOX_LIMIT: usize = 256 * 1024;
 
-/// Bytes for the guest that may wait before signals and sizes are dropped. Input alone never makes
-/// them as many; only a guest that reads nothing does.
+/// Bytes for the guest that may wait before signals and sizes are dropped and credit is held back.
+/// Input alone never makes them as many; only a guest that reads nothing does.
 const OUTBOX_MAX: usize = 2 * OUTBOX_LIMIT;
 
 /// How a program ended, or why nobody knows.
@@ -274,32 +274,42 @@ impl<S: Signals> Attached<'_, S> {
     /// Queues a message that someone outside can cause as often as he likes, unless the guest does
     /// not read.
     fn send_if_read(&mut self, message: &Message<'_>) {
-        if self.outbox.len() < OUTBOX_MAX {
+        if !self.is_full() {
             self.send(message);
         }
     }
 
-    /// Queues a message. Credit must not be lost; it is bounded by the output that it is for.
+    /// Whether so much waits that the guest cannot be reading.
+    fn is_full(&self) -> bool {
+        self.outbox.len() >= OUTBOX_MAX
+    }
+
     fn send(&mut self, message: &Message<'_>) {
         let encoded = message.encode(FIRST_SESSION, &mut self.outbox);
         debug_assert!(encoded.is_ok(), "{encoded:?}");
     }
 
-    /// Tells the guest what the output threads have written.
+    /// Hears that the output threads have got on.
     fn take_progress(&mut self) {
         // The counter's value does not matter.
         let _ = rustix::io::read(&self.progress, &mut [0; 8]);
+        self.report_written();
+    }
+
+    /// Tells the guest what the output threads have written. While it does not read, that is kept
+    /// for later: credit must not be lost, and a guest that sends without it is stopped.
+    fn report_written(&mut self) {
+        let has_room = !self.is_full();
         for stream in [Stream::Stdout, Stream::Stderr] {
             let output = match stream {
                 Stream::Stderr => &self.stderr,
                 _ => &self.stdout,
             };
-            let (written, has_failed) = (output.take_written(), output.has_failed());
-            if has_failed {
+            if output.has_failed() {
                 if self.session.close(stream) {
                     self.send(&Message::Close(stream));
                 }
-            } else if let Some(bytes) = written {
+            } else if has_room && let Some(bytes) = output.take_written() {
                 self.session.written(stream, bytes);
                 self.send(&Message::Credit { stream, bytes });
             }
@@ -362,7 +372,11 @@ impl<S: Signals> Attached<'_, S> {
                 Err(error) => return Err(error).context("cannot write to the guest"),
             }
         }
+        let was_full = self.is_full();
         self.outbox.drain(..sent);
+        if was_full && !self.is_full() {
+            self.report_written();
+        }
         Ok(())
     }
 }
