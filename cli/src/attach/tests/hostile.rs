@@ -317,6 +317,22 @@ fn a_guest_that_trickles_is_given_up() {
 }
 
 #[test]
+fn what_comes_before_its_time_is_named_and_not_shown() {
+    let bytes = vec![7; 65_536];
+    let cases = [
+        (data(&bytes), "data"),
+        (Message::Started { pid: 1 }, "the start of a program"),
+    ];
+    for (message, name) in cases {
+        let (host, mut guest) = UnixStream::pair().unwrap();
+        guest.write_all(&frame(FIRST_SESSION, &message)).unwrap();
+        let error = format!("{:#}", Connection::open(host, TIMEOUT).err().unwrap());
+        let reason = format!("guest agent protocol: {name} before the guest is set up");
+        assert_eq!(error, format!("cannot greet the guest: {reason}"));
+    }
+}
+
+#[test]
 fn something_else_at_the_port_is_no_guest() {
     let (host, mut guest) = UnixStream::pair().unwrap();
     guest.write_all(b"HTTP/1.1 200 OK\r\n\r\n").unwrap();
