@@ -7,6 +7,7 @@
 
 mod connection;
 mod input;
+mod interrupts;
 mod output;
 mod session;
 mod signals;
@@ -16,6 +17,7 @@ mod tests;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
+use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
 use guest::protocol::{Exec, Exit, FIRST_SESSION, Message, Stream};
@@ -25,6 +27,7 @@ use rustix::io::Errno;
 use crate::terminal::{self, RawMode};
 pub use connection::Connection;
 use input::Input;
+use interrupts::Interrupts;
 use output::Output;
 use session::{Event, Session};
 use signals::{ProcessSignals, Signals};
@@ -48,7 +51,8 @@ pub enum Outcome {
         /// Why, in one line.
         message: String,
     },
-    /// It was told to end and did not before the user lost patience: the second SIGINT or SIGTERM.
+    /// It was told to end and did not before the user lost patience: the second SIGINT or SIGTERM,
+    /// or Ctrl-C again and again on a terminal.
     GaveUp {
         /// The number of that signal.
         signal: u8,
@@ -96,8 +100,8 @@ impl Stdio {
 /// Runs `exec` in the guest and connects `stdio` with it until it ends.
 ///
 /// SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGUSR1 and SIGUSR2 are passed on to the program; when `exec`
-/// wants a terminal and standard input is one, that is in raw mode meanwhile. The signals stay with
-/// this process's handlers afterwards.
+/// wants a terminal and standard input is one, that is in raw mode meanwhile, and three Ctrl-C
+/// within a second are the end. The signals stay with this process's handlers afterwards.
 ///
 /// Fails if the guest breaks the protocol, or if output cannot be written for another reason than
 /// that its reader has gone.
@@ -140,6 +144,7 @@ fn attach_with(
         outbox,
         end: None,
         impatience: 0,
+        interrupts: Interrupts::default(),
     };
     let outcome = attached.run(connection);
     connection.stream().set_nonblocking(false)?;
@@ -163,6 +168,7 @@ struct Attached<'a, S> {
     end: Option<Outcome>,
     /// SIGINT and SIGTERM so far.
     impatience: u32,
+    interrupts: Interrupts,
 }
 
 impl<S: Signals> Attached<'_, S> {
@@ -187,7 +193,11 @@ impl<S: Signals> Attached<'_, S> {
                         }
                     }
                     Source::Progress => self.take_progress(),
-                    Source::Input => self.input.read(&mut self.outbox),
+                    Source::Input => {
+                        if let Some(outcome) = self.take_input() {
+                            return Ok(outcome);
+                        }
+                    }
                     Source::Guest => self.receive(connection)?,
                 }
             }
@@ -258,6 +268,17 @@ impl<S: Signals> Attached<'_, S> {
             }
         }
         None
+    }
+
+    /// Passes input on. An outcome if the user has lost patience.
+    fn take_input(&mut self) -> Option<Outcome> {
+        let bytes = self.input.read(&mut self.outbox);
+        // Of a terminal's input only: else the byte is like any other.
+        let is_typed = self.has_terminal && self.input.is_terminal();
+        let gives_up = is_typed && self.interrupts.are_enough(bytes, Instant::now());
+        gives_up.then_some(Outcome::GaveUp {
+            signal: signals::INTERRUPT,
+        })
     }
 
     fn send_size(&mut self) {

@@ -46,7 +46,8 @@ const CONSOLE_LINES: usize = 12;
 ///
 /// Standard input, output and error are the program's, and so is the exit status: its own, or
 /// 128+n if signal n killed it; 127 if it was not found in the machine, 126 if it cannot be
-/// executed, 125 if mvm itself failed. Ctrl-C goes to the program; a second one ends the machine.
+/// executed, 125 if mvm itself failed. Ctrl-C goes to the program; a second one ends the machine,
+/// or the third within a second where the program has a terminal.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// The file; "-" is the standard input
