@@ -7,6 +7,7 @@
 
 mod connection;
 mod input;
+mod interrupts;
 mod output;
 mod session;
 mod signals;
@@ -16,6 +17,7 @@ mod tests;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
+use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
 use guest::protocol::{Exec, Exit, FIRST_SESSION, Message, Stream};
@@ -25,6 +27,7 @@ use rustix::io::Errno;
 use crate::terminal::{self, RawMode};
 pub use connection::Connection;
 use input::Input;
+use interrupts::Interrupts;
 use output::Output;
 use session::{Event, Session};
 use signals::{ProcessSignals, Signals};
@@ -32,8 +35,8 @@ use signals::{ProcessSignals, Signals};
 /// Bytes for the guest that may wait before input is no longer read.
 const OUTBOX_LIMIT: usize = 256 * 1024;
 
-/// Bytes for the guest that may wait before signals and sizes are dropped. Input alone never makes
-/// them as many; only a guest that reads nothing does.
+/// Bytes for the guest that may wait before signals and sizes are dropped and credit is held back.
+/// Input alone never makes them as many; only a guest that reads nothing does.
 const OUTBOX_MAX: usize = 2 * OUTBOX_LIMIT;
 
 /// How a program ended, or why nobody knows.
@@ -48,7 +51,8 @@ pub enum Outcome {
         /// Why, in one line.
         message: String,
     },
-    /// It was told to end and did not before the user lost patience: the second SIGINT or SIGTERM.
+    /// It was told to end and did not before the user lost patience: the second SIGINT or SIGTERM,
+    /// or Ctrl-C again and again on a terminal.
     GaveUp {
         /// The number of that signal.
         signal: u8,
@@ -96,8 +100,8 @@ impl Stdio {
 /// Runs `exec` in the guest and connects `stdio` with it until it ends.
 ///
 /// SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGUSR1 and SIGUSR2 are passed on to the program; when `exec`
-/// wants a terminal and standard input is one, that is in raw mode meanwhile. The signals stay with
-/// this process's handlers afterwards.
+/// wants a terminal and standard input is one, that is in raw mode meanwhile, and three Ctrl-C
+/// within a second are the end. The signals stay with this process's handlers afterwards.
 ///
 /// Fails if the guest breaks the protocol, or if output cannot be written for another reason than
 /// that its reader has gone.
@@ -140,6 +144,7 @@ fn attach_with(
         outbox,
         end: None,
         impatience: 0,
+        interrupts: Interrupts::default(),
     };
     let outcome = attached.run(connection);
     connection.stream().set_nonblocking(false)?;
@@ -163,6 +168,7 @@ struct Attached<'a, S> {
     end: Option<Outcome>,
     /// SIGINT and SIGTERM so far.
     impatience: u32,
+    interrupts: Interrupts,
 }
 
 impl<S: Signals> Attached<'_, S> {
@@ -187,7 +193,11 @@ impl<S: Signals> Attached<'_, S> {
                         }
                     }
                     Source::Progress => self.take_progress(),
-                    Source::Input => self.input.read(&mut self.outbox),
+                    Source::Input => {
+                        if let Some(outcome) = self.take_input() {
+                            return Ok(outcome);
+                        }
+                    }
                     Source::Guest => self.receive(connection)?,
                 }
             }
@@ -260,6 +270,17 @@ impl<S: Signals> Attached<'_, S> {
         None
     }
 
+    /// Passes input on. An outcome if the user has lost patience.
+    fn take_input(&mut self) -> Option<Outcome> {
+        let bytes = self.input.read(&mut self.outbox);
+        // Of a terminal's input only: else the byte is like any other.
+        let is_typed = self.has_terminal && self.input.is_terminal();
+        let gives_up = is_typed && self.interrupts.are_enough(bytes, Instant::now());
+        gives_up.then_some(Outcome::GaveUp {
+            signal: signals::INTERRUPT,
+        })
+    }
+
     fn send_size(&mut self) {
         if self.has_terminal
             && let Some(size) = terminal::window_size()
@@ -274,32 +295,42 @@ impl<S: Signals> Attached<'_, S> {
     /// Queues a message that someone outside can cause as often as he likes, unless the guest does
     /// not read.
     fn send_if_read(&mut self, message: &Message<'_>) {
-        if self.outbox.len() < OUTBOX_MAX {
+        if !self.is_full() {
             self.send(message);
         }
     }
 
-    /// Queues a message. Credit must not be lost; it is bounded by the output that it is for.
+    /// Whether so much waits that the guest cannot be reading.
+    fn is_full(&self) -> bool {
+        self.outbox.len() >= OUTBOX_MAX
+    }
+
     fn send(&mut self, message: &Message<'_>) {
         let encoded = message.encode(FIRST_SESSION, &mut self.outbox);
         debug_assert!(encoded.is_ok(), "{encoded:?}");
     }
 
-    /// Tells the guest what the output threads have written.
+    /// Hears that the output threads have got on.
     fn take_progress(&mut self) {
         // The counter's value does not matter.
         let _ = rustix::io::read(&self.progress, &mut [0; 8]);
+        self.report_written();
+    }
+
+    /// Tells the guest what the output threads have written. While it does not read, that is kept
+    /// for later: credit must not be lost, and a guest that sends without it is stopped.
+    fn report_written(&mut self) {
+        let has_room = !self.is_full();
         for stream in [Stream::Stdout, Stream::Stderr] {
             let output = match stream {
                 Stream::Stderr => &self.stderr,
                 _ => &self.stdout,
             };
-            let (written, has_failed) = (output.take_written(), output.has_failed());
-            if has_failed {
+            if output.has_failed() {
                 if self.session.close(stream) {
                     self.send(&Message::Close(stream));
                 }
-            } else if let Some(bytes) = written {
+            } else if has_room && let Some(bytes) = output.take_written() {
                 self.session.written(stream, bytes);
                 self.send(&Message::Credit { stream, bytes });
             }
@@ -362,7 +393,11 @@ impl<S: Signals> Attached<'_, S> {
                 Err(error) => return Err(error).context("cannot write to the guest"),
             }
         }
+        let was_full = self.is_full();
         self.outbox.drain(..sent);
+        if was_full && !self.is_full() {
+            self.report_written();
+        }
         Ok(())
     }
 }

@@ -6,13 +6,15 @@ mod statistics;
 
 use std::fs;
 use std::io::IsTerminal;
+use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::thread::{self, JoinHandle};
+use std::sync::mpsc::{self, Receiver};
+use std::thread;
 use std::time::Duration;
 
-use anyhow::{Context, anyhow, bail};
+use anyhow::{Context, anyhow};
 use guest::protocol::PORT_NAME;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::termios::Winsize;
@@ -44,7 +46,8 @@ const CONSOLE_LINES: usize = 12;
 ///
 /// Standard input, output and error are the program's, and so is the exit status: its own, or
 /// 128+n if signal n killed it; 127 if it was not found in the machine, 126 if it cannot be
-/// executed, 125 if mvm itself failed. Ctrl-C goes to the program; a second one ends the machine.
+/// executed, 125 if mvm itself failed. Ctrl-C goes to the program; a second one ends the machine,
+/// or the third within a second where the program has a terminal.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// The file; "-" is the standard input
@@ -99,17 +102,22 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     if let Some(path) = &args.statistics {
         statistics::write(path, &running.shares)?;
     }
-    match finished {
+    let status = match finished {
         Ok(Outcome::Refused { code, message }) => {
             eprintln!("mvm: {message}");
-            Ok(code.into())
+            return Ok(code.into());
         }
-        Ok(Outcome::Lost) => after_the_end(&running, ended),
+        Ok(Outcome::Lost) => {
+            let exit = ended.recv().context("a thread of the monitor panicked");
+            exit.and_then(|exit| after_the_end(exit, running.console.panic()))
+        }
         Ok(outcome) => Ok(outcome.status().into()),
-        // The machine's own end explains why its guest is silent.
-        Err(_) if ended.is_finished() => after_the_end(&running, ended),
-        Err(error) => Err(with_console(error, &running)),
-    }
+        Err(error) => {
+            let end = ended.try_recv().ok();
+            Err(after_a_failure(error, end, running.console.panic()))
+        }
+    };
+    status.map_err(|error| with_console(error, &running))
 }
 
 /// Runs the program once the guest has answered.
@@ -126,36 +134,48 @@ fn converse(app: &App, store: &StoreView, host: UnixStream) -> anyhow::Result<Ou
 
 /// Waits for the machine's own end in a thread, which then closes the stream to the guest: nobody
 /// is at its other end any more.
-fn watch(exits: Exits, host: &UnixStream) -> anyhow::Result<JoinHandle<Exit>> {
+fn watch(exits: Exits, host: &UnixStream) -> anyhow::Result<Receiver<Exit>> {
     let host = host.try_clone().context("cannot copy a socket")?;
+    let (sender, ended) = mpsc::channel();
     thread::Builder::new()
         .name("exits".into())
         .spawn(move || {
-            let exit = exits.wait();
-            // It may be closed already, when the program ended first.
-            let _ = host.shutdown(std::net::Shutdown::Both);
-            exit
+            // First, so that whoever finds the stream closed is told why. Nobody may ask, when the
+            // program ended before; the stream is closed then, too.
+            let _ = sender.send(exits.wait());
+            let _ = host.shutdown(Shutdown::Both);
         })
-        .context("cannot start a thread")
+        .context("cannot start a thread")?;
+    Ok(ended)
 }
 
 /// The status when the machine ended and the program did not say how it did.
-fn after_the_end(running: &Running, ended: JoinHandle<Exit>) -> anyhow::Result<ExitCode> {
-    let exit = ended
-        .join()
-        .map_err(|_| anyhow!("a thread of the monitor panicked"))?;
-    match (exit, running.console.panic()) {
-        (Exit::Failed(error), _) => {
-            Err(with_console(error.context("the machine stopped"), running))
-        }
-        // Behind its back trace the line may be out of sight.
-        (Exit::Off | Exit::Reset, Some(line)) => Err(with_console(
-            anyhow!("the guest's kernel panicked: {line}"),
-            running,
-        )),
+fn after_the_end(exit: Exit, panic: Option<String>) -> anyhow::Result<ExitCode> {
+    let is_reset = matches!(exit, Exit::Reset);
+    match fault(exit, panic) {
+        Some(error) => Err(error),
+        None if is_reset => Err(anyhow!("the guest reset its machine, which ends it")),
         // As the program asked.
-        (Exit::Off, None) => Ok(ExitCode::SUCCESS),
-        (Exit::Reset, None) => bail!("the guest reset its machine, which ends it"),
+        None => Ok(ExitCode::SUCCESS),
+    }
+}
+
+/// The error when the guest failed, whether the machine's end was seen by then or not. A guest that
+/// fails ends its machine itself, so an end that it asked for says less than the error.
+fn after_a_failure(
+    error: anyhow::Error,
+    end: Option<Exit>,
+    panic: Option<String>,
+) -> anyhow::Error {
+    end.and_then(|exit| fault(exit, panic)).unwrap_or(error)
+}
+
+/// What was wrong with a machine that ended, unless its guest asked for the end.
+fn fault(exit: Exit, panic: Option<String>) -> Option<anyhow::Error> {
+    match exit {
+        Exit::Failed(error) => Some(error.context("the machine stopped")),
+        // Behind its back trace the line may be out of sight.
+        Exit::Off | Exit::Reset => panic.map(|line| anyhow!("the guest's kernel panicked: {line}")),
     }
 }
 
@@ -190,4 +210,45 @@ fn raise_descriptor_limit() {
             maximum,
         },
     );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn words(error: &anyhow::Error) -> String {
+        format!("{error:#}")
+    }
+
+    const PANIC: &str = "Kernel panic - not syncing: no init";
+
+    #[test]
+    fn a_guest_that_failed_is_an_error_however_its_machine_ended() {
+        for end in [None, Some(Exit::Off), Some(Exit::Reset)] {
+            let error = after_a_failure(anyhow!("the guest failed: no such device"), end, None);
+            assert_eq!(words(&error), "the guest failed: no such device");
+        }
+    }
+
+    #[test]
+    fn an_end_that_no_guest_asks_for_explains_its_silence() {
+        let silent = || anyhow!("it closed the connection");
+        let stopped = after_a_failure(silent(), Some(Exit::Failed(anyhow!("EIO"))), None);
+        assert_eq!(words(&stopped), "the machine stopped: EIO");
+        let panicked = after_a_failure(silent(), Some(Exit::Reset), Some(PANIC.into()));
+        assert_eq!(
+            words(&panicked),
+            format!("the guest's kernel panicked: {PANIC}")
+        );
+    }
+
+    #[test]
+    fn power_off_alone_is_a_good_end() {
+        let off = after_the_end(Exit::Off, None).unwrap();
+        assert_eq!(off, ExitCode::SUCCESS);
+        let reset = after_the_end(Exit::Reset, None).unwrap_err();
+        assert_eq!(words(&reset), "the guest reset its machine, which ends it");
+        assert!(after_the_end(Exit::Off, Some(PANIC.into())).is_err());
+        assert!(after_the_end(Exit::Failed(anyhow!("EIO")), None).is_err());
+    }
 }

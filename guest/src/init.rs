@@ -2,8 +2,8 @@
 //!
 //! The one thing to know: all that can wait for the host's setup waits for it; what stands before
 //! the first hello is on the path of every start. It never ends: an error is told to the host and
-//! the kernel log, and the machine switched off, since a kernel without process 1 panics. Leaves
-//! out modules: all drivers are built into the kernel.
+//! the kernel log, and the machine reset, since a kernel without process 1 panics. Leaves out
+//! modules: all drivers are built into the kernel.
 
 mod etc;
 mod mounts;

@@ -21,6 +21,13 @@ fn the_programs_own() -> Result<()> {
 }
 
 #[test]
+fn the_programs_own_whatever_it_leaves_behind() -> Result<()> {
+    let output = shell("status", "yes & exit 3").run()?;
+    assert_eq!((output.status, output.stderr()), (3, String::new()));
+    Ok(())
+}
+
+#[test]
 fn killed_by_a_signal_is_128_and_its_number() -> Result<()> {
     assert_eq!(
         end(shell("status", "kill -TERM $$"))?,

@@ -15,9 +15,12 @@ fn power_off_is_a_good_end() -> Result<()> {
 fn a_reset_is_an_end_with_a_reason() -> Result<()> {
     let output = shell("power", "busybox reboot -f; sleep 1000").run()?;
     assert_eq!(output.status, 125);
-    assert_eq!(
-        output.stderr(),
-        "mvm: the guest reset its machine, which ends it\n"
+    let words = output.stderr();
+    let (error, rest) = words.split_once('\n').unwrap_or_default();
+    assert_eq!(error, "mvm: the guest reset its machine, which ends it");
+    assert!(
+        rest.starts_with("the guest's kernel said last:\n"),
+        "{words}"
     );
     Ok(())
 }

@@ -11,6 +11,7 @@ use anyhow::{Context, Result, bail, ensure};
 use guest::protocol::{Decoder, FrameBuffer, Hello, MACHINE, Message, Setup, Side};
 
 use super::PROTOCOL;
+use super::session::name;
 
 /// A guest that has said hello.
 pub struct Connection {
@@ -97,7 +98,8 @@ impl Connection {
                 let reply = match message {
                     Message::Hello(hello) => Reply::Hello(hello),
                     Message::SetupDone => Reply::SetupDone,
-                    _ => bail!("{PROTOCOL}: unexpected {message:?}"),
+                    // Without what it carries, which may be long.
+                    _ => bail!("{PROTOCOL}: {} before the guest is set up", name(&message)),
                 };
                 self.stream.set_read_timeout(None)?;
                 return Ok(reply);

@@ -41,6 +41,10 @@ impl Input {
         &self.fd
     }
 
+    pub(super) fn is_terminal(&self) -> bool {
+        self.is_terminal
+    }
+
     /// Whether the guest has room for more.
     pub(super) fn is_wanted(&self) -> bool {
         self.is_open && self.credit > 0
@@ -66,8 +70,8 @@ impl Input {
         self.is_open = false;
     }
 
-    /// Reads once and appends a message to `outbox`.
-    pub(super) fn read(&mut self, outbox: &mut Vec<u8>) {
+    /// Reads once and appends a message to `outbox`. Returns the bytes read.
+    pub(super) fn read<'a>(&mut self, outbox: &'a mut Vec<u8>) -> &'a [u8] {
         let start = outbox.len();
         let limit = MAX_PAYLOAD.min(self.credit as usize);
         outbox.resize(start + HEADER_SIZE + limit, 0);
@@ -85,8 +89,10 @@ impl Input {
                 self.is_open = false;
                 let encoded = Message::Eof(Stream::Stdin).encode(FIRST_SESSION, outbox);
                 debug_assert!(encoded.is_ok(), "{encoded:?}");
+                return &[];
             }
         }
+        outbox.get(start + HEADER_SIZE..).unwrap_or_default()
     }
 }
 

@@ -121,8 +121,10 @@ impl Session {
 }
 
 /// A message's name, without what it carries.
-fn name(message: &Message<'_>) -> &'static str {
+pub(super) fn name(message: &Message<'_>) -> &'static str {
     match message {
+        Message::Started { .. } => "the start of a program",
+        Message::ExecFailed { .. } => "the refusal of a program",
         Message::Data { .. } => "data",
         Message::Eof(_) => "the end of a stream",
         Message::Credit { .. } => "credit",

@@ -15,6 +15,8 @@ use signal_hook::consts::signal::{
 use signal_hook::iterator::backend::SignalDelivery;
 use signal_hook::iterator::exfiltrator::SignalOnly;
 
+/// What Ctrl-C stands for.
+pub(super) const INTERRUPT: u8 = SIGINT as u8;
 /// The terminal has another size.
 pub(super) const WINDOW_CHANGED: u8 = SIGWINCH as u8;
 /// Someone wants `mvm` to stop.

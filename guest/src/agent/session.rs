@@ -1,14 +1,14 @@
 //! One execution: its process, its streams, and the credit of each.
 //!
 //! The one thing to know: an execution is over when its own process is, not when its pipes close. A
-//! child that it left behind may hold them for ever, so what they contain is passed on, and then
-//! they are closed.
+//! child that it left behind may hold them for ever, and fill them, so what they contain at that
+//! moment is passed on, and then they are closed.
 
 use std::collections::VecDeque;
 use std::os::fd::{AsFd, OwnedFd};
 
 use rustix::fs::{Gid, OFlags, Uid, fchown};
-use rustix::io::Errno;
+use rustix::io::{Errno, ioctl_fionread};
 use rustix::pipe::{PipeFlags, fcntl_setpipe_size, pipe_with};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
@@ -30,6 +30,10 @@ const PIPE_SIZE: usize = 256 * 1024;
 /// (32 KiB, `port_fops_write`). A third for twelve bytes costs as much as a whole one.
 const READ_SIZE: usize = MAX_PAYLOAD - HEADER_SIZE;
 
+/// What a terminal keeps for its reader, and more: 8 KiB on the way (`pty_common_install`) and 4 KiB
+/// in its line discipline. Only the latter would be counted by `FIONREAD`.
+const TERMINAL_SIZE: usize = 64 * 1024;
+
 const SIGKILL: u8 = 9;
 
 pub(super) struct Session {
@@ -37,7 +41,7 @@ pub(super) struct Session {
     pid: Pid,
     /// Readable when the process has ended; only where the agent is not told otherwise.
     pub(super) pidfd: Option<OwnedFd>,
-    pub(super) exit: Option<Exit>,
+    exit: Option<Exit>,
     pub(super) input: Input,
     pub(super) outputs: [Output; 2],
     /// The terminal's controlling end, if there is one.
@@ -62,6 +66,8 @@ pub(super) struct Output {
     stream: Stream,
     pub(super) fd: Option<OwnedFd>,
     credit: u32,
+    /// Bytes to pass on, once the program has ended.
+    left: Option<usize>,
 }
 
 /// Ends of the streams on the agent's side.
@@ -97,6 +103,7 @@ impl Session {
             stream,
             fd,
             credit: WINDOW,
+            left: None,
         };
         Self {
             id,
@@ -120,6 +127,23 @@ impl Session {
 
     pub(super) fn pid(&self) -> Pid {
         self.pid
+    }
+
+    /// Whether the process has not been waited for.
+    pub(super) fn is_running(&self) -> bool {
+        self.exit.is_none()
+    }
+
+    /// The process has ended: what its outputs contain now is the last of them.
+    pub(super) fn end(&mut self, exit: Exit) {
+        self.exit = Some(exit);
+        for output in &mut self.outputs {
+            output.left = Some(match &output.fd {
+                Some(_) if self.master.is_some() => TERMINAL_SIZE,
+                Some(pipe) => ioctl_fionread(pipe).map_or(0, |count| count as usize),
+                None => 0,
+            });
+        }
     }
 
     /// Takes bytes for the program's input and passes on what it has room for.
@@ -215,9 +239,17 @@ impl Session {
         let (Some(fd), true) = (&output.fd, output.may_send(outbox)) else {
             return;
         };
-        let limit = READ_SIZE.min(output.credit as usize);
-        match outbox.read_from(fd, self.id, output.stream, limit) {
-            Ok(count) if count > 0 => output.credit -= count as u32,
+        let left = output.left.unwrap_or(READ_SIZE);
+        let limit = READ_SIZE.min(output.credit as usize).min(left);
+        let read = match limit {
+            0 => Ok(0),
+            _ => outbox.read_from(fd, self.id, output.stream, limit),
+        };
+        match read {
+            Ok(count) if count > 0 => {
+                output.credit -= count as u32;
+                output.left = output.left.map(|left| left - count);
+            }
             Err(Errno::INTR) => {}
             Err(Errno::AGAIN) if self.exit.is_none() => {}
             // The end: of the stream, of the terminal (EIO), or of what an ended program left.

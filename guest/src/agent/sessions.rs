@@ -56,7 +56,7 @@ impl Sessions {
             add(children, PollFlags::IN, Source::Children);
         }
         for (id, session) in &self.by_id {
-            if let (Some(pidfd), None) = (&session.pidfd, session.exit) {
+            if let (Some(pidfd), true) = (&session.pidfd, session.is_running()) {
                 add(pidfd, PollFlags::IN, Source::Process(*id));
             }
             if let (Some(fd), true) = (&session.input.fd, session.input.is_waiting()) {
@@ -150,16 +150,20 @@ impl Sessions {
         }
         while let Ok(Some((pid, status))) = wait(WaitOptions::NOHANG) {
             // A number is used again once its process has been waited for.
-            let of_pid = |session: &&mut Session| session.pid() == pid && session.exit.is_none();
-            if let Some(session) = self.by_id.values_mut().find(of_pid) {
-                session.exit = exit_of(status);
+            let of_pid = |session: &&mut Session| session.pid() == pid && session.is_running();
+            let session = self.by_id.values_mut().find(of_pid);
+            if let (Some(session), Some(exit)) = (session, exit_of(status)) {
+                session.end(exit);
             }
         }
     }
 
     fn wait_for(&mut self, id: u32) {
-        if let Some(session) = self.by_id.get_mut(&id) {
-            session.exit = wait_status(session.pid(), WaitOptions::NOHANG).and_then(exit_of);
+        if let Some(session) = self.by_id.get_mut(&id)
+            && let Some(status) = wait_status(session.pid(), WaitOptions::NOHANG)
+            && let Some(exit) = exit_of(status)
+        {
+            session.end(exit);
         }
     }
 
@@ -168,7 +172,7 @@ impl Sessions {
         for session in self.by_id.values_mut() {
             session.kill();
             // Else it would stay a zombie, as nobody waits for it later.
-            if session.exit.is_none() {
+            if session.is_running() {
                 wait_status(session.pid(), WaitOptions::empty());
             }
         }

@@ -10,7 +10,8 @@ use anyhow::Result;
 
 use super::{Agent, End};
 use crate::protocol::{
-    Decoder, Exec, Exit, FrameBuffer, Hello, MACHINE, MAX_SESSIONS, Message, Side, Stream, WINDOW,
+    Decoder, Exec, Exit, FrameBuffer, Hello, MACHINE, MAX_SESSIONS, Message, Side, Stream, Tty,
+    WINDOW,
 };
 
 /// A wait this long means that something hangs.
@@ -96,6 +97,20 @@ impl Host {
         }
     }
 
+    /// How many bytes come next of the only session's output, or else its exit.
+    fn read_data(&mut self) -> Result<u32, Exit> {
+        let mut next = Ok(0);
+        self.read_until(|_, message| {
+            match message {
+                Message::Data { bytes, .. } => next = Ok(bytes.len() as u32),
+                Message::Exit(exit) => next = Err(*exit),
+                _ => return false,
+            }
+            true
+        });
+        next
+    }
+
     /// Reads until `count` sessions are over; what was said of each.
     fn read_ends(&mut self, mut count: usize) -> BTreeMap<u32, Said> {
         let mut sessions = BTreeMap::<u32, Said>::new();
@@ -166,6 +181,54 @@ fn a_session_without_credit_stops_no_other() {
     let said = host.read_ends(1);
     assert_eq!(said.keys().collect::<Vec<_>>(), [&2]);
     assert_eq!(said[&2].output, b"through\n");
+}
+
+#[test]
+fn a_child_left_behind_that_writes_for_ever_does_not_hold_the_end_up() {
+    let (mut host, _agent) = Host::set_up();
+    host.start(1, "yes & read line; exit 3", true);
+    // Once the credit is used up, the pipe fills.
+    let mut received = 0;
+    while received < WINDOW {
+        received += host.read_data().unwrap();
+    }
+    host.send_input(1, b"\n");
+    // Time for the program to end.
+    thread::sleep(Duration::from_millis(300));
+    // Little at once, so that the pipe is always full.
+    let (stream, bytes) = (Stream::Stdout, 16_384);
+    let exit = loop {
+        host.send(1, &Message::Credit { stream, bytes });
+        match host.read_data() {
+            Ok(count) => received += count,
+            Err(exit) => break exit,
+        }
+        assert!(received < 2 * WINDOW, "it has no end");
+    };
+    assert_eq!(exit, Exit::Code(3));
+}
+
+#[test]
+fn all_that_a_program_has_written_is_passed_on_after_its_end() {
+    let (mut host, _agent) = Host::set_up();
+    host.start(1, "head -c 200000 /dev/zero", false);
+    assert_eq!(host.read_ends(1)[&1].output.len(), 200_000);
+    let exec = Exec {
+        argv: vec![
+            "head".into(),
+            "-c".into(),
+            "10000".into(),
+            "/dev/zero".into(),
+        ],
+        tty: Some(Tty {
+            rows: 24,
+            cols: 80,
+            term: String::new(),
+        }),
+        ..Exec::default()
+    };
+    host.send(2, &Message::Exec(Box::new(exec)));
+    assert_eq!(host.read_ends(1)[&2].output.len(), 10_000);
 }
 
 #[test]

@@ -17,16 +17,33 @@ const GRACE: Duration = Duration::from_secs(1);
 const SIGKILL: u8 = 9;
 const SIGTERM: u8 = 15;
 
-/// Says in the kernel log why the machine cannot go on, and switches it off.
+/// Says in the kernel log why the machine cannot go on, and resets it: the host takes that for an
+/// error, even if nobody could tell it more, whereas power-off is the good end of a program.
 pub(super) fn fail(reason: &str) -> ! {
     // <2> is KERN_CRIT. One line is one record.
     let record = format!("<2>mvm-init: {}\n", reason.replace('\n', " "));
     let _ = std::fs::write("/dev/kmsg", record);
-    off()
+    end_programs();
+    reset()
 }
 
 /// Ends all programs, writes everything to disk and switches the machine off.
 pub(super) fn off() -> ! {
+    end_programs();
+    let _ = reboot(RebootCommand::PowerOff);
+    // Where there is no power switch the kernel halts instead, or returns.
+    reset()
+}
+
+fn reset() -> ! {
+    let _ = reboot(RebootCommand::Restart);
+    loop {
+        std::thread::park();
+    }
+}
+
+/// Ends all programs and writes everything to disk.
+fn end_programs() {
     signal_all(SIGTERM);
     let deadline = Instant::now() + GRACE;
     if let Ok(children) = child_signals() {
@@ -40,12 +57,6 @@ pub(super) fn off() -> ! {
     }
     signal_all(SIGKILL);
     rustix::fs::sync();
-    let _ = reboot(RebootCommand::PowerOff);
-    // Where there is no power switch the kernel halts instead, or returns.
-    let _ = reboot(RebootCommand::Restart);
-    loop {
-        std::thread::park();
-    }
 }
 
 /// Waits for the children that have ended; all programs are children or become such.

@@ -88,7 +88,7 @@ pub enum Message<'a> {
     Setup(Box<Setup>),
     /// Guest to host, machine: the setup is in place.
     SetupDone,
-    /// Guest to host, machine: the guest cannot go on and powers off; says why.
+    /// Guest to host, machine: the guest cannot go on and resets itself; says why.
     Failed(String),
     /// Host to guest, machine: end all that runs and switch off.
     PowerOff,

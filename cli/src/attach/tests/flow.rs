@@ -10,7 +10,7 @@ use std::thread::{self, JoinHandle};
 
 use guest::protocol::{Exec, Exit};
 use rustix::process::{Signal, getpid, kill_process};
-use rustix::termios::{LocalModes, tcgetattr};
+use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
 
 use super::{
     Outcome, Stdio, TIMEOUT, attach_with, code, fake_signals, machine, null, on_terminal, pipe, sh,
@@ -113,6 +113,29 @@ fn the_second_request_to_end_is_the_last() {
     let outcome = thread.join().unwrap().unwrap();
     assert_eq!(outcome, Outcome::GaveUp { signal: 2 });
     assert_eq!(outcome.status(), 130);
+}
+
+#[test]
+fn a_program_on_a_terminal_that_ignores_the_interrupt_character_can_be_ended() {
+    let (mut stdout, out) = pipe();
+    let (master, terminal) = terminal();
+    let mut modes = tcgetattr(&terminal).unwrap();
+    modes.make_raw();
+    tcsetattr(&terminal, OptionalActions::Now, &modes).unwrap();
+    let stdio = Stdio {
+        stdin: terminal,
+        stdout: out,
+        stderr: null(),
+    };
+    let script = "trap 'echo asked' INT; echo ready; while :; do sleep 0.05; done";
+    let (thread, _send) = start(on_terminal(script), stdio);
+    assert_eq!(read_line(&mut stdout), "ready\r\n");
+    let mut master = File::from(master);
+    master.write_all(b"\x03").unwrap();
+    assert!(read_line(&mut stdout).ends_with("asked\r\n"));
+    master.write_all(b"\x03\x03\x03").unwrap();
+    let outcome = thread.join().unwrap().unwrap();
+    assert_eq!(outcome, Outcome::GaveUp { signal: 2 });
 }
 
 #[test]

@@ -10,6 +10,7 @@ use guest::protocol::{
     Decoder, Exit, FIRST_SESSION, FrameBuffer, Header, Hello, MACHINE, Message, Side, Stream,
     WINDOW,
 };
+use rustix::io::ioctl_fionread;
 
 use super::{Connection, Outcome, Stdio, TIMEOUT, attach_with, code, fake_signals, null, sh};
 
@@ -182,16 +183,7 @@ fn credit_is_given_even_if_the_guest_takes_no_input() {
             guest.write_all(&execution(&[data(&piece)])).unwrap();
         }
         thread::sleep(Duration::from_millis(300));
-        let (mut buffer, mut decoder) = (FrameBuffer::new(), Decoder::new(Side::Host));
-        let mut credit = 0;
-        while credit <= WINDOW / 2 {
-            buffer.fill(&mut guest).unwrap();
-            while let Some(frame) = buffer.next_frame().unwrap() {
-                if let Some(Message::Credit { bytes, .. }) = decoder.decode(frame).unwrap() {
-                    credit += bytes;
-                }
-            }
-        }
+        read_credit(&mut guest, WINDOW / 2);
         guest
             .write_all(&execution(&[Message::Exit(Exit::Code(0))]))
             .unwrap();
@@ -206,6 +198,88 @@ fn credit_is_given_even_if_the_guest_takes_no_input() {
     let outcome = attach_with(&mut connection, &sh("true"), stdio, signals, None);
     assert_eq!(outcome.unwrap(), code(0));
     thread.join().unwrap();
+}
+
+/// More signals than the host keeps for a guest that does not read.
+const FLOOD: usize = 50_000;
+
+/// Attaches to a guest that starts a program, reads nothing until the host keeps no more for it, and
+/// then does `act`.
+fn attach_to_full(
+    act: impl FnOnce(UnixStream) -> std::io::Result<()> + Send + 'static,
+) -> Result<Outcome, String> {
+    let (host, mut guest) = UnixStream::pair().unwrap();
+    let (signals, mut send) = fake_signals();
+    let unread = signals.0.try_clone().unwrap();
+    send.write_all(&vec![10; FLOOD]).unwrap();
+    let thread = thread::spawn(move || {
+        guest.write_all(&hello()).unwrap();
+        guest
+            .write_all(&execution(&[Message::Started { pid: 1 }]))
+            .unwrap();
+        while ioctl_fionread(&unread).unwrap() > 0 {
+            thread::sleep(Duration::from_millis(1));
+        }
+        // The host may hang up meanwhile.
+        let _ = act(guest);
+    });
+    let mut connection = Connection::open(host, TIMEOUT).unwrap();
+    let stdio = Stdio {
+        stdin: null(),
+        stdout: null(),
+        stderr: null(),
+    };
+    let outcome = attach_with(&mut connection, &sh("true"), stdio, signals, None);
+    drop(connection);
+    thread.join().unwrap();
+    outcome.map_err(|error| format!("{error:#}"))
+}
+
+#[test]
+fn a_guest_that_never_takes_its_credit_has_none() {
+    let error = attach_to_full(|mut guest| {
+        let piece = vec![0; 65_536];
+        for _ in 0..4 * WINDOW / 65_536 {
+            guest.write_all(&execution(&[data(&piece)]))?;
+            // Time for the host to write it and to give credit.
+            thread::sleep(Duration::from_millis(2));
+        }
+        guest.write_all(&execution(&[Message::Exit(Exit::Code(0))]))
+    });
+    assert_eq!(
+        error.unwrap_err(),
+        "guest agent protocol: 65536 bytes of Stdout with credit for 0"
+    );
+}
+
+#[test]
+fn credit_that_was_held_back_comes_once_the_guest_reads() {
+    let outcome = attach_to_full(|mut guest| {
+        guest.set_read_timeout(Some(TIMEOUT))?;
+        let piece = vec![0; 65_536];
+        for _ in 0..WINDOW / 65_536 {
+            guest.write_all(&execution(&[data(&piece)]))?;
+        }
+        // Time for the host to write it.
+        thread::sleep(Duration::from_millis(300));
+        read_credit(&mut guest, WINDOW / 2);
+        guest.write_all(&execution(&[Message::Exit(Exit::Code(0))]))
+    });
+    assert_eq!(outcome.unwrap(), code(0));
+}
+
+/// Reads what the host says until it has given more than `least` bytes of credit.
+fn read_credit(guest: &mut UnixStream, least: u32) {
+    let (mut buffer, mut decoder) = (FrameBuffer::new(), Decoder::new(Side::Host));
+    let mut credit = 0;
+    while credit <= least {
+        assert_ne!(buffer.fill(guest).unwrap(), 0, "the host has hung up");
+        while let Some(frame) = buffer.next_frame().unwrap() {
+            if let Some(Message::Credit { bytes, .. }) = decoder.decode(frame).unwrap() {
+                credit += bytes;
+            }
+        }
+    }
 }
 
 #[test]
@@ -240,6 +314,22 @@ fn a_guest_that_trickles_is_given_up() {
         "cannot greet the guest: it did not answer within 0.2 s"
     );
     thread.join().unwrap();
+}
+
+#[test]
+fn what_comes_before_its_time_is_named_and_not_shown() {
+    let bytes = vec![7; 65_536];
+    let cases = [
+        (data(&bytes), "data"),
+        (Message::Started { pid: 1 }, "the start of a program"),
+    ];
+    for (message, name) in cases {
+        let (host, mut guest) = UnixStream::pair().unwrap();
+        guest.write_all(&frame(FIRST_SESSION, &message)).unwrap();
+        let error = format!("{:#}", Connection::open(host, TIMEOUT).err().unwrap());
+        let reason = format!("guest agent protocol: {name} before the guest is set up");
+        assert_eq!(error, format!("cannot greet the guest: {reason}"));
+    }
 }
 
 #[test]
