@@ -50,9 +50,8 @@ fn cut_down(entries: &mut [kvm_cpuid_entry2], deadline: u32) {
             // No machines in machines: the code for them is the part of KVM with the most holes,
             // which a hostile guest shall not reach.
             0x8000_0001 => entry.ecx &= !SVM,
-            0x8000_000a => (entry.eax, entry.ebx, entry.ecx, entry.edx) = (0, 0, 0, 0),
-            // Performance counters are the host's.
-            0xa => (entry.eax, entry.ebx, entry.ecx, entry.edx) = (0, 0, 0, 0),
+            // What SVM can do; and performance counters, which are the host's.
+            0x8000_000a | 0xa => (entry.eax, entry.ebx, entry.ecx, entry.edx) = (0, 0, 0, 0),
             _ => {}
         }
     }
