@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver};
 
-use anyhow::Context;
+use anyhow::{Context, anyhow};
 use devices::Memory;
 pub use devices::virtio::fs::Counters;
 use devices::virtio::fs::{self, Content, Filter};
@@ -128,8 +128,11 @@ pub struct Exits(Receiver<Exit>);
 impl Exits {
     /// Waits until the machine ends by itself.
     pub fn wait(&self) -> Exit {
-        // A vCPU's thread reports even when it fails, so that the channel only closes after one did.
-        self.0.recv().unwrap_or(Exit::Reset)
+        // A vCPU's thread reports even when it panics, so that the channel only closes after one
+        // did.
+        self.0
+            .recv()
+            .unwrap_or_else(|_| Exit::Failed(anyhow!("its vCPUs are gone")))
     }
 }
 
