@@ -1,6 +1,5 @@
 //! The machine: the parts that `app.json` asks for, put together and started.
 
-use std::fs::OpenOptions;
 use std::io::Write;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -17,7 +16,7 @@ use crate::app::{App, ConsoleMode, MAX_VCPUS, STORE_TAG};
 use crate::board::Board;
 use crate::boot::{self, acpi, initramfs::Archive};
 use crate::closure::{STORE_DIR, StorePath, StoreView};
-use crate::console::Console;
+use crate::console::{Console, log_file};
 use crate::kvm::Vm;
 use crate::vcpu::{Exit, Vcpu};
 use crate::{cpuid, kernel, kvm, memory};
@@ -186,16 +185,7 @@ fn console_sink(app: &App) -> anyhow::Result<Option<Box<dyn Write + Send>>> {
     Ok(match (app.console.mode, &app.console.path) {
         (ConsoleMode::None, _) | (ConsoleMode::File, None) => None,
         (ConsoleMode::Stdio, _) => Some(Box::new(std::io::stderr())),
-        (ConsoleMode::File, Some(path)) => {
-            let file = OpenOptions::new().create(true).append(true).open(path);
-            let file = file.with_context(|| {
-                format!(
-                    "console.path: cannot open the console's log {}",
-                    path.display()
-                )
-            })?;
-            Some(Box::new(file))
-        }
+        (ConsoleMode::File, Some(path)) => Some(Box::new(log_file(path).context("console.path")?)),
     })
 }
 
