@@ -8,8 +8,8 @@ use std::sync::mpsc::{self, Receiver};
 
 use anyhow::{Context, anyhow};
 use devices::Memory;
-pub use devices::virtio::fs::Counters;
 use devices::virtio::fs::{self, Content, Filter};
+pub use devices::virtio::fs::{Confinement, Counters, Wall};
 use devices::virtio::{console, rng};
 
 use crate::app::{App, ConsoleMode, MAX_VCPUS, STORE_TAG};
@@ -41,7 +41,7 @@ pub struct Machine {
     vm: Vm,
     vcpus: Vec<Vcpu>,
     console: Console,
-    shares: Vec<(String, Arc<Counters>)>,
+    shares: Vec<Share>,
 }
 
 impl Machine {
@@ -59,7 +59,11 @@ impl Machine {
         board.add(console::open(&memory, inputs.port_name, inputs.port)?)?;
         for config in file_systems(app, vcpus, inputs.store)? {
             let share = config.open(&memory)?;
-            shares.push((config.tag, share.counters));
+            shares.push(Share {
+                tag: config.tag,
+                counters: share.counters,
+                wall: share.wall,
+            });
             board.add(share.device)?;
         }
         board.add(rng::open(&memory))?;
@@ -117,8 +121,18 @@ pub struct Running {
     _vm: Vm,
     /// What the kernel says.
     pub console: Console,
-    /// What the guest asked of each share, by tag.
-    pub shares: Vec<(String, Arc<Counters>)>,
+    /// The store and the shares.
+    pub shares: Vec<Share>,
+}
+
+/// What can be told of a share while its guest uses it.
+pub struct Share {
+    /// Name that the guest mounts it by.
+    pub tag: String,
+    /// What the guest asked of it.
+    pub counters: Arc<Counters>,
+    /// What keeps its workers inside.
+    pub wall: Arc<Wall>,
 }
 
 /// Tells why a machine ended.

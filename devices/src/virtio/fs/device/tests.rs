@@ -164,7 +164,7 @@ fn a_file_is_read_through_every_queue() {
     }
     assert_eq!(
         counters.snapshot(),
-        [("LOOKUP", 4), ("READ", 4), ("INIT", 1)]
+        [("LOOKUP", 4), ("READ", 4), ("INIT", 1)].into()
     );
 }
 
