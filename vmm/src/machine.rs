@@ -8,7 +8,7 @@ use std::sync::mpsc::{self, Receiver};
 
 use anyhow::{Context, anyhow};
 use devices::Memory;
-use devices::virtio::fs::{self, Content, Filter};
+use devices::virtio::fs::{self, Budget, Content, Filter};
 pub use devices::virtio::fs::{Confinement, Counters, Wall};
 use devices::virtio::{console, rng};
 
@@ -57,8 +57,9 @@ impl Machine {
         let mut shares = Vec::new();
 
         board.add(console::open(&memory, inputs.port_name, inputs.port)?)?;
+        let budget = Arc::<Budget>::default();
         for config in file_systems(app, vcpus, inputs.store)? {
-            let share = config.open(&memory)?;
+            let share = config.open(&memory, &budget)?;
             shares.push(Share {
                 tag: config.tag,
                 counters: share.counters,
