@@ -68,7 +68,7 @@ pub struct Args {
     /// Kernel to boot, instead of `kernel.path`
     #[arg(long, value_name = "PATH")]
     kernel: Option<PathBuf>,
-    /// Write what the guest asked of each share to a file, as JSON, at the end
+    /// Write what the guest asked of each share, and how it was confined, to a JSON file at the end
     #[arg(long, value_name = "PATH")]
     statistics: Option<PathBuf>,
 }

@@ -2,12 +2,15 @@
 //!
 //! Everything here builds and is tested without `/dev/kvm`, knows no JSON file, and is written
 //! against a hostile guest: each guest value is read once, checked, then used; nothing a guest
-//! writes may panic, spin or grow this process.
+//! writes may panic, spin or grow this process, and what it makes this process say has a limit
+//! (`log`).
 #![deny(
     clippy::arithmetic_side_effects,
     clippy::expect_used,
     clippy::indexing_slicing,
     clippy::panic,
+    clippy::print_stderr,
+    clippy::print_stdout,
     clippy::unwrap_used
 )]
 #![cfg_attr(
@@ -20,6 +23,7 @@
     )
 )]
 
+mod log;
 pub mod power;
 pub mod serial;
 pub mod virtio;

@@ -40,7 +40,13 @@ impl Output {
     pub(crate) fn with_requests(self, path: &Path) -> anyhow::Result<Self> {
         let text =
             fs::read(path).with_context(|| format!("mvm left no statistics; it said:\n{self}"))?;
-        let requests = serde_json::from_slice(&text).context("cannot read the statistics")?;
+        let mut shares: BTreeMap<String, serde_json::Value> =
+            serde_json::from_slice(&text).context("cannot read the statistics")?;
+        let requests = shares.iter_mut().map(|(tag, share)| {
+            let requests = serde_json::from_value(share["requests"].take());
+            Ok((tag.clone(), requests.context("cannot read the requests")?))
+        });
+        let requests = requests.collect::<anyhow::Result<_>>()?;
         Ok(Self { requests, ..self })
     }
 

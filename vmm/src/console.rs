@@ -2,11 +2,20 @@
 //! memory, so that an error can show what the kernel said last.
 
 use std::collections::VecDeque;
+use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
+
+use anyhow::{Context, ensure};
 
 /// Bytes remembered: more than a panic with its back trace prints.
 const REMEMBERED_BYTES: usize = 16 << 10;
+
+/// Bytes that one start adds to a log file. All of Linux' messages of a start are below 1 MiB;
+/// a guest that writes for ever must not fill the host's disk.
+const LOG_BYTES_MAX: usize = 16 << 20;
 
 /// A console's output, remembered and passed on.
 #[derive(Clone)]
@@ -75,6 +84,58 @@ impl Write for Console {
     }
 }
 
+/// Opens a file that the console's output is added to.
+///
+/// # Errors
+/// It cannot be written, or is none: a pipe or a terminal could stop the vCPU that writes to it.
+pub fn log_file(path: &Path) -> anyhow::Result<impl Write + Send + use<>> {
+    open_regular(path)
+        .with_context(|| format!("cannot open the console's log {}", path.display()))
+        .map(|file| Limited::new(file, LOG_BYTES_MAX))
+}
+
+fn open_regular(path: &Path) -> anyhow::Result<File> {
+    let mut options = OpenOptions::new();
+    // A FIFO would be waited for, until someone reads it.
+    options.custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY);
+    let file = options.create(true).append(true).open(path)?;
+    ensure!(file.metadata()?.is_file(), "it is not a regular file");
+    Ok(file)
+}
+
+/// Passes on so many bytes, then one line that says so, then nothing.
+struct Limited<W> {
+    to: W,
+    /// None once something was lost.
+    left: Option<usize>,
+}
+
+impl<W> Limited<W> {
+    fn new(to: W, limit: usize) -> Self {
+        let left = Some(limit);
+        Self { to, left }
+    }
+}
+
+impl<W: Write> Write for Limited<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let Some(left) = self.left else {
+            return Ok(bytes.len());
+        };
+        let (kept, lost) = bytes.split_at(bytes.len().min(left));
+        self.to.write_all(kept)?;
+        self.left = lost.is_empty().then_some(left - kept.len());
+        if !lost.is_empty() {
+            self.to.write_all(b"\nmvm: truncated\n")?;
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.to.flush()
+    }
+}
+
 /// What the guest says, without control characters: it is hostile, and this is for a terminal.
 fn printable(line: &str) -> String {
     line.chars().filter(|c| !c.is_control()).collect()
@@ -99,6 +160,56 @@ mod tests {
         let mut console = Console::new(None);
         console.write_all(b"a\x1b[2Jb\x07\r\n").unwrap();
         assert_eq!(console.last_lines(1), ["a[2Jb"]);
+    }
+
+    #[test]
+    fn a_log_ends_with_a_line_that_says_so() {
+        let mut log = Limited::new(Vec::new(), 4);
+        for bytes in [&b"ab"[..], b"cd"] {
+            log.write_all(bytes).unwrap();
+        }
+        assert_eq!(log.to, b"abcd", "all that was written is there");
+        log.write_all(b"e").unwrap();
+        log.write_all(b"fgh").unwrap();
+        assert_eq!(log.to, b"abcd\nmvm: truncated\n");
+        let mut at_once = Limited::new(Vec::new(), 4);
+        at_once.write_all(b"abcdefgh").unwrap();
+        assert_eq!(at_once.to, log.to);
+    }
+
+    #[test]
+    fn a_guest_that_writes_for_ever_fills_no_disk() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("log");
+        let mut log = log_file(&path).unwrap();
+        for _ in 0..40 {
+            log.write_all(&vec![b'x'; 1 << 20]).unwrap();
+        }
+        let bytes = std::fs::metadata(&path).unwrap().len();
+        assert_eq!(bytes, LOG_BYTES_MAX as u64 + 16);
+        // The next start adds to it.
+        log_file(&path).unwrap().write_all(b"again").unwrap();
+        assert!(std::fs::read(&path).unwrap().ends_with(b"truncated\nagain"));
+    }
+
+    #[test]
+    fn only_a_regular_file_is_a_log() {
+        let folder = tempfile::tempdir().unwrap();
+        let fifo = folder.path().join("fifo");
+        rustix::fs::mkfifoat(rustix::fs::CWD, &fifo, 0o600.into()).unwrap();
+        // Nobody reads it, and the call returns.
+        assert!(log_file(&fifo).is_err());
+        let _reader = OpenOptions::new()
+            .read(true)
+            .custom_flags(libc::O_NONBLOCK)
+            .open(&fifo)
+            .unwrap();
+        for path in [&fifo, Path::new("/dev/null")] {
+            let error = log_file(path).err().unwrap();
+            let text = format!("{error:#}");
+            assert!(text.ends_with("it is not a regular file"), "{text}");
+        }
+        assert!(log_file(folder.path()).is_err());
     }
 
     #[test]

@@ -2,6 +2,8 @@
 //!
 //! `bytes --serde--> App --Machine::new--> Machine --run--> Exit`: there is no other
 //! representation in between. Devices are in the crate `devices`, which knows nothing of this one.
+// They panic or wait where nobody reads: what is said goes to whoever asked for it, as an error.
+#![deny(clippy::print_stderr, clippy::print_stdout)]
 
 pub mod accel;
 pub mod app;

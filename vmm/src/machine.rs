@@ -1,23 +1,22 @@
 //! The machine: the parts that `app.json` asks for, put together and started.
 
-use std::fs::OpenOptions;
 use std::io::Write;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver};
 
-use anyhow::Context;
+use anyhow::{Context, anyhow};
 use devices::Memory;
-pub use devices::virtio::fs::Counters;
-use devices::virtio::fs::{self, Content, Filter};
+use devices::virtio::fs::{self, Budget, Content, Filter};
+pub use devices::virtio::fs::{Confinement, Counters, Wall};
 use devices::virtio::{console, rng};
 
 use crate::app::{App, ConsoleMode, MAX_VCPUS, STORE_TAG};
 use crate::board::Board;
 use crate::boot::{self, acpi, initramfs::Archive};
 use crate::closure::{STORE_DIR, StorePath, StoreView};
-use crate::console::Console;
+use crate::console::{Console, log_file};
 use crate::kvm::Vm;
 use crate::vcpu::{Exit, Vcpu};
 use crate::{cpuid, kernel, kvm, memory};
@@ -42,7 +41,7 @@ pub struct Machine {
     vm: Vm,
     vcpus: Vec<Vcpu>,
     console: Console,
-    shares: Vec<(String, Arc<Counters>)>,
+    shares: Vec<Share>,
 }
 
 impl Machine {
@@ -58,9 +57,14 @@ impl Machine {
         let mut shares = Vec::new();
 
         board.add(console::open(&memory, inputs.port_name, inputs.port)?)?;
+        let budget = Arc::<Budget>::default();
         for config in file_systems(app, vcpus, inputs.store)? {
-            let share = config.open(&memory)?;
-            shares.push((config.tag, share.counters));
+            let share = config.open(&memory, &budget)?;
+            shares.push(Share {
+                tag: config.tag,
+                counters: share.counters,
+                wall: share.wall,
+            });
             board.add(share.device)?;
         }
         board.add(rng::open(&memory))?;
@@ -118,8 +122,18 @@ pub struct Running {
     _vm: Vm,
     /// What the kernel says.
     pub console: Console,
-    /// What the guest asked of each share, by tag.
-    pub shares: Vec<(String, Arc<Counters>)>,
+    /// The store and the shares.
+    pub shares: Vec<Share>,
+}
+
+/// What can be told of a share while its guest uses it.
+pub struct Share {
+    /// Name that the guest mounts it by.
+    pub tag: String,
+    /// What the guest asked of it.
+    pub counters: Arc<Counters>,
+    /// What keeps its workers inside.
+    pub wall: Arc<Wall>,
 }
 
 /// Tells why a machine ended.
@@ -128,8 +142,11 @@ pub struct Exits(Receiver<Exit>);
 impl Exits {
     /// Waits until the machine ends by itself.
     pub fn wait(&self) -> Exit {
-        // A vCPU's thread reports even when it fails, so that the channel only closes after one did.
-        self.0.recv().unwrap_or(Exit::Reset)
+        // A vCPU's thread reports even when it panics, so that the channel only closes after one
+        // did.
+        self.0
+            .recv()
+            .unwrap_or_else(|_| Exit::Failed(anyhow!("its vCPUs are gone")))
     }
 }
 
@@ -183,16 +200,7 @@ fn console_sink(app: &App) -> anyhow::Result<Option<Box<dyn Write + Send>>> {
     Ok(match (app.console.mode, &app.console.path) {
         (ConsoleMode::None, _) | (ConsoleMode::File, None) => None,
         (ConsoleMode::Stdio, _) => Some(Box::new(std::io::stderr())),
-        (ConsoleMode::File, Some(path)) => {
-            let file = OpenOptions::new().create(true).append(true).open(path);
-            let file = file.with_context(|| {
-                format!(
-                    "console.path: cannot open the console's log {}",
-                    path.display()
-                )
-            })?;
-            Some(Box::new(file))
-        }
+        (ConsoleMode::File, Some(path)) => Some(Box::new(log_file(path).context("console.path")?)),
     })
 }
 

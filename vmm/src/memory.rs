@@ -37,16 +37,10 @@ pub fn allocate(bytes: u64) -> anyhow::Result<Memory> {
 
 fn region(gpa: u64, bytes: u64) -> anyhow::Result<GuestRegionMmap> {
     let length = usize::try_from(bytes).context("guest memory is larger than an address space")?;
-    let flags = MapFlags::PRIVATE | MapFlags::NORESERVE;
-    let protection = (ProtFlags::READ | ProtFlags::WRITE).bits();
-    let anonymous = MapFlags::from_bits_retain(flags.bits() | 0x20 /* MAP_ANONYMOUS */);
-    let mapping = MmapRegion::build(
-        None,
-        length,
-        protection.cast_signed(),
-        anonymous.bits().cast_signed(),
-    )
-    .with_context(|| format!("cannot reserve {} MiB of memory", bytes >> 20))?;
+    let flags = libc::MAP_ANONYMOUS | libc::MAP_PRIVATE | libc::MAP_NORESERVE;
+    let protection = libc::PROT_READ | libc::PROT_WRITE;
+    let mapping = MmapRegion::build(None, length, protection, flags)
+        .with_context(|| format!("cannot reserve {} MiB of memory", bytes >> 20))?;
     GuestRegionMmap::new(mapping, GuestAddress(gpa)).context("guest memory wraps around")
 }
 

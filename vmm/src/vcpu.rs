@@ -4,12 +4,14 @@
 //! eventfd takes. Why the machine ends is a message to whoever waits for it.
 #![expect(unsafe_code, reason = "KVM reports a failed emulation through a union")]
 
+use std::panic::{self, AssertUnwindSafe};
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
 use std::thread;
 
 use anyhow::{Context, anyhow};
 use devices::power;
+use kvm_bindings::kvm_run__bindgen_ty_1__bindgen_ty_14 as EmulationFailure;
 use kvm_bindings::{CpuId, kvm_fpu, kvm_msr_entry, kvm_regs, kvm_segment, kvm_sregs};
 use kvm_ioctls::{VcpuExit, VcpuFd};
 use rustix::io::Errno;
@@ -75,7 +77,7 @@ impl Vcpu {
         thread::Builder::new()
             .name(format!("vcpu{}", self.id))
             .spawn(move || {
-                let exit = self.run().unwrap_or_else(Exit::Failed);
+                let exit = outcome(|| self.run());
                 // Nobody waits any more when the machine ended otherwise.
                 let _ = exits.send(exit);
             })
@@ -115,25 +117,7 @@ impl Vcpu {
         // SAFETY: the exit reason is KVM_EXIT_INTERNAL_ERROR, for which KVM fills this member;
         // it is plain data, valid for any bytes.
         let failure = unsafe { run.__bindgen_anon_1.emulation_failure };
-        // SAFETY: as above; the bytes are there when the flag says so.
-        let instruction = unsafe { failure.__bindgen_anon_1.__bindgen_anon_1 };
-        let what = if failure.suberror != EMULATION {
-            format!("failed inside (suberror {})", failure.suberror)
-        } else if failure.ndata >= 1 && failure.flags & HAS_INSTRUCTION != 0 {
-            let size = usize::from(instruction.insn_size).min(instruction.insn_bytes.len());
-            let bytes: Vec<_> = instruction.insn_bytes[..size]
-                .iter()
-                .map(|byte| format!("{byte:02x}"))
-                .collect();
-            format!("cannot emulate the instruction {}", bytes.join(" "))
-        } else {
-            "cannot emulate an instruction".into()
-        };
-        anyhow!(
-            "KVM {what} at rip {:#x}; this KVM is not backed by hardware, or lacks a feature that \
-             the guest's kernel uses: try --accel emulated",
-            self.rip()
-        )
+        internal_error(&failure, self.rip())
     }
 
     fn run_error(&mut self, error: kvm_ioctls::Error) -> anyhow::Error {
@@ -144,6 +128,37 @@ impl Vcpu {
     fn rip(&self) -> u64 {
         self.fd.get_regs().map_or(0, |regs| regs.rip)
     }
+}
+
+/// The text of `KVM_EXIT_INTERNAL_ERROR` for a guest at `rip`.
+fn internal_error(failure: &EmulationFailure, rip: u64) -> anyhow::Error {
+    // SAFETY: plain data, valid for any bytes; KVM wrote it when the flag says so.
+    let instruction = unsafe { failure.__bindgen_anon_1.__bindgen_anon_1 };
+    let what = if failure.suberror != EMULATION {
+        format!("failed inside (suberror {})", failure.suberror)
+    } else if failure.ndata >= 1 && failure.flags & HAS_INSTRUCTION != 0 {
+        let size = usize::from(instruction.insn_size).min(instruction.insn_bytes.len());
+        let bytes: Vec<_> = instruction.insn_bytes[..size]
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect();
+        format!("cannot emulate the instruction {}", bytes.join(" "))
+    } else {
+        "cannot emulate an instruction".into()
+    };
+    anyhow!(
+        "KVM {what} at rip {rip:#x}; this KVM is not backed by hardware, or lacks a feature that \
+         the guest's kernel uses: try --accel emulated"
+    )
+}
+
+/// Why a vCPU's loop ended, also where it panicked: the other vCPUs run on by themselves, so this
+/// is all that ends the machine then.
+fn outcome(run: impl FnOnce() -> anyhow::Result<Exit>) -> Exit {
+    // What the loop left half done is not used again.
+    panic::catch_unwind(AssertUnwindSafe(run))
+        .unwrap_or_else(|_| Err(anyhow!("a vCPU's thread panicked")))
+        .unwrap_or_else(Exit::Failed)
 }
 
 /// A signal arrived, or KVM wants to be called again.
@@ -213,5 +228,90 @@ fn segment(segment: boot::Segment) -> kvm_segment {
         l: u8::from(segment.long),
         g: 1,
         ..kvm_segment::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HINT: &str = "this KVM is not backed by hardware, or lacks a feature that the guest's \
+                        kernel uses: try --accel emulated";
+
+    /// `vmovaps` of 256 bits, with bytes behind it that KVM fetched in vain.
+    fn failure() -> EmulationFailure {
+        let mut failure = EmulationFailure {
+            suberror: EMULATION,
+            ndata: 3,
+            flags: HAS_INSTRUCTION,
+            ..EmulationFailure::default()
+        };
+        let mut insn_bytes = [0xcc; 15];
+        insn_bytes[..4].copy_from_slice(&[0xc5, 0xfc, 0x28, 0x06]);
+        failure.__bindgen_anon_1.__bindgen_anon_1.insn_size = 4;
+        failure.__bindgen_anon_1.__bindgen_anon_1.insn_bytes = insn_bytes;
+        failure
+    }
+
+    fn text(failure: &EmulationFailure) -> String {
+        let text = internal_error(failure, 0xffff_8100).to_string();
+        let (what, hint) = text.split_once(" at rip 0xffff8100; ").unwrap();
+        assert_eq!(hint, HINT);
+        what.into()
+    }
+
+    #[test]
+    fn what_kvm_cannot_emulate_is_told_in_bytes() {
+        let mut failure = failure();
+        assert_eq!(
+            text(&failure),
+            "KVM cannot emulate the instruction c5 fc 28 06"
+        );
+        // More bytes than an instruction has: the kernel's mistake is no panic.
+        failure.__bindgen_anon_1.__bindgen_anon_1.insn_size = 200;
+        assert!(text(&failure).ends_with(" 28 06 cc cc cc cc cc cc cc cc cc cc cc"));
+    }
+
+    #[test]
+    fn bytes_that_kvm_did_not_give_are_not_told() {
+        let unflagged = EmulationFailure {
+            flags: 0,
+            ..failure()
+        };
+        let empty = EmulationFailure {
+            ndata: 0,
+            ..failure()
+        };
+        for failure in [unflagged, empty] {
+            assert_eq!(text(&failure), "KVM cannot emulate an instruction");
+        }
+    }
+
+    #[test]
+    fn another_internal_error_is_told_by_its_number() {
+        let delivery = EmulationFailure {
+            suberror: 3,
+            ..failure()
+        };
+        assert_eq!(text(&delivery), "KVM failed inside (suberror 3)");
+    }
+
+    #[test]
+    fn a_vcpu_reports_how_it_ended() {
+        assert!(matches!(outcome(|| Ok(Exit::Off)), Exit::Off));
+        let failed = outcome(|| Err(anyhow!("no luck")));
+        assert!(matches!(failed, Exit::Failed(error) if error.to_string() == "no luck"));
+    }
+
+    #[test]
+    fn a_vcpu_that_panics_ends_the_machine_although_others_run_on() {
+        let (exits, receiver) = std::sync::mpsc::channel();
+        let _another_vcpu = exits.clone();
+        let vcpu = thread::spawn(move || exits.send(outcome(|| panic!("boom"))));
+        let Ok(Exit::Failed(error)) = receiver.recv() else {
+            panic!("a panic is a failure");
+        };
+        assert_eq!(error.to_string(), "a vCPU's thread panicked");
+        vcpu.join().unwrap().unwrap();
     }
 }

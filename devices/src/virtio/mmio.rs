@@ -16,6 +16,7 @@ use super::queue::Registers;
 use super::worker::{self, Worker};
 use super::{Device, Facts, Handler, Queue};
 use crate::Memory;
+use crate::log::Log;
 
 /// Bytes of a device's register window.
 pub const WINDOW_BYTES: u64 = 0x1000;
@@ -68,6 +69,7 @@ pub struct Mmio {
     memory: Memory,
     interrupt: Interrupt,
     faulted: Arc<AtomicBool>,
+    log: Arc<Log>,
     queues: Vec<Registers>,
     kicks: Vec<EventFd>,
     status: u32,
@@ -117,6 +119,7 @@ impl Mmio {
             memory,
             interrupt: Interrupt::new(interrupt),
             faulted: Arc::default(),
+            log: Arc::new(Log::new()),
             queues,
             kicks,
             status: 0,
@@ -166,7 +169,7 @@ impl Mmio {
     /// Stops the device's threads.
     pub fn shutdown(&mut self) {
         for part in &mut self.parts {
-            part.stop();
+            part.stop(&self.log);
         }
     }
 
@@ -303,7 +306,9 @@ impl Mmio {
         match self.start_parts() {
             Ok(()) => true,
             Err(error) => {
-                eprintln!("mvm: cannot start device {}: {error:#}", self.facts.name);
+                let name = &self.facts.name;
+                self.log
+                    .tell(format_args!("cannot start device {name}: {error:#}"));
                 self.faulted.store(true, Ordering::SeqCst);
                 self.interrupt.config_change();
                 true
@@ -337,6 +342,7 @@ impl Mmio {
                 queues,
                 interrupt: self.interrupt.clone(),
                 faulted: self.faulted.clone(),
+                log: self.log.clone(),
             };
             part.start(setup)?;
         }
@@ -379,12 +385,12 @@ impl PartSlot {
         }
     }
 
-    fn stop(&mut self) {
+    fn stop(&mut self, log: &Log) {
         self.state = match std::mem::replace(&mut self.state, PartState::Lost) {
             PartState::Running(worker) => match worker.stop() {
                 Ok(handler) => PartState::Resting(handler),
                 Err(error) => {
-                    eprintln!("mvm: {error:#}");
+                    log.tell(format_args!("{error:#}"));
                     PartState::Lost
                 }
             },

@@ -14,6 +14,7 @@ use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
 use super::interrupt::Interrupt;
 use super::{Fault, Handler, Queue, Watch};
+use crate::log::Log;
 
 /// Rounds over queues that refill as fast as they are served, before other events get their turn.
 const ROUNDS_MAX: u32 = 16;
@@ -32,6 +33,8 @@ pub struct Setup {
     pub interrupt: Interrupt,
     /// Set when the device needs a reset.
     pub faulted: Arc<AtomicBool>,
+    /// What the device has to say.
+    pub log: Arc<Log>,
 }
 
 /// A running worker.
@@ -56,13 +59,14 @@ impl Worker {
             stop: stop.try_clone().context("cannot duplicate an eventfd")?,
             interrupt: setup.interrupt,
             faulted: setup.faulted,
+            log: setup.log.clone(),
             watched: Vec::new(),
             name: setup.name.clone(),
             running: true,
         };
         let thread = thread::Builder::new()
             .name(setup.name)
-            .spawn(move || run(manager, state))
+            .spawn(move || run(manager, state, &setup.log))
             .context("cannot start a device's thread")?;
         Ok(Self { stop, thread })
     }
@@ -82,11 +86,11 @@ impl Worker {
     }
 }
 
-fn run(mut manager: EventManager<Loop>, state: Loop) -> Option<Box<dyn Handler>> {
+fn run(mut manager: EventManager<Loop>, state: Loop, log: &Log) -> Option<Box<dyn Handler>> {
     let id = manager.add_subscriber(state);
     while manager.subscriber_mut(id).is_ok_and(|state| state.running) {
         if let Err(error) = manager.run() {
-            eprintln!("mvm: a device's event loop failed: {error}");
+            log.tell(format_args!("a device's event loop failed: {error}"));
             break;
         }
     }
@@ -103,6 +107,7 @@ struct Loop {
     stop: EventFd,
     interrupt: Interrupt,
     faulted: Arc<AtomicBool>,
+    log: Arc<Log>,
     /// The handler's descriptors as they are registered.
     watched: Vec<Watch>,
     name: String,
@@ -236,10 +241,12 @@ impl Loop {
         }
     }
 
-    /// Stops serving until the driver resets the device (§2.1.1). Logged once: a device that
-    /// faulted does nothing that could fail again.
+    /// Stops serving until the driver resets the device (§2.1.1). Told once a start: a device
+    /// that faulted does nothing that could fail again.
     fn fail(&mut self, fault: &Fault, ops: &mut EventOps) {
-        eprintln!("mvm: device {} needs a reset: {fault}", self.name);
+        let name = &self.name;
+        self.log
+            .tell(format_args!("device {name} needs a reset: {fault}"));
         self.unwatch(ops);
         for kick in &self.kicks {
             let _ = ops.remove(Events::with_data(kick, 0, EventSet::IN));

@@ -3,6 +3,7 @@
 use std::io;
 use std::os::fd::BorrowedFd;
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use devices::virtio::Fault;
@@ -62,7 +63,7 @@ impl Client {
     /// A guest that has said nothing yet.
     pub fn attach(root: &Path, content: Content) -> Self {
         Self {
-            server: Server::open(root, content).unwrap(),
+            server: Server::open(root, content, &Arc::default()).unwrap(),
             unique: AtomicU64::new(1),
         }
     }

@@ -149,7 +149,7 @@ fn a_repeated_look_at_everything_is_counted() {
     client.read(text, 0, 10).unwrap();
     let counters = client.server.counters();
     let expected = [("LOOKUP", 3), ("READ", 1), ("INIT", 1)];
-    assert_eq!(counters.snapshot(), expected);
+    assert_eq!(counters.snapshot(), expected.into());
     assert_eq!(counters.requests(), 5);
     assert_eq!(
         (counters.nodes_refused(), counters.handles_refused()),

@@ -19,7 +19,8 @@ pub struct Console {
     /// Where they go.
     #[serde(default)]
     pub mode: ConsoleMode,
-    /// The file of mode "file"; relative to the folder of this file.
+    /// The file of mode "file", to which a start adds at most 16 MiB; relative to the folder of
+    /// this file.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::host_path")]
     pub path: Option<PathBuf>,

@@ -2,7 +2,8 @@
 //!
 //! A share whose files never change opens and closes them as it likes. In one whose files do
 //! change, an open file is what it was when it was opened, also after another took its name; so
-//! it is held for the guest, and the number of those is limited.
+//! it is held for the guest, and the number of those is limited: by the machine's [`Budget`], and
+//! by the descriptors that the host gives this process.
 
 use std::collections::HashMap;
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -11,11 +12,8 @@ use std::sync::{Arc, Mutex};
 use rustix::io::Errno;
 use rustix::process::{Resource, getrlimit};
 
+use super::budget::Budget;
 use super::nodes::Identity;
-
-/// Files that one share holds open for its guest. A handle takes about 150 bytes, and the guest
-/// has its own limit (`fs.file-max`), about one for each 10 KiB of its memory.
-pub const HANDLES_MAX: usize = 1 << 18;
 
 /// Descriptors of the process that no guest's open file gets: for connections, other devices
 /// and files held for a moment.
@@ -51,16 +49,18 @@ pub struct Handles {
     last: u64,
     /// Descriptors from this number on are reserved.
     descriptor_limit: u64,
+    budget: Arc<Budget>,
 }
 
 impl Handles {
     /// None open. The process's limit of descriptors is what it is now.
-    pub fn new() -> Self {
+    pub fn new(budget: Arc<Budget>) -> Self {
         let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
         Self {
             open: HashMap::new(),
             last: 0,
             descriptor_limit: limit.saturating_sub(DESCRIPTORS_RESERVED),
+            budget,
         }
     }
 
@@ -71,7 +71,7 @@ impl Handles {
     /// that the process has that many.
     pub fn insert(&mut self, open: Open) -> Result<u64, Errno> {
         let number = u64::try_from(open.fd.as_raw_fd()).unwrap_or(u64::MAX);
-        if self.open.len() >= HANDLES_MAX || number >= self.descriptor_limit {
+        if number >= self.descriptor_limit || !self.budget.handles.take(1) {
             return Err(Errno::MFILE);
         }
         self.last = self.last.wrapping_add(1);
@@ -98,12 +98,24 @@ impl Handles {
     pub fn remove(&mut self, handle: u64, node: u64) -> Result<(), Errno> {
         self.get(handle, node)?;
         self.open.remove(&handle);
+        self.budget.handles.give_back(1);
+        self.shrink();
         Ok(())
     }
 
     /// Ends all open files.
     pub fn clear(&mut self) {
+        self.budget.handles.give_back(self.open.len());
         self.open = HashMap::new();
+    }
+
+    /// Gives the table's memory back with the budget, since another share's table may grow now.
+    /// It keeps twice the room it needs, so that this is seldom.
+    fn shrink(&mut self) {
+        let wanted = self.open.len().saturating_mul(2);
+        if self.open.capacity() / 4 > wanted {
+            self.open.shrink_to(wanted);
+        }
     }
 }
 
@@ -124,7 +136,7 @@ mod tests {
 
     #[test]
     fn a_handle_is_of_one_node_until_it_is_removed() {
-        let mut handles = Handles::new();
+        let mut handles = Handles::new(Arc::default());
         let handle = handles.insert(open(5)).unwrap();
         assert_eq!(handles.get(handle, 5).unwrap().node, 5);
         assert_eq!(handles.get(handle, 6).err(), Some(Errno::BADF));
@@ -136,8 +148,39 @@ mod tests {
 
     #[test]
     fn the_last_descriptors_are_reserved() {
-        let mut handles = Handles::new();
+        let mut handles = Handles::new(Arc::default());
         handles.descriptor_limit = 0;
         assert_eq!(handles.insert(open(5)), Err(Errno::MFILE));
+    }
+
+    #[test]
+    fn shares_hold_so_many_files_together() {
+        let budget = Arc::new(Budget::new(0, 0, 2));
+        let mut one = Handles::new(budget.clone());
+        let mut other = Handles::new(budget);
+        let handle = one.insert(open(5)).unwrap();
+        other.insert(open(5)).unwrap();
+        assert_eq!(one.insert(open(6)), Err(Errno::MFILE));
+        assert_eq!(one.remove(handle, 6), Err(Errno::BADF));
+        assert_eq!(other.insert(open(6)), Err(Errno::MFILE));
+        one.remove(handle, 5).unwrap();
+        other.insert(open(6)).unwrap();
+        assert_eq!(one.insert(open(6)), Err(Errno::MFILE));
+        other.clear();
+        one.insert(open(5)).unwrap();
+        one.insert(open(6)).unwrap();
+        assert_eq!(one.insert(open(7)), Err(Errno::MFILE));
+    }
+
+    #[test]
+    fn a_table_gives_its_memory_back() {
+        let mut handles = Handles::new(Arc::default());
+        let opened: Vec<_> = (0..200)
+            .map(|node| (handles.insert(open(node)).unwrap(), node))
+            .collect();
+        for (handle, node) in opened {
+            handles.remove(handle, node).unwrap();
+        }
+        assert!(handles.open.capacity() < 16, "{}", handles.open.capacity());
     }
 }

@@ -12,6 +12,7 @@
 //! Left out: writing, extended attributes, locks (which the guest keeps by itself), DAX windows,
 //! notifications.
 
+mod budget;
 mod cache;
 mod content;
 mod counters;
@@ -41,10 +42,10 @@ use anyhow::ensure;
 use super::Device;
 use crate::Memory;
 
+pub use budget::Budget;
 pub use content::Content;
 pub use counters::Counters;
 pub use filter::Filter;
-pub use nodes::NODES_MAX;
 pub use reply::Sink;
 pub use server::Server;
 pub use wall::{Confinement, Wall};
@@ -80,18 +81,19 @@ pub struct Share {
 }
 
 impl Config {
-    /// Opens the directory. The limit of open files counts as it is now, so raise it before.
+    /// Opens the directory. The machine's shares have one `budget`. The limit of open files counts
+    /// as it is now, so raise it before.
     ///
     /// # Errors
     /// The tag is none, or the directory cannot be opened.
-    pub fn open(&self, memory: &Memory) -> anyhow::Result<Share> {
+    pub fn open(&self, memory: &Memory, budget: &Arc<Budget>) -> anyhow::Result<Share> {
         let Self { tag, root, .. } = self;
         ensure!(
             (1..=TAG_BYTES_MAX).contains(&tag.len()) && !tag.contains('\0'),
             "cannot share {} as {tag:?}: a tag has 1 to {TAG_BYTES_MAX} bytes, none of them NUL",
             root.display(),
         );
-        let server = Arc::new(Server::open(root, self.content.clone())?);
+        let server = Arc::new(Server::open(root, self.content.clone(), budget)?);
         let wall = Arc::new(Wall::new(server.root(), self.content.clone()));
         let request_queues = self.vcpus.clamp(1, REQUEST_QUEUES_MAX);
         Ok(Share {

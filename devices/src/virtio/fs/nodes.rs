@@ -1,24 +1,19 @@
 //! The node table: which file each node id of the guest means.
 //!
-//! A node is a name in a parent node, never a host descriptor: a walk over a million files costs
-//! 72 bytes a file and no descriptor. Ids are dense and carry a generation, so that an id that
-//! was given back never means another file. A node stays while the guest holds lookups on it or
-//! on anything below it, for the path to a child leads through its parents.
+//! A node is a name in a parent node, never a host descriptor: a walk costs 80 bytes a file, out
+//! of the machine's [`Budget`], and no descriptor. Ids are dense and carry a generation, so that
+//! an id that was given back never means another file. A node stays while the guest holds lookups
+//! on it or on anything below it, for the path to a child leads through its parents.
 
 use std::hash::{BuildHasher, RandomState};
+use std::sync::Arc;
 
 use hashbrown::HashTable;
 use rustix::io::Errno;
 
+use super::budget::Budget;
 use super::name::{Name, OwnName};
 use super::wire::ROOT_ID;
-
-/// Nodes of one share: about 72 MiB. A guest spends over 1 KiB on each file that it remembers,
-/// so one that gets here has given its cache more than 1 GiB.
-pub const NODES_MAX: usize = 1 << 20;
-
-/// Bytes of names too long for their nodes, over all nodes of a share.
-pub const LONG_NAMES_BYTES_MAX: usize = 32 << 20;
 
 /// What kind of file a node is: decides what may be asked of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -108,26 +103,23 @@ impl Node {
 /// The nodes of one share.
 pub struct Nodes {
     slots: Vec<Slot>,
-    /// Slots without a node.
+    /// Slots without a node, which stay this share's until the session ends.
     free: Vec<u32>,
     /// Slots by the [`Key`] of their nodes.
     index: HashTable<u32>,
     hasher: RandomState,
+    /// Taken from the budget, as is each slot but the root's.
     long_names_bytes: usize,
     /// Above every generation of the sessions before.
     first_generation: u32,
-    limit: usize,
+    budget: Arc<Budget>,
 }
 
 const ROOT: u32 = 0;
 
 impl Nodes {
     /// The table of a share whose root is `root`.
-    pub fn new(root: Identity) -> Self {
-        Self::with_limit(root, NODES_MAX)
-    }
-
-    fn with_limit(root: Identity, limit: usize) -> Self {
+    pub fn new(root: Identity, budget: Arc<Budget>) -> Self {
         let mut nodes = Self {
             slots: Vec::new(),
             free: Vec::new(),
@@ -135,7 +127,7 @@ impl Nodes {
             hasher: RandomState::new(),
             long_names_bytes: 0,
             first_generation: 0,
-            limit,
+            budget,
         };
         nodes.put_root(root);
         nodes
@@ -167,6 +159,12 @@ impl Nodes {
         if let Some(highest) = used.map(|slot| slot.generation).max() {
             self.first_generation = highest.saturating_add(1);
         }
+        self.budget
+            .nodes
+            .give_back(self.slots.len().saturating_sub(1));
+        self.budget
+            .long_names_bytes
+            .give_back(self.long_names_bytes);
         self.slots = Vec::new();
         self.free = Vec::new();
         self.index = HashTable::new();
@@ -200,7 +198,7 @@ impl Nodes {
     /// is for files of which no name ever changes.
     ///
     /// # Errors
-    /// `ESTALE` or `ENOTDIR` for the parent; `ENFILE` when the table is full.
+    /// `ESTALE` or `ENOTDIR` for the parent; `ENFILE` when the budget is spent.
     pub fn enter(
         &mut self,
         parent: u64,
@@ -252,21 +250,19 @@ impl Nodes {
         }
     }
 
-    /// Nodes that the guest holds, the root among them.
-    pub fn len(&self) -> usize {
-        self.slots.len().saturating_sub(self.free.len())
-    }
-
     fn insert(&mut self, node: Node, hash: u64) -> Result<u32, Errno> {
-        let long_names_bytes = self.long_names_bytes.saturating_add(node.name.heap_bytes());
-        if self.len() >= self.limit || long_names_bytes > LONG_NAMES_BYTES_MAX {
+        let (parent, name_bytes) = (node.parent, node.name.heap_bytes());
+        if !self.budget.long_names_bytes.take(name_bytes) {
             return Err(Errno::NFILE);
         }
-        self.long_names_bytes = long_names_bytes;
-        if let Some(parent) = self.node_mut(node.parent) {
+        let Some(slot) = self.take_slot(node) else {
+            self.budget.long_names_bytes.give_back(name_bytes);
+            return Err(Errno::NFILE);
+        };
+        self.long_names_bytes = self.long_names_bytes.saturating_add(name_bytes);
+        if let Some(parent) = self.node_mut(parent) {
             parent.children = parent.children.saturating_add(1);
         }
-        let slot = self.take_slot(node);
         let Self {
             index,
             slots,
@@ -283,20 +279,24 @@ impl Nodes {
         Ok(slot)
     }
 
-    fn take_slot(&mut self, node: Node) -> u32 {
+    /// A free slot, or one more if the budget has one.
+    fn take_slot(&mut self, node: Node) -> Option<u32> {
         if let Some(free) = self.free.pop()
             && let Some(slot) = self.slots.get_mut(free as usize)
         {
             slot.node = Some(node);
-            return free;
+            return Some(free);
         }
-        // `limit` is far below 2^32.
+        if !self.budget.nodes.take(1) {
+            return None;
+        }
+        // The budget is far below 2^32.
         let new = self.slots.len() as u32;
         self.slots.push(Slot {
             generation: self.first_generation,
             node: Some(node),
         });
-        new
+        Some(new)
     }
 
     /// Removes a node that nothing needs any more; its parent, if there was such a node.
@@ -311,7 +311,9 @@ impl Nodes {
             entry.remove();
         }
         let node = place.node.take()?;
-        self.long_names_bytes = self.long_names_bytes.saturating_sub(node.name.heap_bytes());
+        let name_bytes = node.name.heap_bytes();
+        self.budget.long_names_bytes.give_back(name_bytes);
+        self.long_names_bytes = self.long_names_bytes.saturating_sub(name_bytes);
         // A slot that has used up its generations is left empty for good.
         if let Some(generation) = place.generation.checked_add(1) {
             place.generation = generation;

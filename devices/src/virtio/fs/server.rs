@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex};
 use rustix::io::Errno;
 
 use super::super::Fault;
+use super::budget::Budget;
 use super::content::Content;
 use super::counters::Counters;
 use super::freshness::Freshness;
@@ -34,15 +35,15 @@ pub struct Server {
 }
 
 impl Server {
-    /// Opens the directory to share.
+    /// Opens the directory to share. What the guest makes it hold comes out of `budget`.
     ///
     /// # Errors
     /// It is no directory that this process may pass through.
-    pub fn open(root: &Path, content: Content) -> anyhow::Result<Self> {
+    pub fn open(root: &Path, content: Content, budget: &Arc<Budget>) -> anyhow::Result<Self> {
         Ok(Self {
-            tree: Tree::open(root, content.immutable())?,
+            tree: Tree::open(root, content.immutable(), budget.clone())?,
             content,
-            handles: Mutex::new(Handles::new()),
+            handles: Mutex::new(Handles::new(budget.clone())),
             freshness: Mutex::new(Freshness::new()),
             session: Session::default(),
             counters: Arc::default(),

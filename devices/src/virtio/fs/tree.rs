@@ -13,6 +13,7 @@ use std::sync::{Arc, Mutex};
 use rustix::fs::{OFlags, Stat, fstat, readlinkat_raw};
 use rustix::io::Errno;
 
+use super::budget::Budget;
 use super::cache::Cache;
 use super::handles::Open;
 use super::host::{self, CONTENT, LISTING, PLACE};
@@ -47,7 +48,7 @@ impl Tree {
     ///
     /// # Errors
     /// As [`host::open_root`].
-    pub fn open(path: &Path, immutable: bool) -> anyhow::Result<Self> {
+    pub fn open(path: &Path, immutable: bool, budget: Arc<Budget>) -> anyhow::Result<Self> {
         let root = host::open_root(path)?;
         let identity = host::identity(&fstat(&root)?);
         let (places_max, open_max) = if immutable {
@@ -59,7 +60,7 @@ impl Tree {
             root: Arc::new(root),
             root_dev: identity.dev,
             immutable,
-            nodes: Mutex::new(Nodes::new(identity)),
+            nodes: Mutex::new(Nodes::new(identity, budget)),
             places: Mutex::new(Cache::new(places_max)),
             open: Mutex::new(Cache::new(open_max)),
         })

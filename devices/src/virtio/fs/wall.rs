@@ -3,10 +3,11 @@
 //! Each worker thread gives up, for good, every right to files but to read below the share's
 //! root, or below the closure's paths, and every right to reach the network or other processes.
 //! A mistake in the server then stays inside the share. It is done as far as the kernel can:
-//! reading is confined since Linux 5.13, and what it did is told.
+//! reading is confined since Linux 5.13. A kernel that cannot is told of, and the statistics of a
+//! run say how far it went.
 
 use std::os::fd::OwnedFd;
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, Mutex, Once, OnceLock};
 
 use anyhow::Context;
 use landlock::{
@@ -21,6 +22,7 @@ use super::host;
 use super::lock;
 use super::nodes::Kind;
 use super::wire::ROOT_ID;
+use crate::log;
 
 /// How far the kernel confines the workers of a share.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,6 +36,11 @@ pub enum Confinement {
     /// Not at all: the kernel was built or started without Landlock.
     None,
 }
+
+/// Said once by a process, for it is the same for every share.
+const UNCONFINED: &str = "this host's kernel has no Landlock: two walls are around each share, \
+                          not three";
+static TOLD: Once = Once::new();
 
 /// The wall of one share, put up by each of its workers.
 pub struct Wall {
@@ -75,6 +82,9 @@ impl Wall {
             },
             _ => Confinement::None,
         };
+        if confinement == Confinement::None {
+            TOLD.call_once(|| log::tell(format_args!("{UNCONFINED}")));
+        }
         Ok(*self.confinement.get_or_init(|| confinement))
     }
 

@@ -35,13 +35,13 @@ fn memory() -> Memory {
 }
 
 fn share(config: &Config) -> Share {
-    config.open(&memory()).unwrap()
+    config.open(&memory(), &Arc::default()).unwrap()
 }
 
 fn start(folder: &TempDir, vcpus: u16) -> (Driver, Arc<super::super::Counters>) {
     let mut counters = None;
     let driver = Driver::start(|memory| {
-        let share = config(folder, vcpus).open(memory).unwrap();
+        let share = config(folder, vcpus).open(memory, &Arc::default()).unwrap();
         counters = Some(share.counters);
         share.device
     });
@@ -131,7 +131,10 @@ fn what_cannot_be_shared_is_said() {
     let error = |edit: &dyn Fn(&mut Config)| {
         let mut config = config(&folder, 1);
         edit(&mut config);
-        format!("{:#}", config.open(&memory()).err().unwrap())
+        format!(
+            "{:#}",
+            config.open(&memory(), &Arc::default()).err().unwrap()
+        )
     };
     let missing = error(&|config| config.root = "/no/such/folder".into());
     assert_eq!(
@@ -164,7 +167,7 @@ fn a_file_is_read_through_every_queue() {
     }
     assert_eq!(
         counters.snapshot(),
-        [("LOOKUP", 4), ("READ", 4), ("INIT", 1)]
+        [("LOOKUP", 4), ("READ", 4), ("INIT", 1)].into()
     );
 }
 

@@ -2,6 +2,13 @@
 
 use super::*;
 
+impl Nodes {
+    /// Nodes that the guest holds, the root among them.
+    fn len(&self) -> usize {
+        self.slots.len() - self.free.len()
+    }
+}
+
 const ROOT_IDENTITY: Identity = Identity {
     ino: 2,
     dev: 1,
@@ -35,7 +42,7 @@ fn a_slot_is_64_bytes() {
 
 #[test]
 fn one_file_under_one_name_is_one_node() {
-    let mut nodes = Nodes::new(ROOT_IDENTITY);
+    let mut nodes = Nodes::new(ROOT_IDENTITY, Arc::default());
     let first = nodes.enter(ROOT_ID, name(b"a"), file(10), false).unwrap();
     let again = nodes.enter(ROOT_ID, name(b"a"), file(10), false).unwrap();
     let other = nodes.enter(ROOT_ID, name(b"b"), file(10), false).unwrap();
@@ -46,7 +53,7 @@ fn one_file_under_one_name_is_one_node() {
 
 #[test]
 fn another_file_under_the_same_name_is_another_node() {
-    let mut nodes = Nodes::new(ROOT_IDENTITY);
+    let mut nodes = Nodes::new(ROOT_IDENTITY, Arc::default());
     let first = nodes.enter(ROOT_ID, name(b"a"), file(10), false).unwrap();
     let replaced = nodes.enter(ROOT_ID, name(b"a"), file(11), false).unwrap();
     assert_ne!(first, replaced);
@@ -55,7 +62,7 @@ fn another_file_under_the_same_name_is_another_node() {
 
 #[test]
 fn hard_links_are_one_node_where_that_is_wanted() {
-    let mut nodes = Nodes::new(ROOT_IDENTITY);
+    let mut nodes = Nodes::new(ROOT_IDENTITY, Arc::default());
     let first = nodes.enter(ROOT_ID, name(b"a"), file(10), true).unwrap();
     let second = nodes.enter(ROOT_ID, name(b"b"), file(10), true).unwrap();
     assert_eq!(first, second);
@@ -68,7 +75,7 @@ fn hard_links_are_one_node_where_that_is_wanted() {
 
 #[test]
 fn an_id_never_means_another_file() {
-    let mut nodes = Nodes::new(ROOT_IDENTITY);
+    let mut nodes = Nodes::new(ROOT_IDENTITY, Arc::default());
     let first = nodes.enter(ROOT_ID, name(b"a"), file(10), false).unwrap();
     nodes.forget(first, 1);
     let second = nodes.enter(ROOT_ID, name(b"b"), file(11), false).unwrap();
@@ -84,7 +91,7 @@ fn an_id_never_means_another_file() {
 
 #[test]
 fn parents_stay_while_something_below_them_does() {
-    let mut nodes = Nodes::new(ROOT_IDENTITY);
+    let mut nodes = Nodes::new(ROOT_IDENTITY, Arc::default());
     let top = nodes
         .enter(ROOT_ID, name(b"d"), directory(3), false)
         .unwrap();
@@ -101,7 +108,7 @@ fn parents_stay_while_something_below_them_does() {
 
 #[test]
 fn forgetting_too_much_is_harmless() {
-    let mut nodes = Nodes::new(ROOT_IDENTITY);
+    let mut nodes = Nodes::new(ROOT_IDENTITY, Arc::default());
     let a = nodes.enter(ROOT_ID, name(b"a"), file(10), false).unwrap();
     nodes.forget(a, u64::MAX);
     nodes.forget(a, u64::MAX);
@@ -115,7 +122,7 @@ fn forgetting_too_much_is_harmless() {
 
 #[test]
 fn only_directories_have_names_in_them() {
-    let mut nodes = Nodes::new(ROOT_IDENTITY);
+    let mut nodes = Nodes::new(ROOT_IDENTITY, Arc::default());
     let a = nodes.enter(ROOT_ID, name(b"a"), file(10), false).unwrap();
     let below = nodes.enter(a, name(b"b"), file(11), false);
     assert_eq!(below, Err(Errno::NOTDIR));
@@ -125,7 +132,7 @@ fn only_directories_have_names_in_them() {
 
 #[test]
 fn the_table_is_bounded() {
-    let mut nodes = Nodes::with_limit(ROOT_IDENTITY, 3);
+    let mut nodes = Nodes::new(ROOT_IDENTITY, Arc::new(Budget::new(2, 0, 0)));
     let a = nodes.enter(ROOT_ID, name(b"a"), file(10), false).unwrap();
     nodes.enter(ROOT_ID, name(b"b"), file(11), false).unwrap();
     let full = nodes.enter(ROOT_ID, name(b"c"), file(12), false);
@@ -137,8 +144,9 @@ fn the_table_is_bounded() {
 
 #[test]
 fn long_names_are_bounded_by_their_bytes() {
-    let mut nodes = Nodes::new(ROOT_IDENTITY);
-    let fitting = LONG_NAMES_BYTES_MAX / 255;
+    let fitting = 10;
+    let budget = Budget::new(100, fitting * 255, 0);
+    let mut nodes = Nodes::new(ROOT_IDENTITY, Arc::new(budget));
     let long = |n: usize| format!("{n:0>255}").into_bytes();
     for n in 0..fitting {
         nodes
@@ -153,8 +161,47 @@ fn long_names_are_bounded_by_their_bytes() {
 }
 
 #[test]
+fn shares_spend_one_budget_and_give_it_back() {
+    let budget = Arc::new(Budget::new(3, 100, 0));
+    let mut one = Nodes::new(ROOT_IDENTITY, budget.clone());
+    let mut other = Nodes::new(ROOT_IDENTITY, budget);
+    let long = [b'n'; 60];
+    let a = one.enter(ROOT_ID, name(&long), file(10), false).unwrap();
+    let refused = other.enter(ROOT_ID, name(&long), file(10), false);
+    assert_eq!(
+        refused,
+        Err(Errno::NFILE),
+        "only 40 bytes of names are left"
+    );
+    one.forget(a, 1);
+    other.enter(ROOT_ID, name(&long), file(10), false).unwrap();
+    other.enter(ROOT_ID, name(b"b"), file(11), false).unwrap();
+    // What is empty in `one` is its own, and no other share's.
+    let refused = other.enter(ROOT_ID, name(b"c"), file(12), false);
+    assert_eq!(refused, Err(Errno::NFILE));
+    one.enter(ROOT_ID, name(b"c"), file(12), false).unwrap();
+    one.clear();
+    other.enter(ROOT_ID, name(b"c"), file(12), false).unwrap();
+    let full = one.enter(ROOT_ID, name(b"c"), file(12), false);
+    assert_eq!(full, Err(Errno::NFILE));
+    other.clear();
+    one.enter(ROOT_ID, name(&long), file(10), false).unwrap();
+}
+
+#[test]
+fn what_is_refused_for_want_of_a_node_takes_no_bytes_of_names() {
+    let mut nodes = Nodes::new(ROOT_IDENTITY, Arc::new(Budget::new(1, 60, 0)));
+    let a = nodes.enter(ROOT_ID, name(b"a"), file(10), false).unwrap();
+    let long = [b'n'; 60];
+    let full = nodes.enter(ROOT_ID, name(&long), file(11), false);
+    assert_eq!(full, Err(Errno::NFILE));
+    nodes.forget(a, 1);
+    nodes.enter(ROOT_ID, name(&long), file(11), false).unwrap();
+}
+
+#[test]
 fn many_nodes_are_all_found_and_all_forgotten() {
-    let mut nodes = Nodes::new(ROOT_IDENTITY);
+    let mut nodes = Nodes::new(ROOT_IDENTITY, Arc::default());
     let names: Vec<_> = (0..50_000).map(|n: u64| (n, format!("n{n}"))).collect();
     let ids: Vec<_> = names
         .iter()
