@@ -57,7 +57,7 @@ impl Machine {
         let mut shares = Vec::new();
 
         board.add(console::open(&memory, inputs.port_name, inputs.port)?)?;
-        let budget = Arc::<Budget>::default();
+        let budget = Arc::new(Budget::for_memory(app.memory_bytes()));
         for config in file_systems(app, vcpus, inputs.store)? {
             let share = config.open(&memory, &budget)?;
             shares.push(Share {
