@@ -5,7 +5,7 @@ mod setup;
 mod statistics;
 
 use std::fs;
-use std::io::IsTerminal;
+use std::io::{self, IsTerminal, Write};
 use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
@@ -99,25 +99,41 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let ended = watch(exits, &host)?;
 
     let finished = converse(app, &store, host);
-    if let Some(path) = &args.statistics {
-        statistics::write(path, &running.shares)?;
+    if let Some(path) = &args.statistics
+        && let Err(error) = statistics::write(path, &running.shares)
+    {
+        // The program's status says more than this, which is not its doing.
+        say(format_args!("{error:#}"));
     }
-    let status = match finished {
+    status(finished, &ended, &running).map_err(|error| with_console(error, &running))
+}
+
+/// mvm's own status, given how the program ended and, where it did not, how its machine did.
+fn status(
+    finished: anyhow::Result<Outcome>,
+    ended: &Receiver<Exit>,
+    running: &Running,
+) -> anyhow::Result<ExitCode> {
+    match finished {
         Ok(Outcome::Refused { code, message }) => {
-            eprintln!("mvm: {message}");
-            return Ok(code.into());
+            say(format_args!("{message}"));
+            Ok(code.into())
         }
         Ok(Outcome::Lost) => {
-            let exit = ended.recv().context("a thread of the monitor panicked");
-            exit.and_then(|exit| after_the_end(exit, running.console.panic()))
+            let exit = ended.recv().context("a thread of the monitor panicked")?;
+            after_the_end(exit, running.console.panic())
         }
         Ok(outcome) => Ok(outcome.status().into()),
         Err(error) => {
             let end = ended.try_recv().ok();
             Err(after_a_failure(error, end, running.console.panic()))
         }
-    };
-    status.map_err(|error| with_console(error, &running))
+    }
+}
+
+/// One line for the user, who may have closed the stream.
+fn say(line: std::fmt::Arguments<'_>) {
+    let _ = writeln!(io::stderr(), "mvm: {line}");
 }
 
 /// Runs the program once the guest has answered.
@@ -195,7 +211,7 @@ fn wants_terminal(tty: Tty) -> bool {
     match tty {
         Tty::Always => true,
         Tty::Never => false,
-        Tty::Auto => std::io::stdin().is_terminal() && std::io::stdout().is_terminal(),
+        Tty::Auto => io::stdin().is_terminal() && io::stdout().is_terminal(),
     }
 }
 
