@@ -69,11 +69,27 @@ impl<'a> Request<'a> {
     }
 }
 
-/// What there is of a header, then zeros: the guest may still learn which request it was.
+/// What there is of a header, then zeros: the guest may still learn which request it was. A part
+/// of an opcode, or of the number to answer to, would be another one's.
 fn partial_header(bytes: &[u8]) -> InHeader {
     let mut header = InHeader::new_zeroed();
-    for (to, from) in header.as_mut_bytes().iter_mut().zip(bytes) {
-        *to = *from;
+    for (to, from) in (header.as_mut_bytes().chunks_exact_mut(8)).zip(bytes.chunks_exact(8)) {
+        to.copy_from_slice(from);
     }
     header
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_part_of_an_opcode_is_none() {
+        let header = |bytes: &[u8]| Request::new(bytes, bytes.len()).err().unwrap().0;
+        let whole = [9, 0, 0, 0, 42, 0, 0, 0, 7, 0, 0, 0, 0, 0, 0, 0];
+        assert_eq!(header(&whole[..5]).opcode, 0);
+        assert_eq!(header(&whole[..8]).opcode, 42);
+        assert_eq!(header(&whole[..15]).unique, 0);
+        assert_eq!(header(&whole).unique, 7);
+    }
 }
