@@ -422,7 +422,8 @@ fn ensure_session(session: u32) -> Result<()> {
     Ok(())
 }
 
-fn is_transient(error: &io::Error) -> bool {
+/// Whether a read or write may go better later.
+pub fn is_transient(error: &io::Error) -> bool {
     matches!(
         error.kind(),
         io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted

@@ -61,13 +61,12 @@ fn main() -> ExitCode {
         Command::Completion(args) => completion::run::<Cli>(&args),
     };
     result.unwrap_or_else(|error| {
-        let mut out = io::stderr().lock();
-        // Nobody to tell when the stream is closed.
-        let _ = match error.downcast_ref::<Problems>() {
-            // Each begins with the file and the line, as editors expect.
-            Some(problems) => writeln!(out, "{problems}"),
-            None => writeln!(out, "mvm: {error:#}"),
-        };
+        match error.downcast_ref::<Problems>() {
+            // Each begins with the file and the line, as editors expect. Nobody to tell when the
+            // stream is closed.
+            Some(problems) => drop(writeln!(io::stderr(), "{problems}")),
+            None => output::say(format_args!("{error:#}")),
+        }
         ExitCode::from(FAILED)
     })
 }

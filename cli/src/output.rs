@@ -1,5 +1,6 @@
-//! What commands print for other programs: all of it, or an error.
+//! What commands print for other programs: all of it, or an error. And what they tell the user.
 
+use std::fmt;
 use std::io::{self, ErrorKind, Write};
 
 use anyhow::Context;
@@ -14,6 +15,11 @@ pub fn print(bytes: &[u8]) -> anyhow::Result<()> {
         Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
         other => other.context("cannot write to standard output"),
     }
+}
+
+/// One line for the user on standard error; lost where nobody takes it.
+pub fn say(line: fmt::Arguments<'_>) {
+    let _ = writeln!(io::stderr(), "mvm: {line}");
 }
 
 /// Prints `value` as JSON for people and programs.

@@ -5,7 +5,7 @@ mod setup;
 mod statistics;
 
 use std::fs;
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, IsTerminal};
 use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
@@ -17,7 +17,6 @@ use std::time::Duration;
 use anyhow::{Context, anyhow};
 use guest::protocol::PORT_NAME;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use rustix::termios::Winsize;
 use vmm::app::{App, AppFile, Tty};
 use vmm::closure::StoreView;
 use vmm::machine::{Exits, Inputs, Machine, Running};
@@ -25,6 +24,7 @@ use vmm::vcpu::Exit;
 
 use crate::attach::{Connection, Outcome, Stdio, attach};
 use crate::folder::Folder;
+use crate::output::say;
 use crate::{init_binary, terminal};
 
 /// From the first instruction to init's first word. Far above what the slowest host needs, and an
@@ -32,13 +32,6 @@ use crate::{init_binary, terminal};
 const BOOT_TIMEOUT: Duration = Duration::from_secs(60);
 /// For init to mount what it was told to.
 const SETUP_TIMEOUT: Duration = Duration::from_secs(30);
-/// A terminal whose size nobody knows, as on the VT100.
-const WINDOW: Winsize = Winsize {
-    ws_row: 24,
-    ws_col: 80,
-    ws_xpixel: 0,
-    ws_ypixel: 0,
-};
 /// Lines of the kernel's that an error shows.
 const CONSOLE_LINES: usize = 12;
 
@@ -131,16 +124,12 @@ fn status(
     }
 }
 
-/// One line for the user, who may have closed the stream.
-fn say(line: std::fmt::Arguments<'_>) {
-    let _ = writeln!(io::stderr(), "mvm: {line}");
-}
-
 /// Runs the program once the guest has answered.
 fn converse(app: &App, store: &StoreView, host: UnixStream) -> anyhow::Result<Outcome> {
     let mut guest = Connection::open(host, BOOT_TIMEOUT)?;
     guest.set_up(&setup::setup(app, *store != StoreView::None), SETUP_TIMEOUT)?;
-    let window = wants_terminal(app.app.tty).then(|| terminal::window_size().unwrap_or(WINDOW));
+    let window =
+        wants_terminal(app.app.tty).then(|| terminal::window_size().unwrap_or(terminal::VT100));
     attach(
         &mut guest,
         &setup::execution(app, window),

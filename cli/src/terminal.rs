@@ -166,6 +166,14 @@ extern "C" fn on_fault(signal: c_int, facts: *mut libc::siginfo_t, _context: *mu
     }
 }
 
+/// A terminal whose size nobody knows, as on the VT100.
+pub const VT100: Winsize = Winsize {
+    ws_row: 24,
+    ws_col: 80,
+    ws_xpixel: 0,
+    ws_ypixel: 0,
+};
+
 /// The size of the terminal that standard input, output or error is; `None` if none of them is one.
 pub fn window_size() -> Option<Winsize> {
     let size = |fd: &dyn AsFd| tcgetwinsize(fd.as_fd()).ok();

@@ -10,10 +10,10 @@ use std::io;
 use kvm_bindings::{KVM_MAX_CPUID_ENTRIES, kvm_cpuid_entry2};
 use kvm_ioctls::Kvm;
 
+use crate::kvm::API_VERSION;
+
 /// `CPUID.01H:ECX`: XSAVE and its kin.
 const XSAVE: u32 = 1 << 26;
-/// What `KVM_GET_API_VERSION` has returned since Linux 2.6.22.
-const API_VERSION: i32 = 12;
 
 /// What machines can run on here.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -14,6 +14,9 @@ use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
 use crate::{layout, memory};
 
+/// What `KVM_GET_API_VERSION` has returned since Linux 2.6.22.
+pub const API_VERSION: i32 = 12;
+
 /// Opens `/dev/kvm`.
 ///
 /// # Errors
@@ -28,9 +31,9 @@ pub fn open() -> anyhow::Result<Kvm> {
         };
         anyhow::anyhow!("cannot open /dev/kvm: {error}{hint}")
     })?;
-    // KVM_GET_API_VERSION has been 12 since Linux 2.6.22, and is to be checked all the same.
+    // It never changes, and is to be checked all the same.
     anyhow::ensure!(
-        kvm.get_api_version() == 12,
+        kvm.get_api_version() == API_VERSION,
         "cannot use /dev/kvm: it is not KVM"
     );
     Ok(kvm)

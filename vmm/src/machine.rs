@@ -14,7 +14,7 @@ use devices::virtio::{console, rng};
 
 use crate::app::{App, ConsoleMode, MAX_VCPUS, STORE_TAG};
 use crate::board::Board;
-use crate::boot::{self, acpi, initramfs::Archive};
+use crate::boot::{self, acpi, initramfs};
 use crate::closure::{STORE_DIR, StorePath, StoreView};
 use crate::console::{Console, log_file};
 use crate::kvm::Vm;
@@ -73,7 +73,7 @@ impl Machine {
         let acpi_root = acpi::write(&memory, vcpus, board.devices())?;
         let bus = board.finish(Box::new(console.clone()))?;
         let cmdline = kernel::cmdline(vcpus, app.console.kernel.loglevel(), &app.kernel.cmdline);
-        let initramfs = initramfs(inputs.init);
+        let initramfs = initramfs::of_init(inputs.init);
         let given = boot::Given {
             cmdline: &cmdline,
             initramfs: &initramfs,
@@ -202,13 +202,4 @@ fn console_sink(app: &App) -> anyhow::Result<Option<Box<dyn Write + Send>>> {
         (ConsoleMode::Stdio, _) => Some(Box::new(std::io::stderr())),
         (ConsoleMode::File, Some(path)) => Some(Box::new(log_file(path).context("console.path")?)),
     })
-}
-
-/// The first root file system: init, and the console that the kernel opens for it.
-fn initramfs(init: &[u8]) -> Vec<u8> {
-    let mut archive = Archive::default();
-    archive.directory("dev");
-    archive.character_device("dev/console", (5, 1));
-    archive.file("init", 0o755, init);
-    archive.finish()
 }

@@ -24,6 +24,7 @@ use super::start::{reach, start_process};
 use super::store;
 use crate::accel::INSIDE;
 use crate::attach::{Connection, Outcome, Stdio, attach};
+use crate::output::say;
 use crate::terminal;
 
 /// For the hello of an emulated host that is just starting; it gives up by itself before.
@@ -42,9 +43,6 @@ const OUTSIDE: [&str; 4] = [
     "MVM_RUNTIME_DIR",
     "MVM_ACCEL",
 ];
-
-/// Terminal of a size that nobody knows, as on the VT100.
-const SIZE: (u16, u16) = (24, 80);
 
 /// Carries this process's own command line out inside the emulated host. `reason`: why not here.
 pub fn carry_out(reason: &str) -> Result<ExitCode> {
@@ -103,10 +101,9 @@ fn open(folder: &Folder, reason: &str) -> Result<Connection> {
     for _ in 0..ATTEMPTS {
         let stream = reach(folder, |listener| {
             // One line, and before it takes its time.
-            let _ = writeln!(
-                io::stderr(),
-                "mvm: no hardware KVM ({reason}): using an emulated host, which is slower"
-            );
+            say(format_args!(
+                "no hardware KVM ({reason}): using an emulated host, which is slower"
+            ));
             store::note(folder)?;
             start_process(folder, listener)
         })?;
@@ -219,10 +216,13 @@ fn tty() -> Option<Tty> {
     if !io::stdin().is_terminal() || !io::stdout().is_terminal() {
         return None;
     }
-    let size = terminal::window_size();
-    let (rows, cols) = size.map_or(SIZE, |size| (size.ws_row, size.ws_col));
+    let size = terminal::window_size().unwrap_or(terminal::VT100);
     let term = env::var("TERM").unwrap_or_default();
-    Some(Tty { rows, cols, term })
+    Some(Tty {
+        rows: size.ws_row,
+        cols: size.ws_col,
+        term,
+    })
 }
 
 #[cfg(test)]

@@ -22,7 +22,7 @@ use anyhow::{Context, Result, anyhow, bail, ensure};
 use guest::protocol::PORT_NAME;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use rustix::process::{Pid, Signal, getppid, set_parent_process_death_signal};
-use vmm::boot::initramfs::Archive;
+use vmm::boot::initramfs;
 use vmm::kernel;
 
 use super::files::{fsdev, shares};
@@ -99,9 +99,9 @@ impl Plan {
         let kernel = kernel::find(None)?;
         let init = init_binary::find()?;
         let init = fs::read(&init).with_context(|| format!("cannot read {}", init.display()))?;
-        let initramfs = folder.initramfs();
-        fs::write(&initramfs, archive(&init))
-            .with_context(|| format!("cannot write {}", initramfs.display()))?;
+        let path = folder.initramfs();
+        fs::write(&path, initramfs::of_init(&init))
+            .with_context(|| format!("cannot write {}", path.display()))?;
         Ok(Self {
             kernel,
             memory_mib: memory_mib()?,
@@ -109,7 +109,7 @@ impl Plan {
                 .map_or(1, NonZero::get)
                 .clamp(*CPUS.start(), *CPUS.end()),
             tsc_khz: tsc::khz(),
-            initramfs,
+            initramfs: path,
             log: folder.log(),
         })
     }
@@ -217,15 +217,6 @@ fn option(path: &Path) -> String {
     path.to_string_lossy().replace(',', ",,")
 }
 
-/// The initramfs: the guest's program, and the console that the kernel opens for it.
-fn archive(init: &[u8]) -> Vec<u8> {
-    let mut archive = Archive::default();
-    archive.directory("dev");
-    archive.character_device("dev/console", (5, 1));
-    archive.file("init", 0o755, init);
-    archive.finish()
-}
-
 fn ensure_qemu(path: &std::ffi::OsStr) -> Result<()> {
     let found = env::split_paths(path).any(|folder| folder.join(QEMU).is_file());
     ensure!(
@@ -296,7 +287,7 @@ mod tests {
 
     #[test]
     fn the_initramfs_holds_the_program() {
-        let bytes = archive(b"PROGRAM");
+        let bytes = initramfs::of_init(b"PROGRAM");
         let text = String::from_utf8_lossy(&bytes);
         assert!(text.contains("init\0") && text.contains("PROGRAM"));
     }

@@ -36,9 +36,16 @@ impl Host {
     /// A host that has heard the hello and answered it, and the agent's thread.
     fn new() -> (Self, JoinHandle<Result<End>>) {
         let (stream, guest) = UnixStream::pair().unwrap();
-        stream.set_read_timeout(Some(TIMEOUT)).unwrap();
         let agent = Agent::greet(guest.into(), None, 1).unwrap();
         let thread = thread::spawn(move || agent.serve(&mut |_| Ok(())));
+        let mut host = Self::greeting(stream);
+        host.read_until(|_, message| matches!(message, Message::Hello(_)));
+        (host, thread)
+    }
+
+    /// A host that has said hello.
+    fn greeting(stream: UnixStream) -> Self {
+        stream.set_read_timeout(Some(TIMEOUT)).unwrap();
         let mut host = Self {
             stream,
             buffer: FrameBuffer::new(),
@@ -50,8 +57,7 @@ impl Host {
             sent_us: 0,
         };
         host.send(MACHINE, &Message::Hello(hello));
-        host.read_until(|_, message| matches!(message, Message::Hello(_)));
-        (host, thread)
+        host
     }
 
     fn set_up() -> (Self, JoinHandle<Result<End>>) {
@@ -282,17 +288,7 @@ fn a_setup_that_fails_is_told() {
     let (stream, guest) = UnixStream::pair().unwrap();
     let agent = Agent::greet(guest.into(), None, 1).unwrap();
     let thread = thread::spawn(move || agent.serve(&mut |_| anyhow::bail!("no such device")));
-    let mut host = Host {
-        stream,
-        buffer: FrameBuffer::new(),
-        decoder: Decoder::new(Side::Guest),
-    };
-    let hello = Hello {
-        side: Side::Host,
-        started_us: 0,
-        sent_us: 0,
-    };
-    host.send(MACHINE, &Message::Hello(hello));
+    let mut host = Host::greeting(stream);
     host.send(MACHINE, &Message::Setup(Box::default()));
     assert_eq!(failure(&mut host), "no such device");
     assert_eq!(

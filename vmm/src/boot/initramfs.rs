@@ -1,10 +1,21 @@
 //! A cpio archive in the "newc" format (Documentation/driver-api/early-userspace/buffer-format.rst):
 //! the first root file system, which holds mvm's init and nothing else.
 
+/// The archive that starts `init` as the first program: itself, and the console that the kernel
+/// opens for it.
+#[must_use]
+pub fn of_init(init: &[u8]) -> Vec<u8> {
+    let mut archive = Archive::default();
+    archive.directory("dev");
+    archive.character_device("dev/console", (5, 1));
+    archive.file("init", 0o755, init);
+    archive.finish()
+}
+
 /// Makes archives of a few files; the kernel makes parent folders itself no matter the order, so
 /// each must be added before what is in it.
 #[derive(Default)]
-pub struct Archive {
+struct Archive {
     bytes: Vec<u8>,
     entries: u32,
 }
@@ -16,22 +27,22 @@ const CHARACTER: u32 = 0o020_000;
 
 impl Archive {
     /// Adds a folder.
-    pub fn directory(&mut self, path: &str) {
+    fn directory(&mut self, path: &str) {
         self.entry(path, DIRECTORY | 0o755, (0, 0), &[]);
     }
 
     /// Adds a regular file with the permissions `mode`.
-    pub fn file(&mut self, path: &str, mode: u32, content: &[u8]) {
+    fn file(&mut self, path: &str, mode: u32, content: &[u8]) {
         self.entry(path, REGULAR | mode, (0, 0), content);
     }
 
     /// Adds a character device with the number `device` (major, minor).
-    pub fn character_device(&mut self, path: &str, device: (u32, u32)) {
+    fn character_device(&mut self, path: &str, device: (u32, u32)) {
         self.entry(path, CHARACTER | 0o600, device, &[]);
     }
 
     /// Ends the archive.
-    pub fn finish(mut self) -> Vec<u8> {
+    fn finish(mut self) -> Vec<u8> {
         self.entry("TRAILER!!!", 0, (0, 0), &[]);
         self.bytes
     }

@@ -12,7 +12,9 @@ use guest::protocol::{
 };
 use rustix::io::ioctl_fionread;
 
-use super::{Connection, Outcome, Stdio, TIMEOUT, attach_with, code, fake_signals, null, sh};
+use super::{
+    Connection, FakeSignals, Outcome, Stdio, TIMEOUT, attach_with, code, fake_signals, null, sh,
+};
 
 fn frame(session: u32, message: &Message<'_>) -> Vec<u8> {
     let mut bytes = Vec::new();
@@ -36,27 +38,13 @@ fn execution(messages: &[Message<'_>]) -> Vec<u8> {
 
 /// What attaching to a guest ends with that sends these bytes, whatever it is told, and then closes.
 fn attach_to(bytes: Vec<u8>) -> Result<Outcome, String> {
-    let (host, mut guest) = UnixStream::pair().unwrap();
-    let reader = guest.try_clone().unwrap();
-    let thread = thread::spawn(move || {
-        // The host may have hung up by then.
-        let _ = guest
-            .write_all(&hello())
-            .and_then(|()| guest.write_all(&bytes));
-        let _ = guest.shutdown(std::net::Shutdown::Write);
-        let _ = (&reader).read_to_end(&mut Vec::new());
-    });
-    let mut connection = Connection::open(host, TIMEOUT).unwrap();
     let (signals, _send) = fake_signals();
-    let stdio = Stdio {
-        stdin: null(),
-        stdout: null(),
-        stderr: null(),
-    };
-    let outcome = attach_with(&mut connection, &sh("true"), stdio, signals, None);
-    drop(connection);
-    thread.join().unwrap();
-    outcome.map_err(|error| format!("{error:#}"))
+    attach_to_acting(silence(), signals, move |mut guest| {
+        // The host may have hung up by then.
+        let _ = guest.write_all(&bytes);
+        let _ = guest.shutdown(std::net::Shutdown::Write);
+        let _ = guest.read_to_end(&mut Vec::new());
+    })
 }
 
 fn data(bytes: &[u8]) -> Message<'_> {
@@ -137,26 +125,45 @@ fn more_than_a_window_is_an_error() {
     assert!(error.contains("bytes of Stdout with credit for"), "{error}");
 }
 
-/// As [`attach_to`], with a standard output that takes nothing.
-fn attach_to_blocked(bytes: Vec<u8>) -> Result<Outcome, String> {
+/// Attaches to a guest that does `act` once it has said hello.
+fn attach_to_acting(
+    stdio: Stdio,
+    signals: FakeSignals,
+    act: impl FnOnce(UnixStream) + Send + 'static,
+) -> Result<Outcome, String> {
     let (host, mut guest) = UnixStream::pair().unwrap();
     let thread = thread::spawn(move || {
-        let _ = guest
-            .write_all(&hello())
-            .and_then(|()| guest.write_all(&bytes));
+        guest.write_all(&hello()).unwrap();
+        act(guest);
     });
     let mut connection = Connection::open(host, TIMEOUT).unwrap();
-    let (signals, _send) = fake_signals();
-    let (_unread, stdout) = super::pipe();
-    let stdio = Stdio {
-        stdin: null(),
-        stdout,
-        stderr: null(),
-    };
     let outcome = attach_with(&mut connection, &sh("true"), stdio, signals, None);
     drop(connection);
     thread.join().unwrap();
     outcome.map_err(|error| format!("{error:#}"))
+}
+
+/// Streams that give and keep nothing.
+fn silence() -> Stdio {
+    Stdio {
+        stdin: null(),
+        stdout: null(),
+        stderr: null(),
+    }
+}
+
+/// As [`attach_to`], with a standard output that takes nothing.
+fn attach_to_blocked(bytes: Vec<u8>) -> Result<Outcome, String> {
+    let (signals, _send) = fake_signals();
+    let (_unread, stdout) = super::pipe();
+    let stdio = Stdio {
+        stdout,
+        ..silence()
+    };
+    attach_to_acting(stdio, signals, move |mut guest| {
+        // The host may hang up meanwhile.
+        let _ = guest.write_all(&bytes);
+    })
 }
 
 #[test]
@@ -169,10 +176,13 @@ fn a_million_tiny_frames_are_only_work() {
 
 #[test]
 fn credit_is_given_even_if_the_guest_takes_no_input() {
-    let (host, mut guest) = UnixStream::pair().unwrap();
-    guest.set_read_timeout(Some(TIMEOUT)).unwrap();
-    let thread = thread::spawn(move || {
-        guest.write_all(&hello()).unwrap();
+    let (signals, _send) = fake_signals();
+    let stdio = Stdio {
+        stdin: File::open("/dev/zero").unwrap().into(),
+        ..silence()
+    };
+    let outcome = attach_to_acting(stdio, signals, |mut guest| {
+        guest.set_read_timeout(Some(TIMEOUT)).unwrap();
         guest
             .write_all(&execution(&[Message::Started { pid: 1 }]))
             .unwrap();
@@ -188,16 +198,7 @@ fn credit_is_given_even_if_the_guest_takes_no_input() {
             .write_all(&execution(&[Message::Exit(Exit::Code(0))]))
             .unwrap();
     });
-    let mut connection = Connection::open(host, TIMEOUT).unwrap();
-    let (signals, _send) = fake_signals();
-    let stdio = Stdio {
-        stdin: File::open("/dev/zero").unwrap().into(),
-        stdout: null(),
-        stderr: null(),
-    };
-    let outcome = attach_with(&mut connection, &sh("true"), stdio, signals, None);
     assert_eq!(outcome.unwrap(), code(0));
-    thread.join().unwrap();
 }
 
 /// More signals than the host keeps for a guest that does not read.
@@ -208,12 +209,10 @@ const FLOOD: usize = 50_000;
 fn attach_to_full(
     act: impl FnOnce(UnixStream) -> std::io::Result<()> + Send + 'static,
 ) -> Result<Outcome, String> {
-    let (host, mut guest) = UnixStream::pair().unwrap();
     let (signals, mut send) = fake_signals();
     let unread = signals.0.try_clone().unwrap();
     send.write_all(&vec![10; FLOOD]).unwrap();
-    let thread = thread::spawn(move || {
-        guest.write_all(&hello()).unwrap();
+    attach_to_acting(silence(), signals, move |mut guest| {
         guest
             .write_all(&execution(&[Message::Started { pid: 1 }]))
             .unwrap();
@@ -222,17 +221,7 @@ fn attach_to_full(
         }
         // The host may hang up meanwhile.
         let _ = act(guest);
-    });
-    let mut connection = Connection::open(host, TIMEOUT).unwrap();
-    let stdio = Stdio {
-        stdin: null(),
-        stdout: null(),
-        stderr: null(),
-    };
-    let outcome = attach_with(&mut connection, &sh("true"), stdio, signals, None);
-    drop(connection);
-    thread.join().unwrap();
-    outcome.map_err(|error| format!("{error:#}"))
+    })
 }
 
 #[test]

@@ -14,7 +14,8 @@ use guest::protocol::{Decoder, FrameBuffer, Hello, MACHINE, Message, Side};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
-use super::client::{encoded, is_transient, write};
+use super::client::{encoded, write};
+use crate::attach::is_transient;
 use crate::emulator::files;
 
 /// For the guest to end its programs and write what it holds.

@@ -10,6 +10,8 @@ use std::os::unix::net::UnixStream;
 use anyhow::{Result, bail, ensure};
 use guest::protocol::{Decoder, FIRST_SESSION, Frame, FrameBuffer, Header, MACHINE, Message, Side};
 
+use crate::attach::is_transient;
+
 /// Bytes that may wait for a client: the windows of its two output streams, even if each byte came
 /// in a frame of its own.
 const WAITING_LIMIT: usize = 8 * 1024 * 1024;
@@ -153,11 +155,6 @@ pub fn write(mut stream: &UnixStream, bytes: &[u8]) -> io::Result<usize> {
         }
     }
     Ok(sent)
-}
-
-/// Whether a read may go better later.
-pub fn is_transient(error: &io::Error) -> bool {
-    matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted)
 }
 
 #[cfg(test)]

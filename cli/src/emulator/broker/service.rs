@@ -22,6 +22,7 @@ use super::sessions::{ClientId, Sessions};
 use crate::emulator::folder::Folder;
 use crate::emulator::machine::Plan;
 use crate::emulator::state::{self, State};
+use crate::output::say;
 
 /// From QEMU's start until the guest is set up. Far above what the slowest host needs.
 const BOOT_TIMEOUT: Duration = Duration::from_secs(60);
@@ -196,7 +197,9 @@ impl Service {
             }
             Ok(None) => self.abandon(&client),
             Err(error) => {
-                eprintln!("mvm: emulated host: a command was let go: {error:#}");
+                say(format_args!(
+                    "emulated host: a command was let go: {error:#}"
+                ));
                 self.abandon(&client);
             }
         }
