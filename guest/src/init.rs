@@ -1,11 +1,11 @@
-//! Process 1 of a guest: what the program `mvm-init` does, the only file of its initramfs.
+//! Process 1 of a guest: what the program `mvm-init` does.
 //!
 //! The one thing to know: all that can wait for the host's setup waits for it; what stands before
 //! the first hello is on the path of every start. It never ends: an error is told to the host and
-//! the kernel log, and the machine reset, since a kernel without process 1 panics. Leaves out
-//! modules: all drivers are built into the kernel.
+//! the kernel log, and the machine reset, since a kernel without process 1 panics.
 
 mod etc;
+mod modules;
 mod mounts;
 mod network;
 mod port;
@@ -46,6 +46,7 @@ pub fn run() -> i32 {
 fn serve(started_us: u64) -> Result<End> {
     root::mount_early()?;
     occupy_standard_streams()?;
+    modules::load()?;
     let port = port::open()?;
     let children = child_signals().context("cannot watch child processes")?;
     let agent = Agent::greet(port, Some(children), started_us)?;

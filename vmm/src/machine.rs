@@ -14,7 +14,7 @@ use devices::virtio::{console, rng};
 
 use crate::app::{App, ConsoleMode, MAX_VCPUS, STORE_TAG};
 use crate::board::Board;
-use crate::boot::{self, acpi, initramfs};
+use crate::boot::{self, acpi, initramfs, modules};
 use crate::closure::{STORE_DIR, StorePath, StoreView};
 use crate::console::{Console, log_file};
 use crate::kvm::Vm;
@@ -73,7 +73,8 @@ impl Machine {
         let acpi_root = acpi::write(&memory, vcpus, board.devices())?;
         let bus = board.finish(Box::new(console.clone()))?;
         let cmdline = kernel::cmdline(vcpus, app.console.kernel.loglevel(), &app.kernel.cmdline);
-        let initramfs = initramfs::of_init(inputs.init);
+        let modules = modules::of_kernel(inputs.kernel)?;
+        let initramfs = initramfs::of_init(inputs.init, &modules);
         let given = boot::Given {
             cmdline: &cmdline,
             initramfs: &initramfs,

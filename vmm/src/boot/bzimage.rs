@@ -25,6 +25,19 @@ const KERNEL_64: u16 = 1;
 const ENTRY_64: u64 = 0x200;
 const SECTOR_BYTES: u64 = 512;
 
+/// Where the file says which release it is (`kernel_version`), if it is a bzImage that does.
+pub fn version_offset(file: &File) -> Option<u64> {
+    let mut header = setup_header::default();
+    read_at(file, header.as_mut_slice(), HEADER_OFFSET).ok()?;
+    let setup_header {
+        header: magic,
+        kernel_version,
+        ..
+    } = header;
+    // Counted from the end of the boot sector; 0 where there is none.
+    (magic == HEADER_MAGIC && kernel_version > 0).then(|| u64::from(kernel_version) + SECTOR_BYTES)
+}
+
 /// Loads the kernel `file` of `file_bytes` bytes.
 pub fn load(memory: &Memory, file: &File, file_bytes: u64) -> anyhow::Result<Kernel> {
     let mut header = setup_header::default();

@@ -1,14 +1,23 @@
 //! A cpio archive in the "newc" format (Documentation/driver-api/early-userspace/buffer-format.rst):
-//! the first root file system, which holds mvm's init and nothing else.
+//! the first root file system, which holds mvm's init and the modules that it loads.
 
-/// The archive that starts `init` as the first program: itself, and the console that the kernel
-/// opens for it.
+use super::modules::Module;
+
+/// The archive that starts `init` as the first program: itself, the console that the kernel opens
+/// for it, and the modules that it loads, numbered in their order.
 #[must_use]
-pub fn of_init(init: &[u8]) -> Vec<u8> {
+pub fn of_init(init: &[u8], modules: &[Module]) -> Vec<u8> {
     let mut archive = Archive::default();
     archive.directory("dev");
     archive.character_device("dev/console", (5, 1));
     archive.file("init", 0o755, init);
+    if !modules.is_empty() {
+        archive.directory("modules");
+    }
+    for (number, module) in modules.iter().enumerate() {
+        let path = format!("modules/{number:03}-{}", module.file_name);
+        archive.file(&path, 0o644, &module.content);
+    }
     archive.finish()
 }
 
@@ -128,6 +137,24 @@ mod tests {
         assert_eq!(
             String::from_utf8(archive.finish()),
             String::from_utf8(expected.concat())
+        );
+    }
+
+    #[test]
+    fn modules_are_numbered_in_their_order() {
+        let module = |name: &str| Module {
+            file_name: name.into(),
+            content: name.into(),
+        };
+        let archive = of_init(b"init", &[module("z.ko"), module("a.ko.xz")]);
+        let text = String::from_utf8(archive).unwrap();
+        let [folder, first, second] = ["modules\0", "modules/000-z.ko\0", "modules/001-a.ko.xz\0"]
+            .map(|name| text.find(name).unwrap());
+        assert!(folder < first && first < second);
+        assert!(
+            !String::from_utf8(of_init(b"init", &[]))
+                .unwrap()
+                .contains("modules")
         );
     }
 

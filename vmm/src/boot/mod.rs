@@ -9,6 +9,7 @@ pub mod acpi;
 mod bzimage;
 mod elf;
 pub mod initramfs;
+pub mod modules;
 mod params;
 mod tables;
 

@@ -2,6 +2,7 @@
 
 mod bzimage;
 mod elf;
+mod modules;
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};

@@ -32,6 +32,16 @@ fn file(header: setup_header, setup_sectors: usize) -> Vec<u8> {
     bytes
 }
 
+/// A file that says it is of the release in `version`.
+pub fn of_version(version: &str) -> Vec<u8> {
+    let bytes = file(header(), 2);
+    let header = setup_header {
+        kernel_version: (bytes.len() - 512) as u16,
+        ..header()
+    };
+    [&file(header, 2), version.as_bytes(), &[0]].concat()
+}
+
 /// Why a file with this header is refused.
 fn refusal_with(header: setup_header) -> String {
     refusal(&file(header, 2))

@@ -1,0 +1,169 @@
+//! Drivers that a distribution's kernel keeps in modules: those that a guest needs to reach its
+//! host, out of the kernel's own folder (kmod's `modules.dep(5)`).
+//!
+//! mvm's own kernel has its drivers built in; a `vmlinux` is taken to be like it.
+
+use std::collections::HashMap;
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, bail};
+
+use super::bzimage;
+
+/// Without these two no guest can say that it is there.
+const NEEDED: [&str; 2] = ["virtio_mmio", "virtio_console"];
+/// Without these one can, and says what it misses.
+const USEFUL: [&str; 2] = ["virtiofs", "virtio_rng"];
+
+/// Where installed kernels have their modules, below which is a folder named by the release.
+const FOLDERS: [&str; 4] = [
+    "/lib/modules",
+    "/usr/lib/modules",
+    "/run/booted-system/kernel-modules/lib/modules",
+    "/run/current-system/kernel-modules/lib/modules",
+];
+
+/// A module as it is in its file, compressed or not.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Module {
+    /// Name of the file, such as `virtiofs.ko` or `virtiofs.ko.xz`.
+    pub file_name: String,
+    /// What the file holds.
+    pub content: Vec<u8>,
+}
+
+/// The modules that a guest under `kernel` loads, in this order; none where all is built in.
+///
+/// # Errors
+/// The kernel has no driver that is needed, or a file cannot be read.
+pub fn of_kernel(kernel: &Path) -> anyhow::Result<Vec<Module>> {
+    let Some(release) = release(kernel)? else {
+        return Ok(Vec::new());
+    };
+    let Some(folder) = folder(kernel, &release) else {
+        return Ok(Vec::new());
+    };
+    let folder = Folder::open(folder)?;
+    let paths = folder.in_order().with_context(|| {
+        let kernel = kernel.display();
+        format!("cannot boot the kernel {kernel}")
+    })?;
+    paths.into_iter().map(|path| folder.module(path)).collect()
+}
+
+/// What `uname -r` says under a bzImage. Another file is none of this module's concern.
+fn release(kernel: &Path) -> anyhow::Result<Option<String>> {
+    // Whoever loads it says better what is wrong with it.
+    if !kernel.is_file() {
+        return Ok(None);
+    }
+    let file = File::open(kernel)
+        .with_context(|| format!("cannot open the kernel {}", kernel.display()))?;
+    let Some(offset) = bzimage::version_offset(&file) else {
+        return Ok(None);
+    };
+    let mut text = [0; 256];
+    let bytes = file.read_at(&mut text, offset)?;
+    let text = text[..bytes].split(|&byte| byte == 0).next();
+    let word = text.and_then(|text| std::str::from_utf8(text).ok()?.split(' ').next());
+    // It becomes part of a path.
+    Ok(word
+        .filter(|word| !word.is_empty() && !word.contains('/') && !word.starts_with('.'))
+        .map(str::to_owned))
+}
+
+/// The folder of a release: beside the kernel, as in its Nix package, or where it is installed.
+fn folder(kernel: &Path, release: &str) -> Option<PathBuf> {
+    let beside = kernel.parent().map(|folder| folder.join("lib/modules"));
+    beside
+        .into_iter()
+        .chain(FOLDERS.map(PathBuf::from))
+        .map(|folder| folder.join(release))
+        .find(|folder| folder.join(DEPENDENCIES).exists())
+}
+
+const DEPENDENCIES: &str = "modules.dep";
+const BUILTIN: &str = "modules.builtin";
+
+/// The modules of one release.
+struct Folder {
+    path: PathBuf,
+    /// Lines of `modules.dep`: a module's path and what must be loaded before, last first.
+    dependencies: String,
+    /// Paths that the modules would have that are built in.
+    builtin: String,
+}
+
+impl Folder {
+    fn open(path: PathBuf) -> anyhow::Result<Self> {
+        let read = |name: &str| {
+            let file = path.join(name);
+            fs::read_to_string(&file).with_context(|| format!("cannot read {}", file.display()))
+        };
+        let dependencies = read(DEPENDENCIES)?;
+        let builtin = match path.join(BUILTIN).try_exists() {
+            Ok(false) => String::new(),
+            _ => read(BUILTIN)?,
+        };
+        Ok(Self {
+            path,
+            dependencies,
+            builtin,
+        })
+    }
+
+    /// Paths of what a guest loads, each behind all that it depends on.
+    fn in_order(&self) -> anyhow::Result<Vec<&str>> {
+        let lines = self.dependencies.lines().filter_map(|l| l.split_once(':'));
+        let by_name: HashMap<_, _> = lines
+            .map(|(path, before)| (module_name(path), (path, before)))
+            .collect();
+        let mut order = Vec::new();
+        for name in NEEDED.into_iter().chain(USEFUL) {
+            match by_name.get(name) {
+                Some((path, before)) => {
+                    for path in before.split_whitespace().rev().chain([*path]) {
+                        if !order.contains(&path) {
+                            order.push(path);
+                        }
+                    }
+                }
+                None if NEEDED.contains(&name) && !self.has_builtin(name) => {
+                    let folder = self.path.display();
+                    bail!("it has no driver {name}, neither built in nor in {folder}");
+                }
+                None => {}
+            }
+        }
+        Ok(order)
+    }
+
+    fn has_builtin(&self, name: &str) -> bool {
+        self.builtin.lines().any(|path| module_name(path) == name)
+    }
+
+    fn module(&self, path: &str) -> anyhow::Result<Module> {
+        let full = self.path.join(path);
+        let content = fs::read(&full).map_err(|error: io::Error| {
+            anyhow::Error::new(error).context(format!("cannot read the module {}", full.display()))
+        })?;
+        Ok(Module {
+            file_name: file_name(path).into(),
+            content,
+        })
+    }
+}
+
+fn file_name(path: &str) -> &str {
+    path.rsplit('/').next().unwrap_or(path)
+}
+
+/// The kernel's name for the module in a file: without extensions, and `_` for every `-`.
+fn module_name(path: &str) -> String {
+    let name = file_name(path);
+    let stem = name.split_once(".ko").map_or(name, |(stem, _)| stem);
+    stem.replace('-', "_")
+}
