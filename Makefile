@@ -4,7 +4,7 @@ TARGET  := x86_64-unknown-linux-gnu
 STATIC  := target/static
 RELEASE := target/release
 
-.PHONY: all mvm guest kernel fixtures tools run test check bench install clean
+.PHONY: all mvm guest kernel fixtures debian-kernel tools run test check bench install clean
 
 all: mvm guest kernel
 
@@ -31,11 +31,15 @@ kernel: tools
 fixtures: tools
 	tests/fixtures/store
 
+# A distribution's kernel with its modules, which the tests boot as well.
+debian-kernel:
+	tests/fixtures/kernel
+
 run: all fixtures
 	$(RELEASE)/mvm run target/examples/hello.json
 
 # Formatting and lints, unit tests, then the tests that need a machine.
-test: all fixtures check
+test: all fixtures debian-kernel check
 	cargo test --locked --workspace
 	tests/run
 

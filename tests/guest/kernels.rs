@@ -7,6 +7,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use mvm_test::{closure, fixture, fixtures_folder};
 use tempfile::TempDir;
 
 use crate::shell;
@@ -95,30 +96,34 @@ fn other_files() -> Result<()> {
     )
 }
 
-/// The newest kernel that a distribution has installed here.
-fn installed_kernel() -> Option<PathBuf> {
-    let entries = fs::read_dir("/boot")
-        .ok()?
-        .flatten()
-        .map(|entry| entry.path());
-    let is_kernel = |path: &PathBuf| path.to_string_lossy().starts_with("/boot/vmlinuz-");
-    entries.filter(is_kernel).max()
-}
-
 #[test]
-fn a_distributions_kernel_boots_to_its_first_words() -> Result<()> {
-    let Some(path) = installed_kernel() else {
-        eprintln!("skipped: this host has no /boot/vmlinuz-*");
-        return Ok(());
-    };
-    let machine = shell("distribution", "exit 0")
-        .kernel(path)
+fn a_distributions_kernel_runs_programs_with_its_own_modules() -> Result<()> {
+    let folder = fixtures_folder().join("debian-kernel");
+    let releases = fs::read_dir(folder.join("lib/modules"))
+        .context("cannot list the modules of Debian's kernel; `make debian-kernel` unpacks them")?;
+    let release = releases.flatten().next().context("there are none")?;
+    let share = TempDir::new()?;
+    fs::write(share.path().join("file"), "on a share\n")?;
+
+    let script = "uname -r; nproc; cat /share/file; ls /nix/store | sort; exit 42";
+    let output = shell("distribution", script)
+        .kernel(folder.join("vmlinuz"))
         .memory_mib(512)
-        .set("/console/mode", "stdio")
-        .set("/console/kernel", "verbose")
-        .timeout(UNPACKING);
-    let words = machine.run()?.stderr();
-    assert!(words.contains("Linux version "), "{words}");
-    assert!(words.contains("Run /init as init process"), "{words}");
+        .vcpus(2)
+        .share(share.path(), "/share")
+        .timeout(UNPACKING)
+        .run()?;
+    let closure = closure(&fixture("tools"))?;
+    let names: Vec<_> = closure
+        .iter()
+        .map(|path| path.replace("/nix/store/", ""))
+        .collect();
+    let expected = format!(
+        "{}\n2\non a share\n{}\n",
+        release.file_name().to_string_lossy(),
+        names.join("\n")
+    );
+    assert_eq!(output.stdout(), expected, "{output}");
+    assert_eq!(output.status, 42, "{output}");
     Ok(())
 }

@@ -3,6 +3,7 @@
 //! The one thing to know: a start costs seconds where KVM is emulated, so a script looks at all
 //! that belongs together, and its whole output is compared.
 
+mod accel;
 mod exit_status;
 mod fixtures;
 mod kernels;

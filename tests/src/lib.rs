@@ -33,7 +33,7 @@ pub fn mvm() -> PathBuf {
 }
 
 /// The folder of this repository.
-fn repository() -> &'static Path {
+pub fn repository() -> &'static Path {
     let own = Path::new(env!("CARGO_MANIFEST_DIR"));
     own.parent().unwrap_or(own)
 }
