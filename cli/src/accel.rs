@@ -39,6 +39,11 @@ pub enum Place {
 /// The same, where the command line has nothing to say.
 const VARIABLE: &str = "MVM_ACCEL";
 
+/// Whether this process runs in the emulated host.
+pub fn is_inside() -> bool {
+    env::var_os(INSIDE).is_some()
+}
+
 impl Accel {
     /// Decides it for this process. `wanted` on the command line, else `$MVM_ACCEL`, else `auto`.
     ///
@@ -53,7 +58,7 @@ impl Accel {
                 anyhow!("${VARIABLE}: must be auto, kvm or emulated, is {variable:?}")
             })?,
         };
-        Ok(accel.place_given(env::var_os(INSIDE).is_some(), detect))
+        Ok(accel.place_given(is_inside(), detect))
     }
 
     fn place_given(self, inside: bool, detect: impl FnOnce() -> Support) -> Place {

@@ -8,6 +8,7 @@ mod broker;
 mod files;
 mod folder;
 mod forward;
+mod kernel;
 mod log;
 mod machine;
 mod start;
@@ -29,6 +30,7 @@ use state::State;
 use crate::output::print;
 
 pub use forward::carry_out;
+pub use kernel::in_memory as kernel_in_memory;
 
 /// Look at the emulated host, which stands in where there is no hardware KVM, or stop it
 #[derive(Debug, clap::Args)]

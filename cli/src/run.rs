@@ -8,7 +8,7 @@ use std::fs;
 use std::io::{self, IsTerminal};
 use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::mpsc::{self, Receiver};
 use std::thread;
@@ -22,10 +22,11 @@ use vmm::closure::StoreView;
 use vmm::machine::{Exits, Inputs, Machine, Running};
 use vmm::vcpu::Exit;
 
+use crate::accel::is_inside;
 use crate::attach::{Connection, Outcome, Stdio, attach};
 use crate::folder::Folder;
 use crate::output::say;
-use crate::{init_binary, terminal};
+use crate::{emulator, init_binary, terminal};
 
 /// From the first instruction to init's first word. Far above what the slowest host needs, and an
 /// end to waiting for a guest that hangs.
@@ -72,7 +73,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     edit::apply(args, &mut file.app)?;
     let app = &file.app;
     let store = StoreView::of(&file)?;
-    let kernel = vmm::kernel::find(app.kernel.path.as_deref())?;
+    let kernel = kernel(app.kernel.path.as_deref())?;
     let init = init_binary::find()?;
     let init = fs::read(&init).with_context(|| format!("cannot read {}", init.display()))?;
     raise_descriptor_limit();
@@ -99,6 +100,16 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         say(format_args!("{error:#}"));
     }
     status(finished, &ended, &running).map_err(|error| with_console(error, &running))
+}
+
+/// The kernel's file. One that the user names is read where it is, so that errors name it.
+fn kernel(named: Option<&Path>) -> anyhow::Result<PathBuf> {
+    let found = vmm::kernel::find(named)?;
+    Ok(if named.is_none() && is_inside() {
+        emulator::kernel_in_memory(found)
+    } else {
+        found
+    })
 }
 
 /// mvm's own status, given how the program ended and, where it did not, how its machine did.
