@@ -80,14 +80,18 @@ impl Machine {
             initramfs: &initramfs,
             acpi_root,
         };
-        let entry = boot::load(&memory, inputs.kernel, &given)?;
+        let kernel = boot::load(&memory, inputs.kernel, &given)?;
         let supported = cpuid::supported(&vm.kvm)?;
         let vcpus = (0..vcpus)
             .map(|id| {
                 let cpuid = cpuid::for_vcpu(&supported, id, vcpus)?;
-                Vcpu::new(&vm, id, &cpuid, &entry, bus.clone())
+                Vcpu::new(&vm, id, &cpuid, &kernel.entry, bus.clone())
             })
-            .collect::<anyhow::Result<_>>()?;
+            .collect::<anyhow::Result<Vec<_>>>()?;
+        // Linux looks at most of its text at once, to adapt it to the processor.
+        for range in &kernel.mapped {
+            vcpus[0].pre_fault(range);
+        }
         Ok(Self {
             memory,
             vm,

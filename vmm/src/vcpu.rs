@@ -2,8 +2,14 @@
 //!
 //! A vCPU's thread does nothing but run the guest and answer port and memory accesses that no
 //! eventfd takes. Why the machine ends is a message to whoever waits for it.
-#![expect(unsafe_code, reason = "KVM reports a failed emulation through a union")]
+#![expect(
+    unsafe_code,
+    reason = "KVM reports a failed emulation through a union; a request"
+)]
 
+use std::ffi::c_ulong;
+use std::io;
+use std::ops::Range;
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
@@ -12,9 +18,12 @@ use std::thread;
 use anyhow::{Context, anyhow};
 use devices::power;
 use kvm_bindings::kvm_run__bindgen_ty_1__bindgen_ty_14 as EmulationFailure;
-use kvm_bindings::{CpuId, kvm_fpu, kvm_msr_entry, kvm_regs, kvm_segment, kvm_sregs};
+use kvm_bindings::{
+    CpuId, KVMIO, kvm_fpu, kvm_msr_entry, kvm_pre_fault_memory, kvm_regs, kvm_segment, kvm_sregs,
+};
 use kvm_ioctls::{VcpuExit, VcpuFd};
 use rustix::io::Errno;
+use vmm_sys_util::ioctl::{_IOC_READ, _IOC_WRITE, ioctl_expr, ioctl_with_mut_ref};
 
 use crate::boot::{self, Entry};
 use crate::bus::Bus;
@@ -25,6 +34,14 @@ use crate::layout;
 const EMULATION: u32 = 1;
 /// `KVM_INTERNAL_ERROR_EMULATION_FLAG_INSTRUCTION_BYTES`.
 const HAS_INSTRUCTION: u64 = 1;
+
+/// The request, which kvm-ioctls does not have yet.
+const KVM_PRE_FAULT_MEMORY: c_ulong = ioctl_expr(
+    _IOC_READ | _IOC_WRITE,
+    KVMIO,
+    0xd5,
+    size_of::<kvm_pre_fault_memory>() as u32,
+);
 
 /// Why a machine ended.
 #[derive(Debug)]
@@ -67,6 +84,27 @@ impl Vcpu {
             set_boot_state(&fd, entry).context("cannot set the state of the boot CPU")?;
         }
         Ok(Self { id, fd, bus })
+    }
+
+    /// Maps guest memory into the page tables that the processor translates guest addresses with,
+    /// all at once: otherwise the first access to each page is an exit (`KVM_PRE_FAULT_MEMORY`,
+    /// Linux 6.11). Where KVM cannot, it stays at that.
+    pub fn pre_fault(&self, range: &Range<u64>) {
+        let mut request = kvm_pre_fault_memory {
+            gpa: range.start,
+            size: range.end - range.start,
+            ..kvm_pre_fault_memory::default()
+        };
+        // A signal may stop it in between; it tells how far it came.
+        while request.size > 0 {
+            // SAFETY: the descriptor is a vCPU's, and the structure is what this request takes.
+            let result =
+                unsafe { ioctl_with_mut_ref(&self.fd, KVM_PRE_FAULT_MEMORY, &mut request) };
+            if result != 0 && Errno::from_io_error(&io::Error::last_os_error()) != Some(Errno::INTR)
+            {
+                return;
+            }
+        }
     }
 
     /// Starts the vCPU's thread, which reports through `exits` why it ended.

@@ -95,5 +95,6 @@ pub fn load(memory: &Memory, file: &File, file_bytes: u64) -> anyhow::Result<Ker
         entry: start + ENTRY_64,
         end,
         header,
+        mapped: Vec::new(),
     })
 }

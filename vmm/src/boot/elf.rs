@@ -67,6 +67,7 @@ pub fn load(memory: &Memory, file: &File, file_bytes: u64) -> anyhow::Result<Ker
     read_at(file, header.as_mut_bytes(), 0)?;
     check(&header, file_bytes)?;
     let mut loaded: Vec<Range<u64>> = Vec::new();
+    let mut mapped = Vec::new();
     for index in 0..header.phnum {
         let segment = program_header(file, &header, index)?;
         if segment.kind != PT_LOAD || segment.memsz == 0 {
@@ -81,7 +82,7 @@ pub fn load(memory: &Memory, file: &File, file_bytes: u64) -> anyhow::Result<Ker
             "two of its segments want to be at {:#x}",
             segment.paddr
         );
-        place(memory, file, &segment)?;
+        mapped.extend(place(memory, file, &segment)?);
         loaded.push(segment.paddr..end);
     }
     ensure!(
@@ -93,6 +94,7 @@ pub fn load(memory: &Memory, file: &File, file_bytes: u64) -> anyhow::Result<Ker
         entry: header.entry,
         end: loaded.iter().map(|range| range.end).max().unwrap_or(0),
         header: super::params::elf_setup_header(),
+        mapped,
     })
 }
 
@@ -160,20 +162,26 @@ fn check_segment(segment: &ProgramHeader, file_bytes: u64, low_end: u64) -> anyh
     Ok(end)
 }
 
-/// Maps the whole pages of a segment and copies the rest.
-fn place(memory: &Memory, file: &File, segment: &ProgramHeader) -> anyhow::Result<()> {
+/// Maps the whole pages of a segment, which are returned, and copies the rest.
+fn place(
+    memory: &Memory,
+    file: &File,
+    segment: &ProgramHeader,
+) -> anyhow::Result<Option<Range<u64>>> {
     let aligned = segment.offset % PAGE_BYTES == segment.paddr % PAGE_BYTES;
     let data_end = segment.paddr + segment.filesz;
     let first_page = segment.paddr.next_multiple_of(PAGE_BYTES);
     let last_page = data_end - data_end % PAGE_BYTES;
     let writable = segment.flags & PF_W != 0;
     if writable || !aligned || first_page >= last_page {
-        return copy(memory, file, segment, segment.paddr, data_end);
+        copy(memory, file, segment, segment.paddr, data_end)?;
+        return Ok(None);
     }
     copy(memory, file, segment, segment.paddr, first_page)?;
     let offset = segment.offset + (first_page - segment.paddr);
     map_file(memory, first_page, last_page - first_page, file, offset)?;
-    copy(memory, file, segment, last_page, data_end)
+    copy(memory, file, segment, last_page, data_end)?;
+    Ok(Some(first_page..last_page))
 }
 
 /// Copies the part of a segment that lies at `start..end` in memory.

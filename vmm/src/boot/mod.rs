@@ -15,6 +15,7 @@ mod tables;
 
 use std::fs::File;
 use std::io::{Seek, SeekFrom};
+use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
@@ -28,6 +29,15 @@ pub use tables::{SEGMENTS, Segment};
 
 /// No kernel is larger: Debian's largest has 60 MB as an ELF file without symbols.
 const KERNEL_BYTES_MAX: u64 = 1 << 30;
+
+/// A kernel that is in memory with all it is given.
+#[derive(Debug)]
+pub struct Loaded {
+    /// Where the boot CPU starts.
+    pub entry: Entry,
+    /// Guest-physical memory that is the kernel's file, whole pages.
+    pub mapped: Vec<Range<u64>>,
+}
 
 /// Where the boot CPU starts.
 #[derive(Clone, Copy, Debug)]
@@ -54,12 +64,12 @@ pub struct Given<'a> {
 ///
 /// # Errors
 /// The file cannot be read, is no kernel for this machine, or does not fit.
-pub fn load(memory: &Memory, path: &Path, given: &Given<'_>) -> anyhow::Result<Entry> {
+pub fn load(memory: &Memory, path: &Path, given: &Given<'_>) -> anyhow::Result<Loaded> {
     load_kernel(memory, path, given)
         .with_context(|| format!("cannot boot the kernel {}", path.display()))
 }
 
-fn load_kernel(memory: &Memory, path: &Path, given: &Given<'_>) -> anyhow::Result<Entry> {
+fn load_kernel(memory: &Memory, path: &Path, given: &Given<'_>) -> anyhow::Result<Loaded> {
     // Non-blocking, since opening a FIFO waits for its writer.
     let flags =
         rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::NONBLOCK | rustix::fs::OFlags::CLOEXEC;
@@ -91,10 +101,14 @@ fn load_kernel(memory: &Memory, path: &Path, given: &Given<'_>) -> anyhow::Resul
     write_cmdline(memory, given.cmdline)?;
     tables::write(memory)?;
     params::write(memory, &kernel, given, initramfs)?;
-    Ok(Entry {
+    let entry = Entry {
         rip: kernel.entry,
         rsi: layout::BOOT_PARAMS,
         cr3: layout::PAGE_TABLES,
+    };
+    Ok(Loaded {
+        entry,
+        mapped: kernel.mapped,
     })
 }
 
@@ -106,6 +120,8 @@ struct Kernel {
     end: u64,
     /// The setup header of a bzImage; one made up for an ELF file.
     header: linux_loader::loader::bootparam::setup_header,
+    /// Memory that is the file itself.
+    mapped: Vec<Range<u64>>,
 }
 
 /// Puts the initramfs as high in low memory as it goes, whole pages, and returns its place.

@@ -40,8 +40,8 @@ fn file(bytes: &[u8]) -> (TempDir, PathBuf) {
 fn boot(bytes: &[u8]) -> (Memory, anyhow::Result<Entry>) {
     let memory = memory::allocate(MEMORY_BYTES).unwrap();
     let (_folder, path) = file(bytes);
-    let entry = load(&memory, &path, &GIVEN);
-    (memory, entry)
+    let loaded = load(&memory, &path, &GIVEN);
+    (memory, loaded.map(|loaded| loaded.entry))
 }
 
 /// Why a file is refused, behind "cannot boot the kernel PATH: ".
