@@ -25,7 +25,7 @@ use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use rustix::io::Errno;
 
 use crate::terminal::{self, RawMode};
-pub use connection::Connection;
+pub use connection::{Closed, Connection};
 use input::Input;
 use interrupts::Interrupts;
 use output::Output;

@@ -23,7 +23,7 @@ use vmm::machine::{Exits, Inputs, Machine, Running};
 use vmm::vcpu::Exit;
 
 use crate::accel::is_inside;
-use crate::attach::{Connection, Outcome, Stdio, attach};
+use crate::attach::{Closed, Connection, Outcome, Stdio, attach};
 use crate::folder::Folder;
 use crate::output::say;
 use crate::{emulator, init_binary, terminal};
@@ -183,7 +183,19 @@ fn after_a_failure(
     end: Option<Exit>,
     panic: Option<String>,
 ) -> anyhow::Error {
-    end.and_then(|exit| fault(exit, panic)).unwrap_or(error)
+    let Some(exit) = end else {
+        return error;
+    };
+    let how = match exit {
+        Exit::Reset if error.is::<Closed>() => Some("reset its machine"),
+        Exit::Off if error.is::<Closed>() => Some("switched its machine off"),
+        _ => None,
+    };
+    match (fault(exit, panic), how) {
+        (Some(fault), _) => fault,
+        (None, Some(how)) => anyhow!("the guest {how} before its program was started"),
+        (None, None) => error,
+    }
 }
 
 /// What was wrong with a machine that ended, unless its guest asked for the end.
@@ -244,6 +256,26 @@ mod tests {
             let error = after_a_failure(anyhow!("the guest failed: no such device"), end, None);
             assert_eq!(words(&error), "the guest failed: no such device");
         }
+    }
+
+    #[test]
+    fn a_guest_that_ended_its_machine_without_a_word_is_told_so() {
+        let closed = || anyhow!(Closed).context("cannot greet the guest");
+        let before = "before its program was started";
+        for (end, how) in [
+            (Exit::Reset, format!("the guest reset its machine {before}")),
+            (
+                Exit::Off,
+                format!("the guest switched its machine off {before}"),
+            ),
+        ] {
+            assert_eq!(words(&after_a_failure(closed(), Some(end), None)), how);
+        }
+        let unknown = after_a_failure(closed(), None, None);
+        assert_eq!(
+            words(&unknown),
+            "cannot greet the guest: it closed the connection"
+        );
     }
 
     #[test]

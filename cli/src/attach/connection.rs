@@ -3,6 +3,7 @@
 //! The one thing to know: the guest may be hostile, so each wait has an end, however slowly bytes
 //! trickle in.
 
+use std::fmt;
 use std::io::{self, Write};
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
@@ -12,6 +13,18 @@ use guest::protocol::{Decoder, FrameBuffer, Hello, MACHINE, Message, Setup, Side
 
 use super::PROTOCOL;
 use super::session::name;
+
+/// The guest closed the stream without a word why.
+#[derive(Debug)]
+pub struct Closed;
+
+impl fmt::Display for Closed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("it closed the connection")
+    }
+}
+
+impl std::error::Error for Closed {}
 
 /// A guest that has said hello.
 pub struct Connection {
@@ -112,7 +125,7 @@ impl Connection {
             );
             self.stream.set_read_timeout(Some(left))?;
             match self.fill() {
-                Ok(0) => bail!("it closed the connection"),
+                Ok(0) => bail!(Closed),
                 Ok(_) => {}
                 Err(error) if super::is_transient(&error) => {}
                 Err(error) => return Err(error).context("cannot read from the guest"),
