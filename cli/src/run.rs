@@ -18,6 +18,7 @@ use anyhow::{Context, anyhow};
 use guest::protocol::PORT_NAME;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use vmm::app::{App, AppFile, Tty};
+use vmm::boot::modules;
 use vmm::closure::StoreView;
 use vmm::machine::{Exits, Inputs, Machine, Running};
 use vmm::vcpu::Exit;
@@ -33,6 +34,8 @@ use crate::{emulator, init_binary, terminal};
 const BOOT_TIMEOUT: Duration = Duration::from_secs(60);
 /// For init to mount what it was told to.
 const SETUP_TIMEOUT: Duration = Duration::from_secs(30);
+/// For a machine to tell how it ended, once it has closed the stream to its guest.
+const END_TIMEOUT: Duration = Duration::from_secs(2);
 /// Lines of the kernel's that an error shows.
 const CONSOLE_LINES: usize = 12;
 
@@ -92,7 +95,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let (running, exits) = machine.start()?;
     let ended = watch(exits, &host)?;
 
-    let finished = converse(app, &store, host);
+    let finished = converse(app, &store, host, &kernel);
     if let Some(path) = &args.statistics
         && let Err(error) = statistics::write(path, &running.shares)
     {
@@ -102,7 +105,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     status(finished, &ended, &running).map_err(|error| with_console(error, &running))
 }
 
-/// The kernel's file. One that the user names is read where it is, so that errors name it.
+/// The kernel's file. One that the file names is read where it is, so that errors name it.
 fn kernel(named: Option<&Path>) -> anyhow::Result<PathBuf> {
     let found = vmm::kernel::find(named)?;
     Ok(if named.is_none() && is_inside() {
@@ -129,15 +132,30 @@ fn status(
         }
         Ok(outcome) => Ok(outcome.status().into()),
         Err(error) => {
-            let end = ended.try_recv().ok();
+            // The parts of a machine that ends close the stream, maybe before its end is told.
+            let end = if error.is::<Closed>() {
+                ended.recv_timeout(END_TIMEOUT).ok()
+            } else {
+                ended.try_recv().ok()
+            };
             Err(after_a_failure(error, end, running.console.panic()))
         }
     }
 }
 
 /// Runs the program once the guest has answered.
-fn converse(app: &App, store: &StoreView, host: UnixStream) -> anyhow::Result<Outcome> {
-    let mut guest = Connection::open(host, BOOT_TIMEOUT)?;
+fn converse(
+    app: &App,
+    store: &StoreView,
+    host: UnixStream,
+    kernel: &Path,
+) -> anyhow::Result<Outcome> {
+    let mut guest =
+        Connection::open(host, BOOT_TIMEOUT).map_err(|error| match modules::missing(kernel) {
+            // One that ended its machine says why by that.
+            Some(hint) if !error.is::<Closed>() => anyhow!("{error:#}; {hint}"),
+            _ => error,
+        })?;
     guest.set_up(&setup::setup(app, *store != StoreView::None), SETUP_TIMEOUT)?;
     let window =
         wants_terminal(app.app.tty).then(|| terminal::window_size().unwrap_or(terminal::VT100));

@@ -127,3 +127,16 @@ fn a_distributions_kernel_runs_programs_with_its_own_modules() -> Result<()> {
     assert_eq!(output.status, 42, "{output}");
     Ok(())
 }
+
+#[test]
+fn a_distributions_kernel_may_be_named_by_the_variable() -> Result<()> {
+    let kernel = fixtures_folder().join("debian-kernel/vmlinuz");
+    let output = shell("variable", "uname -r")
+        .host_env("MVM_KERNEL", kernel)
+        .memory_mib(512)
+        .timeout(UNPACKING)
+        .run()?;
+    assert_eq!(output.status, 0, "{output}");
+    assert!(output.stdout().ends_with("-cloud-amd64\n"), "{output}");
+    Ok(())
+}

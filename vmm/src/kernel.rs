@@ -1,6 +1,8 @@
 //! Which kernel a machine boots, and the line it is given.
 
 use std::env;
+use std::fs::File;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use anyhow::{anyhow, bail};
@@ -45,6 +47,10 @@ pub fn find(given: Option<&Path>) -> anyhow::Result<PathBuf> {
     if let Some(path) = env::var_os("MVM_KERNEL").filter(|path| !path.is_empty()) {
         return existing(Path::new(&path), "$MVM_KERNEL");
     }
+    installed()
+}
+
+fn installed() -> anyhow::Result<PathBuf> {
     let folders = data_folder()
         .into_iter()
         .chain(SYSTEM_FOLDERS.map(PathBuf::from));
@@ -64,6 +70,27 @@ pub fn find(given: Option<&Path>) -> anyhow::Result<PathBuf> {
                 tried.join(", ")
             )
         })
+}
+
+/// Finds mvm's own kernel, with all drivers built in: what [`find`] finds, unless `$MVM_KERNEL` names a
+/// compressed one, as distributions have them.
+///
+/// # Errors
+/// There is none; says which command builds one.
+pub fn find_own() -> anyhow::Result<PathBuf> {
+    match find(None) {
+        Ok(path) if !is_uncompressed(&path) => installed(),
+        found => found,
+    }
+}
+
+/// Whether the kernel is an ELF file, which is mapped.
+pub fn is_uncompressed(path: &Path) -> bool {
+    let mut magic = [0; 4];
+    // Not a FIFO, which would be waited for.
+    path.is_file()
+        && File::open(path).is_ok_and(|mut file| file.read_exact(&mut magic).is_ok())
+        && magic == *b"\x7fELF"
 }
 
 fn existing(path: &Path, origin: &str) -> anyhow::Result<PathBuf> {

@@ -90,7 +90,8 @@ impl Machine {
             .collect::<anyhow::Result<Vec<_>>>()?;
         // Linux looks at most of its text at once, to adapt it to the processor.
         for range in &kernel.mapped {
-            vcpus[0].pre_fault(range);
+            // Where KVM cannot, the pages come one by one.
+            let _ = vcpus[0].pre_fault(range);
         }
         Ok(Self {
             memory,

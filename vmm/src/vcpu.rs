@@ -35,7 +35,7 @@ const EMULATION: u32 = 1;
 /// `KVM_INTERNAL_ERROR_EMULATION_FLAG_INSTRUCTION_BYTES`.
 const HAS_INSTRUCTION: u64 = 1;
 
-/// The request, which kvm-ioctls does not have yet.
+/// `KVM_PRE_FAULT_MEMORY`, which kvm-ioctls does not have yet.
 const KVM_PRE_FAULT_MEMORY: c_ulong = ioctl_expr(
     _IOC_READ | _IOC_WRITE,
     KVMIO,
@@ -87,24 +87,30 @@ impl Vcpu {
     }
 
     /// Maps guest memory into the page tables that the processor translates guest addresses with,
-    /// all at once: otherwise the first access to each page is an exit (`KVM_PRE_FAULT_MEMORY`,
-    /// Linux 6.11). Where KVM cannot, it stays at that.
-    pub fn pre_fault(&self, range: &Range<u64>) {
+    /// all at once: otherwise the first access to each page is an exit.
+    ///
+    /// # Errors
+    /// KVM cannot (before Linux 6.11, or without such page tables); the exits remain.
+    pub fn pre_fault(&self, range: &Range<u64>) -> io::Result<()> {
         let mut request = kvm_pre_fault_memory {
             gpa: range.start,
             size: range.end - range.start,
             ..kvm_pre_fault_memory::default()
         };
-        // A signal may stop it in between; it tells how far it came.
+        // It tells how far it came.
         while request.size > 0 {
+            let left = request.size;
             // SAFETY: the descriptor is a vCPU's, and the structure is what this request takes.
             let result =
                 unsafe { ioctl_with_mut_ref(&self.fd, KVM_PRE_FAULT_MEMORY, &mut request) };
-            if result != 0 && Errno::from_io_error(&io::Error::last_os_error()) != Some(Errno::INTR)
-            {
-                return;
+            if result != 0 {
+                return Err(io::Error::last_os_error());
+            }
+            if request.size >= left {
+                return Err(io::ErrorKind::InvalidData.into());
             }
         }
+        Ok(())
     }
 
     /// Starts the vCPU's thread, which reports through `exits` why it ended.

@@ -96,7 +96,7 @@ impl Plan {
     /// QEMU, the kernel or the guest's program is missing.
     pub fn new(folder: &Folder) -> Result<Self> {
         ensure_qemu(&env::var_os("PATH").unwrap_or_default())?;
-        let kernel = kernel::find(None)?;
+        let kernel = kernel::find_own()?;
         let init = init_binary::find()?;
         let init = fs::read(&init).with_context(|| format!("cannot read {}", init.display()))?;
         let path = folder.initramfs();

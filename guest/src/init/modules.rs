@@ -2,9 +2,9 @@
 
 use std::fs::{self, File};
 use std::io;
+use std::path::Path;
 
 use anyhow::{Context, Result};
-use rustix::io::Errno;
 use rustix::system::finit_module;
 
 /// Where they are, by names that sort in the order of their loading.
@@ -13,7 +13,10 @@ const FOLDER: &str = "/modules";
 /// `MODULE_INIT_COMPRESSED_FILE` of `<linux/module.h>`: the kernel unpacks it.
 const COMPRESSED: i32 = 4;
 
-/// Loads all there are, and takes the files off, which are memory.
+/// Loads all there are, and takes the files off, which are memory. One that cannot be loaded is told
+/// in the kernel log: whether it is missed is found by whoever needs it.
+///
+/// All of them before the host is greeted: it is through one of them that it can be.
 pub(super) fn load() -> Result<()> {
     let entries = match fs::read_dir(FOLDER) {
         Ok(entries) => entries,
@@ -26,18 +29,24 @@ pub(super) fn load() -> Result<()> {
         .with_context(|| format!("cannot list {FOLDER}"))?;
     paths.sort();
     for path in paths {
-        let is_compressed = path.extension().is_none_or(|extension| extension != "ko");
-        let flags = if is_compressed { COMPRESSED } else { 0 };
-        let file = File::open(&path).with_context(|| format!("cannot open {}", path.display()))?;
-        match finit_module(&file, c"", flags) {
-            // Built in after all.
-            Ok(()) | Err(Errno::EXIST) => {}
-            Err(error) => {
-                return Err(error).with_context(|| format!("cannot load {}", path.display()));
-            }
+        if let Err(error) = load_file(&path) {
+            // <3> is KERN_ERR.
+            let record = format!("<3>mvm-init: cannot load {}: {error}\n", path.display());
+            let _ = fs::write("/dev/kmsg", record);
         }
     }
     // No harm but the memory if it stays.
     let _ = fs::remove_dir_all(FOLDER);
     Ok(())
+}
+
+fn load_file(path: &Path) -> io::Result<()> {
+    let file = File::open(path)?;
+    if path.extension().is_some_and(|extension| extension == "ko") {
+        return Ok(finit_module(&file, c"", 0)?);
+    }
+    finit_module(&file, c"", COMPRESSED).map_err(|error| {
+        let hint = "this kernel may not unpack modules itself (CONFIG_MODULE_DECOMPRESS)";
+        io::Error::other(format!("{error}; {hint}"))
+    })
 }

@@ -5,7 +5,6 @@
 
 use std::collections::HashMap;
 use std::fs::{self, File};
-use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
@@ -15,7 +14,7 @@ use super::bzimage;
 
 /// Without these two no guest can say that it is there.
 const NEEDED: [&str; 2] = ["virtio_mmio", "virtio_console"];
-/// Without these one can, and says what it misses.
+/// Without these one can: the store and shares are missed when they are mounted, randomness is not.
 const USEFUL: [&str; 2] = ["virtiofs", "virtio_rng"];
 
 /// Where installed kernels have their modules, below which is a folder named by the release.
@@ -35,7 +34,8 @@ pub struct Module {
     pub content: Vec<u8>,
 }
 
-/// The modules that a guest under `kernel` loads, in this order; none where all is built in.
+/// The modules that a guest under `kernel` loads, in this order; none where there is no folder of
+/// its release, since then all may be built in.
 ///
 /// # Errors
 /// The kernel has no driver that is needed, or a file cannot be read.
@@ -52,6 +52,14 @@ pub fn of_kernel(kernel: &Path) -> anyhow::Result<Vec<Module>> {
         format!("cannot boot the kernel {kernel}")
     })?;
     paths.into_iter().map(|path| folder.module(path)).collect()
+}
+
+/// What a guest under `kernel` may lack: one that keeps drivers in modules, of which none are here.
+pub fn missing(kernel: &Path) -> Option<String> {
+    let release = release(kernel).ok()??;
+    folder(kernel, &release)
+        .is_none()
+        .then(|| format!("there are no modules of Linux {release} here, which may be why"))
 }
 
 /// What `uname -r` says under a bzImage. Another file is none of this module's concern.
@@ -75,11 +83,15 @@ fn release(kernel: &Path) -> anyhow::Result<Option<String>> {
         .map(str::to_owned))
 }
 
-/// The folder of a release: beside the kernel, as in its Nix package, or where it is installed.
+/// The folder of a release: beside the kernel or its folder, or where it is installed.
 fn folder(kernel: &Path, release: &str) -> Option<PathBuf> {
-    let beside = kernel.parent().map(|folder| folder.join("lib/modules"));
+    // In a Nix package, and in a tree that an installed kernel's package was unpacked to.
+    let beside = kernel
+        .ancestors()
+        .skip(1)
+        .take(2)
+        .map(|folder| folder.join("lib/modules"));
     beside
-        .into_iter()
         .chain(FOLDERS.map(PathBuf::from))
         .map(|folder| folder.join(release))
         .find(|folder| folder.join(DEPENDENCIES).exists())
@@ -147,9 +159,8 @@ impl Folder {
 
     fn module(&self, path: &str) -> anyhow::Result<Module> {
         let full = self.path.join(path);
-        let content = fs::read(&full).map_err(|error: io::Error| {
-            anyhow::Error::new(error).context(format!("cannot read the module {}", full.display()))
-        })?;
+        let content = fs::read(&full)
+            .with_context(|| format!("cannot read the module {}", full.display()))?;
         Ok(Module {
             file_name: file_name(path).into(),
             content,

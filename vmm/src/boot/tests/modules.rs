@@ -4,7 +4,7 @@ use std::fs;
 use std::path::PathBuf;
 
 use super::bzimage::of_version;
-use crate::boot::modules::{Module, of_kernel};
+use crate::boot::modules::{Module, missing, of_kernel};
 
 const RELEASE: &str = "6.1.0-9-test";
 
@@ -41,6 +41,7 @@ fn names(modules: &[Module]) -> Vec<&str> {
 #[test]
 fn each_comes_behind_what_it_depends_on_and_once() {
     let (_folder, kernel) = installed(DEPENDENCIES_OF_DEBIAN, "");
+    assert_eq!(missing(&kernel), None);
     let modules = of_kernel(&kernel).unwrap();
     let expected = [
         "virtio_ring.ko",
@@ -107,5 +108,18 @@ fn other_kernels_have_all_built_in() {
         fs::write(&path, content).unwrap();
         assert_eq!(of_kernel(&path).unwrap(), []);
     }
+    assert_eq!(
+        missing(&path).unwrap(),
+        "there are no modules of Linux 9.9.9-nobody-has-this here, which may be why"
+    );
     assert_eq!(of_kernel(&folder.path().join("none")).unwrap(), []);
+}
+
+#[test]
+fn a_package_that_was_unpacked_has_them_beside_the_kernels_folder() {
+    let (folder, kernel) = installed(DEPENDENCIES_OF_DEBIAN, "");
+    let boot = folder.path().join("boot");
+    fs::create_dir(&boot).unwrap();
+    fs::rename(&kernel, boot.join("vmlinuz")).unwrap();
+    assert_eq!(of_kernel(&boot.join("vmlinuz")).unwrap().len(), 7);
 }
