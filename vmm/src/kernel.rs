@@ -72,8 +72,8 @@ fn installed() -> anyhow::Result<PathBuf> {
         })
 }
 
-/// Finds mvm's own kernel, with all drivers built in: what [`find`] finds, unless `$MVM_KERNEL` names a
-/// compressed one, as distributions have them.
+/// Finds mvm's own kernel, with all drivers built in: what [`find`] finds, unless `$MVM_KERNEL`
+/// names a compressed one, as distributions have them.
 ///
 /// # Errors
 /// There is none; says which command builds one.

@@ -1,8 +1,8 @@
 //! The host's files inside the emulated host: what QEMU offers over 9p, and how it is mounted.
 //!
 //! The one thing to know: the host's tree is seen as it is now. Only paths of the store, which never
-//! change, are cached from one command to the next (and the guests' kernel: `kernel.rs`). Leaves out what is under `/proc`, `/sys` and
-//! `/dev`: the emulated host has its own.
+//! change, are cached from one command to the next, and the guests' kernel (`kernel.rs`). Leaves out
+//! what is under `/proc`, `/sys` and `/dev`: the emulated host has its own.
 
 use std::path::Path;
 

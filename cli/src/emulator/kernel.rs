@@ -3,11 +3,11 @@
 //! The one thing to know: of the host's files outside the store nothing is kept from one command to
 //! the next, so that each machine would read the pages of its kernel from the host again.
 
-use std::fs::{self, Metadata};
+use std::fs::{self, File, Metadata};
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use vmm::kernel::is_uncompressed;
 
@@ -31,7 +31,9 @@ fn copy_in(folder: &Path, kernel: &Path) -> io::Result<PathBuf> {
         return Err(io::ErrorKind::InvalidInput.into());
     }
     let copy = folder.join(name(&fs::metadata(kernel)?));
-    if copy.exists() {
+    if let Ok(file) = File::options().append(true).open(&copy) {
+        // It is not old: this command is about to open it.
+        file.set_modified(SystemTime::now())?;
         return Ok(copy);
     }
     remove_old(folder);
@@ -67,8 +69,6 @@ fn remove_old(folder: &Path) {
 
 #[cfg(test)]
 mod tests {
-    use std::fs::File;
-
     use super::*;
 
     /// A kernel of this content in a new folder.
@@ -110,7 +110,7 @@ mod tests {
     #[test]
     fn old_copies_are_removed_and_nothing_else() {
         let memory = tempfile::tempdir().unwrap();
-        let long_ago = std::time::SystemTime::now() - 2 * OLD;
+        let long_ago = SystemTime::now() - 2 * OLD;
         for name in ["other", "mvm-kernel-1.new", "mvm-kernel-1"] {
             let file = File::create(memory.path().join(name)).unwrap();
             file.set_modified(long_ago).unwrap();

@@ -27,32 +27,31 @@ const SECTOR_BYTES: u64 = 512;
 
 /// Where the file says which release it is (`kernel_version`), if it is a bzImage that does.
 pub fn version_offset(file: &File) -> Option<u64> {
-    let mut header = setup_header::default();
-    read_at(file, header.as_mut_slice(), HEADER_OFFSET).ok()?;
-    let setup_header {
-        header: magic,
-        kernel_version,
-        ..
-    } = header;
+    let kernel_version = read_header(file).ok()?.kernel_version;
     // Counted from the end of the boot sector; 0 where there is none.
-    (magic == HEADER_MAGIC && kernel_version > 0).then(|| u64::from(kernel_version) + SECTOR_BYTES)
+    (kernel_version > 0).then(|| u64::from(kernel_version) + SECTOR_BYTES)
 }
 
-/// Loads the kernel `file` of `file_bytes` bytes.
-pub fn load(memory: &Memory, file: &File, file_bytes: u64) -> anyhow::Result<Kernel> {
+fn read_header(file: &File) -> anyhow::Result<setup_header> {
     let mut header = setup_header::default();
     read_at(file, header.as_mut_slice(), HEADER_OFFSET)
         .context("it is neither an ELF file nor a bzImage")?;
-    let setup_header {
-        header: magic,
-        version,
-        xloadflags,
-        ..
-    } = header;
+    let magic = header.header;
     ensure!(
         magic == HEADER_MAGIC,
         "it is neither an ELF file nor a bzImage"
     );
+    Ok(header)
+}
+
+/// Loads the kernel `file` of `file_bytes` bytes.
+pub fn load(memory: &Memory, file: &File, file_bytes: u64) -> anyhow::Result<Kernel> {
+    let header = read_header(file)?;
+    let setup_header {
+        version,
+        xloadflags,
+        ..
+    } = header;
     ensure!(
         version >= PROTOCOL_MIN && xloadflags & KERNEL_64 != 0,
         "it has no 64-bit entry: a 64-bit Linux since 3.8 is needed"
