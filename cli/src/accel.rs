@@ -37,7 +37,7 @@ pub enum Place {
 }
 
 /// The same, where the command line has nothing to say.
-const VARIABLE: &str = "MVM_ACCEL";
+pub const VARIABLE: &str = "MVM_ACCEL";
 
 /// Whether this process runs in the emulated host.
 pub fn is_inside() -> bool {

@@ -5,6 +5,7 @@
 //! non-blocking; and a reader that stands still must stop neither the other stream nor Ctrl-C.
 //! Leaves out the machine: what happens to it when the program ends is the caller's to decide.
 
+mod commands;
 mod connection;
 mod input;
 mod interrupts;
@@ -20,11 +21,12 @@ use std::os::unix::net::UnixStream;
 use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
-use guest::protocol::{Exec, Exit, FIRST_SESSION, Message, Stream};
+use guest::protocol::{Exec, Exit, FIRST_SESSION, MACHINE, Message, Stream};
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use rustix::io::Errno;
 
 use crate::terminal::{self, RawMode};
+pub use commands::{Command, Commander, Commands, commands};
 pub use connection::{Closed, Connection};
 use input::Input;
 use interrupts::Interrupts;
@@ -97,6 +99,15 @@ impl Stdio {
     }
 }
 
+/// Who else has to do with the program, besides the one at its streams.
+#[derive(Default)]
+pub struct Company<'a> {
+    /// What others want of it.
+    pub commands: Option<Commands>,
+    /// Called once it runs.
+    pub started: Option<Box<dyn FnOnce() + 'a>>,
+}
+
 /// Runs `exec` in the guest and connects `stdio` with it until it ends.
 ///
 /// SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGUSR1 and SIGUSR2 are passed on to the program; when `exec`
@@ -105,13 +116,18 @@ impl Stdio {
 ///
 /// Fails if the guest breaks the protocol, or if output cannot be written for another reason than
 /// that its reader has gone.
-pub fn attach(connection: &mut Connection, exec: &Exec, stdio: Stdio) -> Result<Outcome> {
+pub fn attach(
+    connection: &mut Connection,
+    exec: &Exec,
+    stdio: Stdio,
+    company: Company<'_>,
+) -> Result<Outcome> {
     let raw = match exec.tty {
         Some(_) => RawMode::enter(&stdio.stdin).context("cannot set the terminal to raw mode")?,
         None => None,
     };
     let signals = ProcessSignals::new(raw.is_some()).context("cannot watch signals")?;
-    let outcome = attach_with(connection, exec, stdio, signals, raw.as_ref());
+    let outcome = attach_with(connection, exec, stdio, signals, raw.as_ref(), company);
     drop(raw);
     outcome
 }
@@ -122,6 +138,7 @@ fn attach_with(
     stdio: Stdio,
     signals: impl Signals,
     raw: Option<&RawMode>,
+    company: Company<'_>,
 ) -> Result<Outcome> {
     let progress = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)
         .context("cannot make an eventfd")?;
@@ -139,6 +156,7 @@ fn attach_with(
         stderr: output(Stream::Stderr, stdio.stderr)?,
         progress,
         signals,
+        company,
         raw,
         has_terminal: exec.tty.is_some(),
         outbox,
@@ -160,6 +178,7 @@ struct Attached<'a, S> {
     /// Readable when an output's thread has got on.
     progress: OwnedFd,
     signals: S,
+    company: Company<'a>,
     raw: Option<&'a RawMode>,
     has_terminal: bool,
     /// Bytes for the guest.
@@ -192,6 +211,7 @@ impl<S: Signals> Attached<'_, S> {
                             return Ok(outcome);
                         }
                     }
+                    Source::Commands => self.take_commands(),
                     Source::Progress => self.take_progress(),
                     Source::Input => {
                         if let Some(outcome) = self.take_input() {
@@ -214,6 +234,13 @@ impl<S: Signals> Attached<'_, S> {
             PollFd::from_borrowed_fd(self.signals.descriptor(), PollFlags::IN),
             PollFd::new(&self.progress, PollFlags::IN),
         ];
+        if let Some(commands) = &self.company.commands {
+            sources.push(Source::Commands);
+            fds.push(PollFd::from_borrowed_fd(
+                commands.descriptor(),
+                PollFlags::IN,
+            ));
+        }
         let is_running = self.end.is_none();
         if is_running {
             let mut interest = PollFlags::IN;
@@ -270,6 +297,24 @@ impl<S: Signals> Attached<'_, S> {
         None
     }
 
+    /// Does what others want.
+    fn take_commands(&mut self) {
+        let commands = &mut self.company.commands;
+        let Some(pending) = commands.as_mut().and_then(Commands::pending) else {
+            *commands = None;
+            return;
+        };
+        for command in pending {
+            match command {
+                Command::Signal(signal) => self.send_if_read(&Message::Signal(signal)),
+                Command::PowerOff if !self.is_full() => {
+                    self.send_in(MACHINE, &Message::PowerOff);
+                }
+                Command::PowerOff => {}
+            }
+        }
+    }
+
     /// Passes input on. An outcome if the user has lost patience.
     fn take_input(&mut self) -> Option<Outcome> {
         let bytes = self.input.read(&mut self.outbox);
@@ -306,7 +351,11 @@ impl<S: Signals> Attached<'_, S> {
     }
 
     fn send(&mut self, message: &Message<'_>) {
-        let encoded = message.encode(FIRST_SESSION, &mut self.outbox);
+        self.send_in(FIRST_SESSION, message);
+    }
+
+    fn send_in(&mut self, session: u32, message: &Message<'_>) {
+        let encoded = message.encode(session, &mut self.outbox);
         debug_assert!(encoded.is_ok(), "{encoded:?}");
     }
 
@@ -359,6 +408,11 @@ impl<S: Signals> Attached<'_, S> {
             ensure_session(session)?;
             match self.session.receive(&message).context(PROTOCOL)? {
                 Event::Nothing => {}
+                Event::Started => {
+                    if let Some(started) = self.company.started.take() {
+                        started();
+                    }
+                }
                 Event::Output(Stream::Stderr, bytes) => self.stderr.push(bytes),
                 Event::Output(_, bytes) => self.stdout.push(bytes),
                 Event::InputCredit(bytes) => self.input.add_credit(bytes).context(PROTOCOL)?,
@@ -406,6 +460,7 @@ impl<S: Signals> Attached<'_, S> {
 #[derive(Clone, Copy)]
 enum Source {
     Signals,
+    Commands,
     Progress,
     Guest,
     Input,

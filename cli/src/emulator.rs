@@ -99,6 +99,14 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// Whether it runs, or starts.
+///
+/// # Errors
+/// Its folder is not this user's alone.
+pub fn is_running() -> Result<bool> {
+    Ok(State::read(&Folder::open()?)?.is_some())
+}
+
 /// What `status --json` prints.
 #[derive(Serialize)]
 struct Status<'a> {

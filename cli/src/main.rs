@@ -2,14 +2,18 @@
 
 mod accel;
 mod attach;
-mod check;
-mod completion;
+mod commands;
+mod control;
+mod detach;
 mod emulator;
-mod folder;
 mod init_binary;
+mod logs;
+mod machines;
+mod monitor;
 mod output;
-mod run;
-mod schema;
+mod places;
+mod state;
+mod table;
 mod terminal;
 
 use std::io::{self, Write};
@@ -37,11 +41,79 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    Run(run::Args),
+    Run(commands::run::Args),
+    Create(commands::create::Args),
+    Start(commands::start::Args),
+    Restart(commands::start::RestartArgs),
+    Stop(commands::stop::Args),
+    Kill(commands::signal::Args),
+    Pause(commands::pause::PauseArgs),
+    Unpause(commands::pause::UnpauseArgs),
+    Wait(commands::wait::Args),
+    Ps(commands::ps::Args),
+    Status(commands::inspect::StatusArgs),
+    Inspect(commands::inspect::Args),
+    Logs(commands::logs::Args),
+    Rm(commands::rm::Args),
+    Destroy(commands::rm::DestroyArgs),
+    Prune(commands::rm::PruneArgs),
+    Check(commands::check::Args),
+    Schema(commands::schema::Args),
+    Completion(commands::completion::Args),
     Emulator(emulator::Args),
-    Check(check::Args),
-    Schema(schema::Args),
-    Completion(completion::Args),
+    #[command(hide = true)]
+    Monitor(commands::monitor::Args),
+}
+
+/// What a command has to do with machines.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Concern {
+    /// It starts one.
+    Starts,
+    /// It talks to those that run, or looks for them.
+    Finds,
+    /// Nothing.
+    Nothing,
+}
+
+impl Command {
+    fn concern(&self) -> Concern {
+        match self {
+            Self::Run(_) | Self::Start(_) | Self::Restart(_) => Concern::Starts,
+            Self::Check(_)
+            | Self::Schema(_)
+            | Self::Completion(_)
+            | Self::Emulator(_)
+            | Self::Monitor(_) => Concern::Nothing,
+            _ => Concern::Finds,
+        }
+    }
+
+    fn carry_out(&self) -> anyhow::Result<ExitCode> {
+        match self {
+            Self::Run(args) => commands::run::run(args),
+            Self::Create(args) => commands::create::run(args),
+            Self::Start(args) => commands::start::run(args),
+            Self::Restart(args) => commands::start::restart(args),
+            Self::Stop(args) => commands::stop::run(args),
+            Self::Kill(args) => commands::signal::run(args),
+            Self::Pause(args) => commands::pause::pause(args),
+            Self::Unpause(args) => commands::pause::unpause(args),
+            Self::Wait(args) => commands::wait::run(args),
+            Self::Ps(args) => commands::ps::run(args),
+            Self::Status(args) => commands::inspect::status(args),
+            Self::Inspect(args) => commands::inspect::run(args),
+            Self::Logs(args) => commands::logs::run(args),
+            Self::Rm(args) => commands::rm::run(args),
+            Self::Destroy(args) => commands::rm::destroy(args),
+            Self::Prune(args) => commands::rm::prune(args),
+            Self::Check(args) => commands::check::run(args),
+            Self::Schema(args) => commands::schema::run(args),
+            Self::Completion(args) => commands::completion::run::<Cli>(args),
+            Self::Emulator(args) => emulator::run(args),
+            Self::Monitor(args) => commands::monitor::run(args),
+        }
+    }
 }
 
 fn main() -> ExitCode {
@@ -49,17 +121,7 @@ fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => return usage(&error),
     };
-    let result = match cli.command {
-        Command::Run(args) => match Accel::place(cli.accel) {
-            Ok(Place::Here) => run::run(&args),
-            Ok(Place::EmulatedHost { reason }) => emulator::carry_out(&reason),
-            Err(error) => Err(error),
-        },
-        Command::Emulator(args) => emulator::run(&args),
-        Command::Check(args) => check::run(&args),
-        Command::Schema(args) => schema::run(&args),
-        Command::Completion(args) => completion::run::<Cli>(&args),
-    };
+    let result = carry_out(&cli);
     result.unwrap_or_else(|error| {
         match error.downcast_ref::<Problems>() {
             // Each begins with the file and the line, as editors expect. Nobody to tell when the
@@ -69,6 +131,21 @@ fn main() -> ExitCode {
         }
         ExitCode::from(FAILED)
     })
+}
+
+/// Carries a command out where the machines are.
+fn carry_out(cli: &Cli) -> anyhow::Result<ExitCode> {
+    let concern = cli.command.concern();
+    if concern == Concern::Nothing {
+        return cli.command.carry_out();
+    }
+    match Accel::place(cli.accel)? {
+        // An emulated host that does not run has no machine to be found.
+        Place::EmulatedHost { reason } if concern == Concern::Starts || emulator::is_running()? => {
+            emulator::carry_out(&reason)
+        }
+        _ => cli.command.carry_out(),
+    }
 }
 
 /// Prints help to standard output, and what is wrong with the command line to standard error.

@@ -18,4 +18,5 @@ pub mod kvm;
 pub mod layout;
 pub mod machine;
 pub mod memory;
+pub mod pause;
 pub mod vcpu;

@@ -18,6 +18,7 @@ use crate::boot::{self, acpi, initramfs, modules};
 use crate::closure::{STORE_DIR, StorePath, StoreView};
 use crate::console::{Console, log_file};
 use crate::kvm::Vm;
+use crate::pause::{self, Gate, Pause};
 use crate::vcpu::{Exit, Vcpu};
 use crate::{cpuid, kernel, kvm, memory};
 
@@ -33,6 +34,8 @@ pub struct Inputs<'a> {
     pub port: UnixStream,
     /// What of the store the guest sees.
     pub store: &'a StoreView,
+    /// Where the kernel's messages go if `console.mode` is none.
+    pub console: Option<Box<dyn Write + Send>>,
 }
 
 /// A machine that is ready to run.
@@ -69,7 +72,7 @@ impl Machine {
         }
         board.add(rng::open(&memory))?;
 
-        let console = Console::new(console_sink(app)?);
+        let console = Console::new(console_sink(app)?.or(inputs.console));
         let acpi_root = acpi::write(&memory, vcpus, board.devices())?;
         let bus = board.finish(Box::new(console.clone()))?;
         let cmdline = kernel::cmdline(vcpus, app.console.kernel.loglevel(), &app.kernel.cmdline);
@@ -108,12 +111,17 @@ impl Machine {
     /// The host has no thread left.
     pub fn start(self) -> anyhow::Result<(Running, Exits)> {
         let (exits, receiver) = mpsc::channel();
-        for vcpu in self.vcpus {
-            vcpu.start(exits.clone())?;
-        }
+        pause::take_signal()?;
+        let gate = Arc::new(Gate::default());
+        let vcpus = self
+            .vcpus
+            .into_iter()
+            .map(|vcpu| vcpu.start(exits.clone(), Arc::clone(&gate)))
+            .collect::<anyhow::Result<_>>()?;
         let running = Running {
             _memory: self.memory,
             _vm: self.vm,
+            pause: Pause::new(gate, vcpus),
             console: self.console,
             shares: self.shares,
         };
@@ -126,6 +134,8 @@ pub struct Running {
     /// Kept mapped as long as a vCPU may run.
     _memory: Memory,
     _vm: Vm,
+    /// Stops its processors.
+    pub pause: Pause,
     /// What the kernel says.
     pub console: Console,
     /// The store and the shares.

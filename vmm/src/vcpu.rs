@@ -13,7 +13,7 @@ use std::ops::Range;
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
-use std::thread;
+use std::thread::{self, JoinHandle};
 
 use anyhow::{Context, anyhow};
 use devices::power;
@@ -29,6 +29,7 @@ use crate::boot::{self, Entry};
 use crate::bus::Bus;
 use crate::kvm::Vm;
 use crate::layout;
+use crate::pause::Gate;
 
 /// `KVM_INTERNAL_ERROR_EMULATION`.
 const EMULATION: u32 = 1;
@@ -113,23 +114,23 @@ impl Vcpu {
         Ok(())
     }
 
-    /// Starts the vCPU's thread, which reports through `exits` why it ended.
+    /// Starts the vCPU's thread, which waits at `gate` while the machine is paused, and reports
+    /// through `exits` why it ended.
     ///
     /// # Errors
     /// The host has no thread left.
-    pub fn start(mut self, exits: Sender<Exit>) -> anyhow::Result<()> {
+    pub fn start(mut self, exits: Sender<Exit>, gate: Arc<Gate>) -> anyhow::Result<JoinHandle<()>> {
         thread::Builder::new()
             .name(format!("vcpu{}", self.id))
             .spawn(move || {
-                let exit = outcome(|| self.run());
+                let exit = outcome(|| self.run(&gate));
                 // Nobody waits any more when the machine ended otherwise.
                 let _ = exits.send(exit);
             })
-            .context("cannot start a vCPU's thread")?;
-        Ok(())
+            .context("cannot start a vCPU's thread")
     }
 
-    fn run(&mut self) -> anyhow::Result<Exit> {
+    fn run(&mut self, gate: &Gate) -> anyhow::Result<Exit> {
         loop {
             match self.fd.run() {
                 Ok(VcpuExit::IoIn(port, data)) => self.bus.port_read(port, data),
@@ -141,7 +142,8 @@ impl Vcpu {
                 Ok(VcpuExit::MmioRead(gpa, data)) => self.bus.read(gpa, data),
                 Ok(VcpuExit::MmioWrite(gpa, data)) => self.bus.write(gpa, data),
                 Ok(VcpuExit::Shutdown) => return Ok(Exit::Reset),
-                Ok(VcpuExit::Intr | VcpuExit::Hlt | VcpuExit::IrqWindowOpen) => {}
+                Ok(VcpuExit::Intr) => self.pass(gate),
+                Ok(VcpuExit::Hlt | VcpuExit::IrqWindowOpen) => {}
                 Ok(VcpuExit::InternalError) => return Err(self.internal_error()),
                 Ok(VcpuExit::FailEntry(reason, _)) => {
                     return Err(anyhow!(
@@ -149,9 +151,16 @@ impl Vcpu {
                     ));
                 }
                 Ok(other) => return Err(anyhow!("KVM stopped the guest: {other:?}")),
-                Err(error) if is_interruption(error) => {}
+                Err(error) if is_interruption(error) => self.pass(gate),
                 Err(error) => return Err(self.run_error(error)),
             }
+        }
+    }
+
+    fn pass(&mut self, gate: &Gate) {
+        if gate.pass() {
+            // So that the guest takes the pause for no lockup of its own; one without kvmclock may.
+            let _ = self.fd.kvmclock_ctrl();
         }
     }
 

@@ -12,6 +12,7 @@ use super::Outcome;
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Event<'a> {
     Nothing,
+    Started,
     Output(Stream, &'a [u8]),
     /// The guest has room for so many bytes more.
     InputCredit(u32),
@@ -60,7 +61,7 @@ impl Session {
         Ok(match message {
             Message::Started { .. } => {
                 self.has_started = true;
-                Event::Nothing
+                Event::Started
             }
             Message::ExecFailed { code, message } => Event::Ended(Outcome::Refused {
                 code: *code,

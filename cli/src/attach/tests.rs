@@ -19,7 +19,7 @@ use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::signals::Signals;
-use super::{Connection, Outcome, Stdio, attach_with};
+use super::{Company, Connection, Outcome, Stdio, attach_with};
 
 /// Long enough for any machine; a wait this long means that something hangs.
 const TIMEOUT: Duration = Duration::from_mins(1);
@@ -106,7 +106,15 @@ fn run(exec: &Exec, input: Vec<u8>) -> Run {
         stderr: err,
     };
     let (signals, _send) = fake_signals();
-    let outcome = attach_with(&mut connection, exec, streams, signals, None).unwrap();
+    let outcome = attach_with(
+        &mut connection,
+        exec,
+        streams,
+        signals,
+        None,
+        Company::default(),
+    )
+    .unwrap();
     feeder.join().unwrap();
     Run {
         outcome,
@@ -432,6 +440,7 @@ fn a_host_that_leaves_ends_what_it_started() {
             stdio,
             signals,
             None,
+            Company::default(),
         )
     });
     assert_eq!(host.join().unwrap().unwrap(), Outcome::GaveUp { signal: 2 });

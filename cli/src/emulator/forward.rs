@@ -9,6 +9,7 @@ use std::ffi::OsString;
 use std::io::{self, IsTerminal, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -22,10 +23,10 @@ use super::files::RUNTIME_FOLDER;
 use super::folder::Folder;
 use super::start::{reach, start_process};
 use super::store;
-use crate::accel::INSIDE;
-use crate::attach::{Connection, Outcome, Stdio, attach};
+use crate::accel;
+use crate::attach::{Company, Connection, Outcome, Stdio, attach};
 use crate::output::say;
-use crate::terminal;
+use crate::{places, terminal};
 
 /// For the hello of an emulated host that is just starting; it gives up by itself before.
 const HELLO_TIMEOUT: Duration = Duration::from_secs(90);
@@ -37,12 +38,7 @@ const SILENCE: Duration = Duration::from_secs(2);
 const ATTEMPTS: u32 = 3;
 
 /// Variables that name sockets and folders of this kernel's.
-const OUTSIDE: [&str; 4] = [
-    "XDG_RUNTIME_DIR",
-    "DBUS_SESSION_BUS_ADDRESS",
-    "MVM_RUNTIME_DIR",
-    "MVM_ACCEL",
-];
+const OUTSIDE: [&str; 2] = ["XDG_RUNTIME_DIR", "DBUS_SESSION_BUS_ADDRESS"];
 
 /// Carries this process's own command line out inside the emulated host. `reason`: why not here.
 pub fn carry_out(reason: &str) -> Result<ExitCode> {
@@ -85,7 +81,8 @@ fn forget(connection: &mut Connection) -> Result<()> {
 /// Runs one program inside, with this process's streams.
 fn run(connection: &mut Connection, exec: &Exec) -> Result<ExitCode> {
     let stdio = Stdio::inherited()?;
-    let outcome = attach(connection, exec, stdio).context("in the emulated host")?;
+    let outcome =
+        attach(connection, exec, stdio, Company::default()).context("in the emulated host")?;
     match &outcome {
         Outcome::Refused { message, .. } => bail!("in the emulated host: {message}"),
         Outcome::Lost => bail!(
@@ -187,7 +184,7 @@ fn exec(argv: impl IntoIterator<Item = OsString>, tty: Option<Tty>) -> Result<Ex
     let cwd = env::current_dir().context("cannot tell the current folder")?;
     Ok(Exec {
         argv: argv.into_iter().map(ByteString::from).collect(),
-        env: environment(env::vars_os()),
+        env: environment(env::vars_os(), &inside()?),
         cwd: Some(cwd.into_os_string().into()),
         user: None,
         tty,
@@ -195,20 +192,33 @@ fn exec(argv: impl IntoIterator<Item = OsString>, tty: Option<Tty>) -> Result<Ex
     })
 }
 
-fn environment(variables: impl Iterator<Item = (OsString, OsString)>) -> Vec<ByteString> {
-    let kept = variables.filter(|(name, _)| OUTSIDE.iter().all(|outside| name != outside));
+/// Variables of what runs inside. Machines are kept on the host, and run inside; those of another
+/// runtime folder are another set there, too.
+fn inside() -> Result<[(OsString, OsString); 4]> {
+    let runtime = places::runtime();
+    let runtime = runtime.strip_prefix("/").unwrap_or(&runtime);
+    let runtime = Path::new(RUNTIME_FOLDER).join(runtime);
+    Ok([
+        (places::RUNTIME_VARIABLE.into(), runtime.into()),
+        (places::STATE_VARIABLE.into(), places::state()?.into()),
+        (accel::VARIABLE.into(), "kvm".into()),
+        (accel::INSIDE.into(), "1".into()),
+    ])
+}
+
+/// The variables that are not this kernel's, and `inside`.
+fn environment(
+    variables: impl Iterator<Item = (OsString, OsString)>,
+    inside: &[(OsString, OsString)],
+) -> Vec<ByteString> {
+    let is_other = |name: &OsString| inside.iter().all(|(inside, _)| name != inside);
+    let kept = variables
+        .filter(|(name, _)| is_other(name) && OUTSIDE.iter().all(|outside| name != outside));
     let entry = |(name, value): (OsString, OsString)| {
         let bytes = [name.as_bytes(), b"=", value.as_bytes()].concat();
         ByteString::from(bytes)
     };
-    let inside = [
-        format!("MVM_RUNTIME_DIR={RUNTIME_FOLDER}"),
-        "MVM_ACCEL=kvm".into(),
-        format!("{INSIDE}=1"),
-    ];
-    kept.map(entry)
-        .chain(inside.map(ByteString::from))
-        .collect()
+    kept.chain(inside.iter().cloned()).map(entry).collect()
 }
 
 /// A terminal, where this process has one for input and output.
@@ -234,24 +244,14 @@ mod tests {
         let variables = [
             ("HOME", "/home/web"),
             ("XDG_RUNTIME_DIR", "/run/user/1"),
+            ("MVM_ACCEL", "auto"),
             ("A", "=b"),
         ];
-        let env = environment(
-            variables
-                .map(|(name, value)| (name.into(), value.into()))
-                .into_iter(),
-        );
+        let inside = [("MVM_ACCEL".into(), "kvm".into())];
+        let variables = variables.map(|(name, value)| (name.into(), value.into()));
+        let env = environment(variables.into_iter(), &inside);
         let env: Vec<_> = env.iter().map(ToString::to_string).collect();
-        assert_eq!(
-            env,
-            [
-                "HOME=/home/web",
-                "A==b",
-                "MVM_RUNTIME_DIR=/dev/mvm",
-                "MVM_ACCEL=kvm",
-                "MVM_INSIDE_EMULATED_HOST=1"
-            ]
-        );
+        assert_eq!(env, ["HOME=/home/web", "A==b", "MVM_ACCEL=kvm"]);
     }
 
     #[test]

@@ -13,7 +13,8 @@ use rustix::process::{Signal, getpid, kill_process};
 use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
 
 use super::{
-    Outcome, Stdio, TIMEOUT, attach_with, code, fake_signals, machine, null, on_terminal, pipe, sh,
+    Company, Outcome, Stdio, TIMEOUT, attach_with, code, fake_signals, machine, null, on_terminal,
+    pipe, sh,
 };
 use crate::terminal::{RawMode, restore};
 
@@ -22,7 +23,14 @@ fn start(exec: Exec, stdio: Stdio) -> (JoinHandle<anyhow::Result<Outcome>>, Unix
     let (signals, send) = fake_signals();
     let thread = thread::spawn(move || {
         let (mut connection, _agent) = machine();
-        attach_with(&mut connection, &exec, stdio, signals, None)
+        attach_with(
+            &mut connection,
+            &exec,
+            stdio,
+            signals,
+            None,
+            Company::default(),
+        )
     });
     (thread, send)
 }

@@ -13,7 +13,8 @@ use guest::protocol::{
 use rustix::io::ioctl_fionread;
 
 use super::{
-    Connection, FakeSignals, Outcome, Stdio, TIMEOUT, attach_with, code, fake_signals, null, sh,
+    Company, Connection, FakeSignals, Outcome, Stdio, TIMEOUT, attach_with, code, fake_signals,
+    null, sh,
 };
 
 fn frame(session: u32, message: &Message<'_>) -> Vec<u8> {
@@ -137,7 +138,14 @@ fn attach_to_acting(
         act(guest);
     });
     let mut connection = Connection::open(host, TIMEOUT).unwrap();
-    let outcome = attach_with(&mut connection, &sh("true"), stdio, signals, None);
+    let outcome = attach_with(
+        &mut connection,
+        &sh("true"),
+        stdio,
+        signals,
+        None,
+        Company::default(),
+    );
     drop(connection);
     thread.join().unwrap();
     outcome.map_err(|error| format!("{error:#}"))

@@ -1,0 +1,17 @@
+//! The commands, a file for each, or for each few that do one thing.
+
+pub mod check;
+pub mod completion;
+pub mod create;
+pub mod inspect;
+pub mod logs;
+pub mod monitor;
+pub mod pause;
+pub mod ps;
+pub mod rm;
+pub mod run;
+pub mod schema;
+pub mod signal;
+pub mod start;
+pub mod stop;
+pub mod wait;

@@ -1,0 +1,91 @@
+//! `mvm inspect`, `mvm status`: all that is known of machines.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Result;
+use jiff::Timestamp;
+use serde::Serialize;
+use vmm::app::App;
+
+use crate::machines::record::End;
+use crate::machines::{self, Machine};
+use crate::output::{print, print_json};
+use crate::state::{State, Status, age};
+
+/// Print all that is known of machines, as a JSON list
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The machines
+    #[arg(required = true, value_name = "NAME")]
+    names: Vec<String>,
+}
+
+/// Tell in a line how a machine does
+///
+/// Exits with 0 if it runs, else with 3.
+#[derive(Debug, clap::Args)]
+pub struct StatusArgs {
+    /// The machine
+    name: String,
+}
+
+/// What `systemctl status` exits with for a unit that does not run.
+const NOT_RUNNING: u8 = 3;
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Inspected {
+    name: String,
+    status: Status,
+    created: Option<Timestamp>,
+    source: Option<PathBuf>,
+    remove_at_end: Option<bool>,
+    started: Option<Timestamp>,
+    pid: Option<u32>,
+    end: Option<End>,
+    logs: Option<PathBuf>,
+    app: Option<App>,
+}
+
+/// Runs `mvm inspect`.
+pub fn run(args: &Args) -> Result<ExitCode> {
+    let inspect = |name: &String| inspected(&machines::find(name)?);
+    let all = args.names.iter().map(inspect).collect::<Result<Vec<_>>>()?;
+    print_json(&all)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn inspected(machine: &Machine) -> Result<Inspected> {
+    let state = State::of(machine)?;
+    let facts = state.facts;
+    let info = state.info;
+    Ok(Inspected {
+        name: state.name,
+        status: state.status,
+        created: facts.as_ref().map(|facts| facts.created),
+        source: facts.as_ref().and_then(|facts| facts.source.clone()),
+        remove_at_end: facts.map(|facts| facts.remove_at_end),
+        started: info.as_ref().map(|info| info.started),
+        pid: info.map(|info| info.pid),
+        end: state.end,
+        logs: machine.record.as_ref().map(machines::Record::logs),
+        app: state.app,
+    })
+}
+
+/// Runs `mvm status`.
+pub fn status(args: &StatusArgs) -> Result<ExitCode> {
+    let machine = machines::find(&args.name)?;
+    let state = State::of(&machine)?;
+    let since = match state.since() {
+        Some(since) => format!(", since {}", age(since)),
+        None => String::new(),
+    };
+    print(format!("{}: {state}{since}\n", state.name).as_bytes())?;
+    Ok(if machine.is_running {
+        ExitCode::SUCCESS
+    } else {
+        NOT_RUNNING.into()
+    })
+}

@@ -1,0 +1,100 @@
+//! `mvm rm`, `mvm prune`: forgetting machines.
+
+use std::process::ExitCode;
+
+use anyhow::{Result, bail, ensure};
+
+use super::start::for_each;
+use super::stop::{Timeout, kill_monitor, stop};
+use crate::machines::{self, Machine, Running, running};
+use crate::output::{print, print_json};
+
+/// Remove machines that have ended, with their logs
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The machines
+    #[arg(required = true, value_name = "NAME")]
+    names: Vec<String>,
+    /// Kill those that run
+    #[arg(long, short)]
+    force: bool,
+}
+
+/// Stop machines and remove them
+#[derive(Debug, clap::Args)]
+pub struct DestroyArgs {
+    /// The machines
+    #[arg(required = true, value_name = "NAME")]
+    names: Vec<String>,
+    #[command(flatten)]
+    timeout: Timeout,
+}
+
+/// Remove all machines that do not run, and what crashes have left
+#[derive(Debug, clap::Args)]
+pub struct PruneArgs {
+    /// Print a JSON list of what was removed
+    #[arg(long)]
+    json: bool,
+}
+
+/// Runs `mvm rm`.
+pub fn run(args: &Args) -> Result<ExitCode> {
+    for_each(&args.names, |name| {
+        let machine = machines::find(name)?;
+        if machine.is_running {
+            ensure!(
+                args.force,
+                "{name} runs; `mvm stop {name}` first, or --force to kill it"
+            );
+            kill_monitor(&machine.name)?;
+            running::await_end(&machine.name)?;
+        }
+        forget(&machine)?;
+        Ok(machine.name)
+    })
+}
+
+/// Runs `mvm destroy`.
+pub fn destroy(args: &DestroyArgs) -> Result<ExitCode> {
+    for_each(&args.names, |name| {
+        let machine = machines::find(name)?;
+        if machine.is_running {
+            stop(&machine.name, args.timeout.seconds())?;
+        }
+        forget(&machine)?;
+        Ok(machine.name)
+    })
+}
+
+/// Runs `mvm prune`.
+pub fn prune(args: &PruneArgs) -> Result<ExitCode> {
+    running::sweep()?;
+    let mut removed = Vec::new();
+    for machine in machines::all()? {
+        if !machine.is_running {
+            forget(&machine)?;
+            removed.push(machine.name);
+        }
+    }
+    if args.json {
+        print_json(&removed)?;
+    } else {
+        for name in removed {
+            print(format!("{name}\n").as_bytes())?;
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Removes what is kept of a machine. Nobody can start it meanwhile.
+fn forget(machine: &Machine) -> Result<()> {
+    let Some(_running) = Running::claim(&machine.name)? else {
+        bail!("{} was started meanwhile", machine.name);
+    };
+    // One that was to go at its end, or ran in the foreground, has gone.
+    match machines::Record::open(&machine.name) {
+        Some(record) => record.remove(),
+        None => Ok(()),
+    }
+}

@@ -1,0 +1,98 @@
+//! `mvm run`: one program in its own machine, from the file to the exit status.
+
+mod edit;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::bail;
+use vmm::app::AppFile;
+
+use super::create;
+use crate::detach;
+use crate::machines::{Record, Running};
+use crate::monitor::{self, Start, Streams};
+use crate::output::{print, say};
+
+/// Run the program of an app.json in a machine of its own
+///
+/// Standard input, output and error are the program's, and so is the exit status: its own, or
+/// 128+n if signal n killed it; 127 if it was not found in the machine, 126 if it cannot be
+/// executed, 125 if mvm itself failed. Ctrl-C goes to the program; a second one ends the machine,
+/// or the third within a second where the program has a terminal.
+///
+/// With --detach the machine runs in the background, and is kept when it ends: `mvm logs` shows what
+/// the program said, `mvm start` starts it again, `mvm rm` removes it.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The file; "-" is the standard input
+    #[arg(value_name = "FILE")]
+    file: PathBuf,
+    #[command(flatten)]
+    edits: Edits,
+    /// Run in the background, and print the machine's name once the program runs
+    #[arg(long, short)]
+    detach: bool,
+    /// Remove the machine when it ends, as one in the foreground is
+    #[arg(long)]
+    rm: bool,
+    /// Write what the guest asked of each share, and how it was confined, to a JSON file at the end
+    #[arg(long, value_name = "PATH", conflicts_with = "detach")]
+    statistics: Option<PathBuf>,
+}
+
+pub use edit::Edits;
+
+/// Runs the command.
+pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    let mut file = AppFile::load(&args.file)?;
+    args.edits.apply(&mut file.app)?;
+    if args.detach {
+        return detached(args, &file);
+    }
+    let running = claim(args, &file)?;
+    let ended = monitor::run(Start {
+        file: &file,
+        running: &running,
+        streams: Streams::Inherited,
+        statistics: args.statistics.as_deref(),
+        started: Box::new(|| {}),
+        ended: Box::new(|_| {}),
+    })?;
+    if let Some(reason) = ended.reason {
+        say(format_args!("{reason}"));
+    }
+    Ok(ended.status.into())
+}
+
+/// The folder of a machine that nobody else has the name of.
+fn claim(args: &Args, file: &AppFile) -> anyhow::Result<Running> {
+    let is_kept = |name: &str| Record::open(name).is_some();
+    let Some(name) = args.edits.name() else {
+        return Running::create(&file.app.name, is_kept);
+    };
+    if is_kept(name) {
+        bail!("there is a machine {name} already; `mvm rm {name}` removes it");
+    }
+    match Running::claim(name)? {
+        Some(running) => Ok(running),
+        None => bail!("a machine {name} runs already"),
+    }
+}
+
+fn detached(args: &Args, file: &AppFile) -> anyhow::Result<ExitCode> {
+    let record = create::keep(file, args.edits.name(), args.rm)?;
+    let started = detach::start(&record);
+    match &started {
+        Ok(ended) if ended.is_none() => print(format!("{}\n", record.name()).as_bytes())?,
+        // Of a machine that has never run nothing is worth keeping.
+        _ => record.remove()?,
+    }
+    match started? {
+        None => Ok(ExitCode::SUCCESS),
+        Some(end) => {
+            say(format_args!("{}", end.reason.unwrap_or_default()));
+            Ok(end.status.into())
+        }
+    }
+}

@@ -1,0 +1,5 @@
+//! A running machine's control socket, `control` in its folder.
+
+pub mod client;
+pub mod message;
+pub mod server;

@@ -1,0 +1,85 @@
+//! The machines of this user: those that run, and those that are kept.
+
+pub mod record;
+pub mod running;
+
+use anyhow::{bail, ensure};
+
+pub use record::Record;
+pub use running::Running;
+
+/// A machine that has a name.
+#[derive(Clone, Debug)]
+pub struct Machine {
+    /// Its name.
+    pub name: String,
+    /// What is kept of it; none for one in the foreground, which is gone when it ends.
+    pub record: Option<Record>,
+    /// Whether it runs.
+    pub is_running: bool,
+}
+
+impl Machine {
+    fn of(name: String) -> Self {
+        Self {
+            record: Record::open(&name),
+            is_running: running::is_running(&name),
+            name,
+        }
+    }
+
+    /// # Errors
+    /// It does not run.
+    pub fn ensure_running(&self) -> anyhow::Result<()> {
+        ensure!(self.is_running, "{} does not run", self.name);
+        Ok(())
+    }
+
+    /// What is kept of it.
+    ///
+    /// # Errors
+    /// It runs in the foreground of another command.
+    pub fn kept(&self) -> anyhow::Result<&Record> {
+        match &self.record {
+            Some(record) => Ok(record),
+            None => bail!(
+                "{} runs in the foreground, and nothing of it is kept",
+                self.name
+            ),
+        }
+    }
+}
+
+/// All machines, sorted by name.
+///
+/// # Errors
+/// The state folder cannot be read.
+pub fn all() -> anyhow::Result<Vec<Machine>> {
+    let mut names = Record::names()?;
+    names.extend(running::names());
+    names.sort();
+    names.dedup();
+    Ok(names.into_iter().map(Machine::of).collect())
+}
+
+/// The machine that is called `name`, or the only one whose name begins so.
+///
+/// # Errors
+/// There is none, or more than one.
+pub fn find(name: &str) -> anyhow::Result<Machine> {
+    let mut found: Vec<_> = all()?
+        .into_iter()
+        .filter(|machine| machine.name.starts_with(name))
+        .collect();
+    if let Some(exact) = found.iter().position(|machine| machine.name == name) {
+        return Ok(found.swap_remove(exact));
+    }
+    match found.len() {
+        0 => bail!("there is no machine {name}; `mvm ps -a` lists all"),
+        1 => Ok(found.swap_remove(0)),
+        _ => {
+            let names: Vec<_> = found.iter().map(|machine| machine.name.as_str()).collect();
+            bail!("{name} could be any of the machines {}", names.join(", "))
+        }
+    }
+}

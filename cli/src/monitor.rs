@@ -1,0 +1,230 @@
+//! A machine from its start to its end, in this process: what each command does that starts one.
+
+mod control;
+mod end;
+mod setup;
+mod statistics;
+
+use std::fs;
+use std::io::{self, IsTerminal};
+use std::net::Shutdown;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::mpsc::{self, Receiver};
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Context, anyhow};
+use guest::protocol::PORT_NAME;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use vmm::app::{App, AppFile, Tty};
+use vmm::boot::modules;
+use vmm::closure::StoreView;
+use vmm::machine::{Exits, Inputs, Machine};
+use vmm::vcpu::Exit;
+
+pub use end::Ended;
+
+use crate::accel::is_inside;
+use crate::attach::{Closed, Company, Connection, Outcome, Stdio, attach, commands};
+use crate::control::server::{self, Server};
+use crate::logs::{self, Collector, Rotating};
+use crate::machines::Running;
+use crate::machines::record::End;
+use crate::output::say;
+use crate::{emulator, init_binary, terminal};
+
+/// From the first instruction to init's first word. Far above what the slowest host needs, and an
+/// end to waiting for a guest that hangs.
+const BOOT_TIMEOUT: Duration = Duration::from_secs(60);
+/// For init to mount what it was told to.
+const SETUP_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Where the program's streams go.
+#[derive(Clone, Copy, Debug)]
+pub enum Streams<'a> {
+    /// To those of this process.
+    Inherited,
+    /// To the logs in this folder.
+    Kept(&'a Path),
+}
+
+/// What is to be run, and how.
+pub struct Start<'a> {
+    /// The file, with the edits of the command line.
+    pub file: &'a AppFile,
+    /// The machine's folder.
+    pub running: &'a Running,
+    /// Where the program's streams go.
+    pub streams: Streams<'a>,
+    /// Where to write what the guest asked of its shares.
+    pub statistics: Option<&'a Path>,
+    /// Called once the program runs.
+    pub started: Box<dyn FnOnce() + 'a>,
+    /// Called with the end before anyone else hears of it.
+    pub ended: Box<dyn FnOnce(&End) + 'a>,
+}
+
+/// Runs a machine until its program has ended.
+///
+/// # Errors
+/// mvm or the guest failed.
+pub fn run(start: Start<'_>) -> anyhow::Result<Ended> {
+    let app = &start.file.app;
+    let listener = server::listen(&start.running.socket())?;
+    let store = StoreView::of(start.file)?;
+    let kernel = kernel(app.kernel.path.as_deref())?;
+    let init = init_binary::find()?;
+    let init = fs::read(&init).with_context(|| format!("cannot read {}", init.display()))?;
+    raise_descriptor_limit();
+
+    let (host, port) = UnixStream::pair().context("cannot make a socket")?;
+    let inputs = Inputs {
+        kernel: &kernel,
+        init: &init,
+        port_name: PORT_NAME,
+        port,
+        store: &store,
+        console: console(start.streams)?,
+    };
+    let machine =
+        Machine::new(app, inputs).with_context(|| format!("cannot start {}", app.name))?;
+    let (running, exits) = machine.start()?;
+    let running = Arc::new(running);
+    let exit = watch(exits, &host)?;
+
+    let (commander, commands) = commands()?;
+    let controlled = control::Controlled::new(app, Arc::clone(&running), commander);
+    let mut server = None;
+    let finished = greet(app, &store, host, &kernel).and_then(|mut guest| {
+        server = Some(Server::start(listener, Box::new(controlled))?);
+        let company = Company {
+            commands: Some(commands),
+            started: Some(start.started),
+        };
+        converse(app, &mut guest, start.streams, company)
+    });
+    if let Some(path) = start.statistics
+        && let Err(error) = statistics::write(path, &running.shares)
+    {
+        // The program's status says more than this, which is not its doing.
+        say(format_args!("{error:#}"));
+    }
+    let ended = end::of(finished, &exit, &running);
+    let end = control::told(&ended);
+    (start.ended)(&end);
+    if let Some(server) = server {
+        server.end(&end);
+    }
+    ended
+}
+
+/// The kernel's file. One that the file names is read where it is, so that errors name it.
+fn kernel(named: Option<&Path>) -> anyhow::Result<PathBuf> {
+    let found = vmm::kernel::find(named)?;
+    Ok(if named.is_none() && is_inside() {
+        emulator::kernel_in_memory(found)
+    } else {
+        found
+    })
+}
+
+/// Where the kernel's messages go unless the file says so.
+fn console(streams: Streams<'_>) -> anyhow::Result<Option<Box<dyn io::Write + Send>>> {
+    let Streams::Kept(folder) = streams else {
+        return Ok(None);
+    };
+    let path = logs::console(folder);
+    let log = Rotating::open(&path).with_context(|| format!("cannot open {}", path.display()))?;
+    Ok(Some(Box::new(log)))
+}
+
+/// Waits for the guest and has it prepare itself.
+fn greet(
+    app: &App,
+    store: &StoreView,
+    host: UnixStream,
+    kernel: &Path,
+) -> anyhow::Result<Connection> {
+    let mut guest =
+        Connection::open(host, BOOT_TIMEOUT).map_err(|error| match modules::missing(kernel) {
+            // One that ended its machine says why by that.
+            Some(hint) if !error.is::<Closed>() => anyhow!("{error:#}; {hint}"),
+            _ => error,
+        })?;
+    guest.set_up(&setup::setup(app, *store != StoreView::None), SETUP_TIMEOUT)?;
+    Ok(guest)
+}
+
+/// Runs the program.
+fn converse(
+    app: &App,
+    guest: &mut Connection,
+    streams: Streams<'_>,
+    company: Company<'_>,
+) -> anyhow::Result<Outcome> {
+    let Streams::Kept(folder) = streams else {
+        let window =
+            wants_terminal(app.app.tty).then(|| terminal::window_size().unwrap_or(terminal::VT100));
+        let exec = setup::execution(app, window);
+        return attach(guest, &exec, Stdio::inherited()?, company);
+    };
+    let (collector, [stdout, stderr]) = Collector::start(&logs::output(folder))?;
+    let stdio = Stdio {
+        stdin: null()?,
+        stdout,
+        stderr,
+    };
+    // A terminal if it must have one, which nobody types at.
+    let window = (app.app.tty == Tty::Always).then_some(terminal::VT100);
+    let mut exec = setup::execution(app, window);
+    exec.stdin = false;
+    let outcome = attach(guest, &exec, stdio, company);
+    collector.finish();
+    outcome
+}
+
+fn null() -> anyhow::Result<OwnedFd> {
+    let null = fs::File::open("/dev/null").context("cannot open /dev/null")?;
+    Ok(null.into())
+}
+
+/// Waits for the machine's own end in a thread, which then closes the stream to the guest: nobody
+/// is at its other end any more.
+fn watch(exits: Exits, host: &UnixStream) -> anyhow::Result<Receiver<Exit>> {
+    let host = host.try_clone().context("cannot copy a socket")?;
+    let (sender, ended) = mpsc::channel();
+    thread::Builder::new()
+        .name("exits".into())
+        .spawn(move || {
+            // First, so that whoever finds the stream closed is told why. Nobody may ask, when the
+            // program ended before; the stream is closed then, too.
+            let _ = sender.send(exits.wait());
+            let _ = host.shutdown(Shutdown::Both);
+        })
+        .context("cannot start a thread")?;
+    Ok(ended)
+}
+
+fn wants_terminal(tty: Tty) -> bool {
+    match tty {
+        Tty::Always => true,
+        Tty::Never => false,
+        Tty::Auto => io::stdin().is_terminal() && io::stdout().is_terminal(),
+    }
+}
+
+/// The file server keeps some hundred files open.
+fn raise_descriptor_limit() {
+    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
+    // With fewer descriptors it closes and opens more often.
+    let _ = setrlimit(
+        Resource::Nofile,
+        Rlimit {
+            current: maximum,
+            maximum,
+        },
+    );
+}

@@ -1,0 +1,93 @@
+//! Where mvm keeps what: running machines in the runtime folder, kept ones in the state folder.
+//!
+//! The one thing to know: `MVM_RUNTIME_DIR` and `MVM_STATE_DIR` move all of it, so that two sets of
+//! machines do not see each other. Without them the folders are those of the XDG base directory
+//! specification, and for root `/run/mvm` and `/var/lib/mvm`.
+
+use std::env;
+use std::fs::{self, DirBuilder};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, ensure};
+
+/// Moves the runtime folder.
+pub const RUNTIME_VARIABLE: &str = "MVM_RUNTIME_DIR";
+
+/// Moves the state folder.
+pub const STATE_VARIABLE: &str = "MVM_STATE_DIR";
+
+/// The folder of the machines that run: `$XDG_RUNTIME_DIR/mvm`. Without a runtime directory it is
+/// `/tmp/mvm-UID`.
+pub fn runtime() -> PathBuf {
+    let uid = rustix::process::getuid();
+    match (variable(RUNTIME_VARIABLE), variable("XDG_RUNTIME_DIR")) {
+        (Some(path), _) => path,
+        _ if uid.is_root() => PathBuf::from("/run/mvm"),
+        (_, Some(path)) if path.is_dir() => path.join("mvm"),
+        _ => PathBuf::from(format!("/tmp/mvm-{}", uid.as_raw())),
+    }
+}
+
+/// The folder of what outlives a machine's run: `$XDG_STATE_HOME/mvm`.
+///
+/// # Errors
+/// Nothing says where this user's files are.
+pub fn state() -> anyhow::Result<PathBuf> {
+    if let Some(path) = variable(STATE_VARIABLE) {
+        return Ok(path);
+    }
+    if rustix::process::getuid().is_root() {
+        return Ok(PathBuf::from("/var/lib/mvm"));
+    }
+    let home = || variable("HOME").map(|home| home.join(".local/state"));
+    let state = variable("XDG_STATE_HOME").or_else(home);
+    let state = state.context("cannot tell where to keep machines: $HOME is not set")?;
+    Ok(state.join("mvm"))
+}
+
+/// Makes `path`, where only this user may write.
+///
+/// # Errors
+/// It cannot be made, or somebody else may write to it.
+pub fn private(path: &Path) -> anyhow::Result<()> {
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(path)
+        .with_context(|| format!("cannot create {}", path.display()))?;
+    let metadata =
+        fs::symlink_metadata(path).with_context(|| format!("cannot look at {}", path.display()))?;
+    let uid = rustix::process::getuid().as_raw();
+    ensure!(
+        metadata.is_dir() && metadata.uid() == uid && metadata.mode() & 0o022 == 0,
+        "cannot use {}: it must be a folder that belongs to this user and that no other may write",
+        path.display()
+    );
+    Ok(())
+}
+
+/// An absolute path from the environment; the specification has others ignored.
+fn variable(name: &str) -> Option<PathBuf> {
+    let path = PathBuf::from(env::var_os(name)?);
+    path.is_absolute().then_some(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[test]
+    fn a_folder_that_others_may_write_is_refused() {
+        let parent = tempfile::tempdir().unwrap();
+        let path = parent.path().join("mvm");
+        private(&path).unwrap();
+        private(&path).unwrap();
+        let open = PermissionsExt::from_mode(0o777);
+        fs::set_permissions(&path, open).unwrap();
+        let error = private(&path).unwrap_err().to_string();
+        assert!(error.starts_with("cannot use "), "{error}");
+    }
+}
