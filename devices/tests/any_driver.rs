@@ -4,7 +4,8 @@
 use std::io::{ErrorKind, Read, Write};
 use std::os::unix::net::UnixStream;
 
-use devices::virtio::fake::{Driver, HOLE, ISLAND, ISLAND_END, Port, SEAM};
+use devices::virtio::fake::{Driver, HOLE, ISLAND, ISLAND_END, Port, SEAM, Sockets, packet};
+use devices::virtio::vsock::packet::op;
 use devices::virtio::{console, rng};
 use proptest::prelude::*;
 
@@ -153,5 +154,29 @@ proptest! {
         prop_assert_eq!(&heard, b"from the guest");
         host.write_all(b"from the host").unwrap();
         prop_assert_eq!(port.receive(), b"from the host");
+    }
+    #[test]
+    fn sockets_survive_any_driver(acts in prop::collection::vec(act(3), 1..80)) {
+        let mut sockets = Sockets::start();
+        let incoming = sockets.host.listen(1024).unwrap();
+        let _connected = sockets.connect(5000);
+        sockets.driver.polite = false;
+        for act in acts {
+            perform(&mut sockets.driver, act);
+        }
+        sockets.driver.polite = true;
+        sockets.bring_up();
+        let request = packet(op::REQUEST, 5001, 1024);
+        sockets.send(request, &[]);
+        prop_assert_eq!(sockets.hear().0.op, op::RESPONSE);
+        let mut end = incoming.recv().unwrap();
+        let mut data = request;
+        data.op = op::RW.into();
+        sockets.send(data, b"from the guest");
+        let mut heard = [0; 14];
+        end.read_exact(&mut heard).unwrap();
+        prop_assert_eq!(&heard, b"from the guest");
+        end.write_all(b"from the host").unwrap();
+        prop_assert_eq!(sockets.hear().1, b"from the host");
     }
 }

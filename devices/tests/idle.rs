@@ -1,15 +1,16 @@
-//! A console costs no CPU while it waits, with all the guest's buffers in its hands.
+//! Devices cost no CPU while they wait, with all the guest's buffers in their hands.
 //!
 //! CPU time is counted for the whole process, so this is a program of its own with one test.
 
 use std::fs;
-use std::io::Read;
+use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::thread;
 use std::time::Duration;
 
 use devices::virtio::console;
-use devices::virtio::fake::{Driver, Port};
+use devices::virtio::fake::{Driver, Port, Sockets};
+use devices::virtio::vsock::packet::op;
 
 /// In which Linux counts CPU time for its users: 10 ms.
 const TICKS_MAX: u64 = 10;
@@ -30,6 +31,27 @@ fn waiting_costs_nothing() {
     host.read_exact(&mut [0; 100]).unwrap();
     assert_waits();
     drop(host);
+    assert_waits();
+    drop(port);
+    wait_with_sockets();
+}
+
+fn wait_with_sockets() {
+    let mut sockets = Sockets::start();
+    // One whose host takes nothing, one whose guest has no room, and one whose host has gone.
+    let (mut full, mut full_end) = sockets.connect(1);
+    let (mut deaf, mut deaf_end) = sockets.connect(2);
+    drop(sockets.connect(3));
+    full.op = op::RW.into();
+    sockets.send(full, &vec![1; 256 << 10]);
+    deaf.buf_alloc = 0.into();
+    deaf.op = op::CREDIT_UPDATE.into();
+    sockets.send(deaf, &[]);
+    deaf_end.write_all(&[1; 100]).unwrap();
+    assert_waits();
+    full_end.read_exact(&mut [0; 100]).unwrap();
+    assert_waits();
+    drop((full_end, deaf_end));
     assert_waits();
 }
 

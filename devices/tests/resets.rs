@@ -9,7 +9,7 @@ use std::thread;
 use std::time::Duration;
 
 use devices::virtio::fake::Driver;
-use devices::virtio::{console, rng};
+use devices::virtio::{console, rng, vsock};
 
 const ROUNDS: usize = 1000;
 
@@ -18,9 +18,10 @@ fn resets_leave_neither_threads_nor_descriptors() {
     let (stream, _host) = UnixStream::pair().unwrap();
     let mut rng = Driver::attach(rng::open);
     let mut console = Driver::attach(|memory| console::open(memory, "port", stream).unwrap());
+    let mut vsock = Driver::attach(|memory| vsock::open(memory, 3).unwrap().0);
     let before = held();
     for _ in 0..ROUNDS {
-        for driver in [&mut rng, &mut console] {
+        for driver in [&mut rng, &mut console, &mut vsock] {
             for reached in [0, 1, 3, 11] {
                 driver.set_register(0x070, reached & 1);
                 driver.set_register(0x070, reached & 3);

@@ -210,12 +210,12 @@ impl Buffers {
         })
     }
 
-    /// Fills the buffers from a stream, straight into guest pages.
+    /// Fills the buffers from a stream, straight into guest pages: at most `limit_bytes`.
     ///
     /// # Errors
     /// As `readv(2)`; `WouldBlock` only when nothing was read.
-    pub fn read_from(&mut self, fd: BorrowedFd<'_>) -> io::Result<usize> {
-        let mut vectors = self.vectors(usize::MAX);
+    pub fn read_from(&mut self, fd: BorrowedFd<'_>, limit_bytes: usize) -> io::Result<usize> {
+        let mut vectors = self.vectors(limit_bytes);
         let bytes = vectors.readv(fd)?;
         self.advance(bytes);
         Ok(bytes)

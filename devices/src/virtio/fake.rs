@@ -25,8 +25,10 @@ use super::{Device, Facts};
 use crate::Memory;
 
 mod port;
+mod sockets;
 
 pub use port::{Port, message};
+pub use sockets::{Sockets, packet};
 
 /// Guest memory of the fake machine: 16 MiB, of which the first holds the rings, then a hole, and
 /// 1 MiB behind it.
@@ -350,9 +352,7 @@ impl Driver {
 
     /// Waits for the next chain that comes back.
     pub fn completed(&mut self, queue: usize) -> Used {
-        self.wait_until("a chain comes back", |driver| {
-            driver.used_index(queue) != driver.queues[queue].used_index
-        });
+        self.wait_until("a chain comes back", |driver| driver.has_completed(queue));
         let DriverQueue {
             size,
             used,
@@ -398,6 +398,11 @@ impl Driver {
         self.memory
             .load(gpa, std::sync::atomic::Ordering::Acquire)
             .unwrap()
+    }
+
+    /// Whether a chain has come back that nobody waited for.
+    pub fn has_completed(&self, queue: usize) -> bool {
+        self.used_index(queue) != self.queues[queue].used_index
     }
 
     /// Waits for `count` chains that come back, looking only when the device interrupts.

@@ -15,6 +15,7 @@ mod iovec;
 pub mod mmio;
 pub mod queue;
 pub mod rng;
+pub mod vsock;
 pub mod worker;
 
 use std::fmt;

@@ -187,11 +187,12 @@ impl Console {
                 self.starved = true;
                 break;
             }
-            if self.received.writable.remaining_bytes() == 0 {
+            let writable = &mut self.received.writable;
+            if writable.remaining_bytes() == 0 {
                 queue.push(&self.received, 0)?;
                 continue;
             }
-            match self.received.writable.read_from(self.stream.as_fd()) {
+            match writable.read_from(self.stream.as_fd(), usize::MAX) {
                 Ok(bytes) if bytes > 0 => queue.push(&self.received, bytes)?,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => queue.unpop(),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
