@@ -10,7 +10,7 @@ use anyhow::{Context, anyhow};
 use devices::Memory;
 use devices::virtio::fs::{self, Budget, Content, Filter};
 pub use devices::virtio::fs::{Confinement, Counters, Wall};
-use devices::virtio::{console, rng};
+use devices::virtio::{console, rng, vsock};
 
 use crate::app::{App, ConsoleMode, MAX_VCPUS, STORE_TAG};
 use crate::board::Board;
@@ -21,6 +21,10 @@ use crate::kvm::Vm;
 use crate::pause::{self, Gate, Pause};
 use crate::vcpu::{Exit, Vcpu};
 use crate::{cpuid, kernel, kvm, memory};
+
+/// The guest's address on its socket device: the first that has no meaning of its own (virtio 1.2
+/// §5.10.4). Each machine has a device of its own, so that all guests can have the same.
+pub const GUEST_CID: u32 = 3;
 
 /// What a machine is made from besides its `app.json`.
 pub struct Inputs<'a> {
@@ -45,6 +49,7 @@ pub struct Machine {
     vcpus: Vec<Vcpu>,
     console: Console,
     shares: Vec<Share>,
+    vsock: vsock::Host,
 }
 
 impl Machine {
@@ -70,6 +75,8 @@ impl Machine {
             });
             board.add(share.device)?;
         }
+        let (device, vsock) = vsock::open(&memory, GUEST_CID)?;
+        board.add(device)?;
         board.add(rng::open(&memory))?;
 
         let console = Console::new(console_sink(app)?.or(inputs.console));
@@ -102,6 +109,7 @@ impl Machine {
             vcpus,
             console,
             shares,
+            vsock,
         })
     }
 
@@ -124,6 +132,7 @@ impl Machine {
             pause: Pause::new(gate, vcpus),
             console: self.console,
             shares: self.shares,
+            vsock: self.vsock,
         };
         Ok((running, Exits(receiver)))
     }
@@ -140,6 +149,8 @@ pub struct Running {
     pub console: Console,
     /// The store and the shares.
     pub shares: Vec<Share>,
+    /// Sockets between this process and the guest, whose address is [`GUEST_CID`].
+    pub vsock: vsock::Host,
 }
 
 /// What can be told of a share while its guest uses it.
