@@ -29,6 +29,8 @@ pub struct Sockets {
     pub driver: Driver,
     /// The host's end.
     pub host: Host,
+    /// Bytes of each receive buffer, at most a page.
+    pub buffer_bytes: u32,
     /// Pages by the head of their chain.
     pages: Vec<u64>,
     sent: u64,
@@ -63,6 +65,7 @@ impl Sockets {
             sent: driver.pages(257),
             driver,
             host: end.unwrap(),
+            buffer_bytes: PAGE_BYTES,
         }
     }
 
@@ -86,7 +89,8 @@ impl Sockets {
     /// Posts all buffers, none of which the device has.
     pub fn post(&mut self) {
         for page in self.pages.clone() {
-            self.driver.submit(RECEIVE, &[], &[(page, PAGE_BYTES)]);
+            self.driver
+                .submit(RECEIVE, &[], &[(page, self.buffer_bytes)]);
         }
     }
 

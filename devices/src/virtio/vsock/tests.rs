@@ -3,6 +3,8 @@
 mod connect;
 mod data;
 mod hostile;
+mod model;
+mod random;
 mod shutdown;
 
 use std::io::{ErrorKind, Read};
