@@ -3,6 +3,7 @@
 pub mod check;
 pub mod completion;
 pub mod create;
+pub mod exec;
 pub mod inspect;
 pub mod logs;
 pub mod monitor;

@@ -6,6 +6,7 @@ mod commands;
 mod control;
 mod detach;
 mod emulator;
+mod environment;
 mod init_binary;
 mod logs;
 mod machines;
@@ -43,6 +44,9 @@ struct Cli {
 enum Command {
     Run(commands::run::Args),
     Create(commands::create::Args),
+    Exec(commands::exec::Args),
+    Shell(commands::exec::ShellArgs),
+    Login(commands::exec::LoginArgs),
     Start(commands::start::Args),
     Restart(commands::start::RestartArgs),
     Stop(commands::stop::Args),
@@ -93,6 +97,9 @@ impl Command {
         match self {
             Self::Run(args) => commands::run::run(args),
             Self::Create(args) => commands::create::run(args),
+            Self::Exec(args) => commands::exec::run(args),
+            Self::Shell(args) => commands::exec::shell(args),
+            Self::Login(args) => commands::exec::login(args),
             Self::Start(args) => commands::start::run(args),
             Self::Restart(args) => commands::start::restart(args),
             Self::Stop(args) => commands::stop::run(args),

@@ -5,7 +5,9 @@
 //! `mvm-init` has those, and a test needs none of them.
 
 mod accounts;
+mod closure;
 mod interpreter;
+mod listener;
 mod outbox;
 mod process;
 mod program;
@@ -22,7 +24,8 @@ use anyhow::{Context, Result, bail, ensure};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 
-pub use process::{child_signals, signal_all};
+pub use listener::{Listener, SERVE};
+pub use process::{child_signals, ignore_broken_pipes, signal_all};
 use sessions::{Ready, Sessions};
 
 use crate::protocol::{Decoder, FrameBuffer, Hello, MACHINE, Message, Setup, Side};
@@ -44,6 +47,8 @@ pub enum End {
 pub struct Agent {
     channel: OwnedFd,
     sessions: Sessions,
+    /// Where more connections of the host come from.
+    listener: Option<Listener>,
     greeted: bool,
     set_up: bool,
 }
@@ -58,6 +63,7 @@ impl Agent {
         let mut agent = Self {
             channel,
             sessions: Sessions::new(children),
+            listener: None,
             greeted: false,
             set_up: false,
         };
@@ -72,6 +78,19 @@ impl Agent {
         agent.flush_all().context("cannot greet the host")?;
         rustix::io::ioctl_fionbio(&agent.channel, true).context("cannot prepare the channel")?;
         Ok(agent)
+    }
+
+    /// Takes more connections of the host from `listener` while this one is served.
+    #[must_use]
+    pub fn listening(mut self, listener: Option<Listener>) -> Self {
+        self.listener = listener;
+        self
+    }
+
+    /// Serves the host as [`Self::serve`] does, in a guest that is set up.
+    pub fn serve_prepared(mut self) -> Result<End> {
+        self.set_up = true;
+        self.serve(&mut |_| bail!("the guest is set up already"))
     }
 
     /// Serves the host until one of the two ends. `setup` carries the host's setup out.
@@ -98,7 +117,10 @@ impl Agent {
                 Err(error) if is_hangup(&error) => return Ok(End::HostGone),
                 Err(error) => return Err(error).context("cannot write to the host"),
             }
-            let (channel, ready) = self.wait().context("cannot wait for events")?;
+            let (channel, listener, ready) = self.wait().context("cannot wait for events")?;
+            if let (Some(connections), true) = (&self.listener, listener) {
+                connections.welcome();
+            }
             if channel.intersects(PollFlags::IN | PollFlags::HUP | PollFlags::ERR) {
                 for _ in 0..READS_AT_ONCE {
                     match buffer.fill(&mut Channel(&self.channel)) {
@@ -124,13 +146,18 @@ impl Agent {
         }
     }
 
-    /// Waits until something can be done: what the channel is ready for, and the sessions' ends.
-    fn wait(&self) -> Result<(PollFlags, Vec<Ready>), Errno> {
+    /// Waits until something can be done: what the channel is ready for, whether somebody wants to
+    /// connect, and the sessions' ends.
+    fn wait(&self) -> Result<(PollFlags, bool, Vec<Ready>), Errno> {
         let mut interest = PollFlags::IN;
         if !self.sessions.outbox.is_empty() {
             interest |= PollFlags::OUT;
         }
         let mut fds = vec![PollFd::new(&self.channel, interest)];
+        if let Some(listener) = &self.listener {
+            fds.push(PollFd::new(listener.descriptor(), PollFlags::IN));
+        }
+        let own = fds.len();
         let mut sources = Vec::new();
         self.sessions.watch(&mut fds, &mut sources);
         match poll(&mut fds, None) {
@@ -139,14 +166,15 @@ impl Agent {
         }
         let ready = sources
             .into_iter()
-            .zip(&fds[1..])
+            .zip(&fds[own..])
             .filter(|(_, fd)| !fd.revents().is_empty())
             .map(|(source, fd)| Ready {
                 source,
                 hung_up: fd.revents().intersects(PollFlags::ERR | PollFlags::HUP),
             })
             .collect();
-        Ok((fds[0].revents(), ready))
+        let listener = own > 1 && !fds[1].revents().is_empty();
+        Ok((fds[0].revents(), listener, ready))
     }
 
     /// Does what a message asks for; true if that is to switch off.

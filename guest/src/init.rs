@@ -14,7 +14,7 @@ mod root;
 
 use std::os::fd::AsRawFd;
 
-use crate::agent::{Agent, End, boot_time_us, child_signals};
+use crate::agent::{Agent, End, Listener, boot_time_us, child_signals};
 use crate::protocol::Setup;
 use anyhow::{Context, Result};
 use rustix::fs::{Mode, OFlags};
@@ -49,7 +49,8 @@ fn serve(started_us: u64) -> Result<End> {
     modules::load()?;
     let port = port::open()?;
     let children = child_signals().context("cannot watch child processes")?;
-    let agent = Agent::greet(port, Some(children), started_us)?;
+    let listener = Listener::open()?;
+    let agent = Agent::greet(port, Some(children), started_us)?.listening(listener);
     // The host is told of a failure once it listens.
     let mut prepared = Some(prepare());
     agent.serve(&mut |setup| {
@@ -84,7 +85,7 @@ fn set_up(setup: &Setup) -> Result<()> {
 
 /// The kernel opens 0 to 2 only if there is a console. A pipe that got such a number would be
 /// overwritten in a child.
-fn occupy_standard_streams() -> Result<()> {
+pub(crate) fn occupy_standard_streams() -> Result<()> {
     loop {
         let null = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())
             .context("cannot open /dev/null")?;

@@ -1,8 +1,10 @@
 //! What runs inside a guest, and the protocol that its host speaks with it.
 //!
 //! [`protocol`] is compiled by both sides. [`agent`] runs programs for a host over any byte stream,
-//! and needs no machine. [`init`] adds the duties of process 1 to it.
+//! and needs no machine. [`init`] adds the duties of process 1 to it, [`visit`] is the
+//! process that serves one more connection.
 
 pub mod agent;
 pub mod init;
 pub mod protocol;
+pub mod visit;

@@ -40,6 +40,10 @@ pub const VERSION: u32 = 1;
 /// Name of the virtio-console port that carries the protocol (virtio 1.2 §5.3.6.2, `PORT_NAME`).
 pub const PORT_NAME: &str = "mvm.agent";
 
+/// The port in the guest that takes more connections with this protocol (`AF_VSOCK`), each as if a
+/// setup had been done. Below 1024, so that no program but root's can have it.
+pub const AGENT_PORT: u32 = 1023;
+
 /// The session that stands for the machine itself.
 pub const MACHINE: u32 = 0;
 

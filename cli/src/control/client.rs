@@ -29,6 +29,17 @@ pub fn glance(name: &str) -> anyhow::Result<Option<Info>> {
     }
 }
 
+/// What the machine `name` says of itself, once it has started.
+///
+/// # Errors
+/// As [`glance`].
+pub fn info(name: &str) -> anyhow::Result<Info> {
+    match ask(name, &Request::Info, Some(ANSWER_TIMEOUT))? {
+        (Reply::Info(info), _) => Ok(*info),
+        (reply, _) => Err(unexpected(&reply)),
+    }
+}
+
 /// Has the machine `name` do what needs no answer but that it is done.
 ///
 /// # Errors

@@ -5,6 +5,8 @@ use rustix::termios::Winsize;
 use vmm::app::{App, STORE_TAG, User};
 use vmm::closure::STORE_DIR;
 
+use crate::environment;
+
 /// Home of a user that only app.json knows.
 const HOME: &str = "/home";
 
@@ -54,13 +56,9 @@ fn user(app: &App) -> Option<Entry> {
 pub fn execution(app: &App, window: Option<Winsize>) -> Exec {
     let program = &app.app;
     let term = std::env::var("TERM").unwrap_or_else(|_| "linux".into());
-    let env = program
-        .env
-        .iter()
-        .filter_map(|(name, value)| Some(format!("{name}={}", value.as_ref()?).as_str().into()));
     Exec {
         argv: program.argv().map(Into::into).collect(),
-        env: env.collect(),
+        env: environment::lines(&program.env),
         cwd: Some(program.cwd.as_str().into()),
         user: Some(program.user.clone()),
         tty: window.map(|window| Tty {

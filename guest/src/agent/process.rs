@@ -235,6 +235,16 @@ pub fn signal_all(signal: u8) {
     unsafe { libc::kill(-1, c_int::from(signal)) };
 }
 
+/// Has writes to who has gone fail rather than end this process. Programs get the default again.
+pub fn ignore_broken_pipes() -> io::Result<()> {
+    // SAFETY: no handler is installed.
+    let before = unsafe { libc::signal(libc::SIGPIPE, libc::SIG_IGN) };
+    if before == libc::SIG_ERR {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(())
+}
+
 /// A descriptor that becomes readable when children end. Blocks `SIGCHLD` for this thread, which
 /// must be the only one.
 pub fn child_signals() -> io::Result<OwnedFd> {

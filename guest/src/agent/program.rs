@@ -12,6 +12,7 @@ use rustix::fs::FileType;
 use rustix::io::Errno;
 
 use super::accounts::Account;
+use super::closure;
 use super::interpreter;
 use crate::protocol::{ByteString, Exec};
 
@@ -69,19 +70,14 @@ impl Program {
                 Some(Account::find(user).map_err(|error| Refusal::new(126, format!("{error:#}")))?)
             }
         };
-        let name = exec
-            .argv
-            .first()
-            .ok_or_else(|| Refusal::new(125, "there is no program to execute"))?;
-        let env = environment(exec, account.as_ref());
-        let path = env
-            .iter()
-            .find_map(|entry| entry.0.strip_prefix(b"PATH="))
-            .unwrap_or_default();
-        let candidates = candidates(name.as_bytes(), path);
+        let mut env = environment(exec, account.as_ref());
+        let (candidates, argv) = match exec.argv.first() {
+            Some(name) => (all_candidates(name, exec, &env), exec.argv.clone()),
+            None => shell(exec, &mut env)?,
+        };
         Ok(Self {
             candidates: c_strings("the path of the program", &candidates)?,
-            argv: c_strings("an argument", &exec.argv)?,
+            argv: c_strings("an argument", &argv)?,
             env: c_strings("a variable of the environment", &env)?,
             cwd: c_string(
                 "the working folder",
@@ -205,6 +201,49 @@ fn environment(exec: &Exec, account: Option<&Account>) -> Vec<ByteString> {
         exec.tty.as_ref().map_or("", |tty| tty.term.as_str()),
     );
     env
+}
+
+/// The paths that `name` may stand for, in the store at last.
+fn all_candidates(name: &ByteString, exec: &Exec, env: &[ByteString]) -> Vec<ByteString> {
+    let mut found = candidates(name.as_bytes(), search_path(env));
+    let is_bare = found.len() > 1;
+    if is_bare && !has_path(exec) && !found.iter().any(exists) {
+        let path = closure::search_path("");
+        found.extend(candidates(name.as_bytes(), path.as_bytes()));
+    }
+    found
+}
+
+/// A shell, as its path and its arguments; it finds the store's programs by `PATH`.
+fn shell(
+    exec: &Exec,
+    env: &mut Vec<ByteString>,
+) -> Result<(Vec<ByteString>, Vec<ByteString>), Refusal> {
+    if !has_path(exec) {
+        env.retain(|entry| !entry.0.starts_with(b"PATH="));
+        let path = closure::search_path(PATH);
+        env.push(ByteString([b"PATH=", path.as_bytes()].concat()));
+    }
+    let shell = closure::shell(OsStr::from_bytes(search_path(env)))
+        .ok_or_else(|| Refusal::new(127, "there is no shell in the machine"))?;
+    let path = shell.path.into_os_string().into();
+    Ok((vec![path], vec![shell.name.into()]))
+}
+
+fn has_path(exec: &Exec) -> bool {
+    exec.env.iter().any(|entry| entry.0.starts_with(b"PATH="))
+}
+
+/// The value of `PATH`.
+fn search_path(env: &[ByteString]) -> &[u8] {
+    env.iter()
+        .find_map(|entry| entry.0.strip_prefix(b"PATH="))
+        .unwrap_or_default()
+}
+
+/// Whether there is a file; this process is root, so it sees what others do not.
+fn exists(path: &ByteString) -> bool {
+    Path::new(OsStr::from_bytes(path.as_bytes())).exists()
 }
 
 /// The paths that `name` may stand for.

@@ -115,7 +115,8 @@ pub struct User {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Exec {
-    /// The program and its arguments; a name without slash is looked up in the `PATH` of `env`.
+    /// The program and its arguments; a name without slash is looked up in the `PATH` of `env`. If
+    /// that has none, the store's folders are looked into last. Empty is a shell.
     pub argv: Vec<ByteString>,
     /// `NAME=VALUE` each. `PATH`, `HOME`, `USER` and, with a terminal, `TERM` are added if missing.
     pub env: Vec<ByteString>,

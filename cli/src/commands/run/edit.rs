@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use anyhow::{Context, bail};
 use vmm::app::App;
 
+use crate::environment;
+
 /// Flags of each command that makes a machine.
 #[derive(Debug, clap::Args)]
 pub struct Edits {
@@ -54,16 +56,7 @@ impl Edits {
             app.kernel.path =
                 Some(std::path::absolute(kernel).context("--kernel: cannot find it")?);
         }
-        for variable in &self.env {
-            let (name, value) = match variable.split_once('=') {
-                Some((name, value)) => (name, Some(value.to_owned())),
-                None => (variable.as_str(), std::env::var(variable).ok()),
-            };
-            if name.is_empty() {
-                bail!("--env: must be NAME=VALUE or NAME, is {variable:?}");
-            }
-            app.app.env.insert(name.into(), value);
-        }
+        environment::set(&mut app.app.env, &self.env)?;
         match app.check().first() {
             Some(complaint) => bail!("{complaint}"),
             None => Ok(()),

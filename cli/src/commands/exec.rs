@@ -1,0 +1,150 @@
+//! `mvm exec`, `mvm shell`, `mvm login`: more programs in a running machine.
+
+use std::ffi::OsString;
+use std::io::{self, IsTerminal};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use guest::protocol::{Exec, Tty};
+use vmm::app::App;
+
+use crate::attach::{Company, Connection, Outcome, Stdio, attach};
+use crate::control::client;
+use crate::environment;
+use crate::machines;
+use crate::output::say;
+use crate::terminal;
+
+/// For the guest to start a process that serves this command, however busy it is.
+const HELLO_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Run one more program in a machine that runs
+///
+/// Its exit status is that of this command, as with `mvm run`. It has the environment of the
+/// machine's program. When this command goes, the program is killed.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Pass standard input on
+    #[arg(long, short)]
+    interactive: bool,
+    /// Give it a terminal
+    #[arg(long, short)]
+    tty: bool,
+    /// Set a variable of its environment; NAME alone takes its value from here
+    #[arg(long, short, value_name = "NAME[=VALUE]")]
+    env: Vec<String>,
+    /// Who it runs as: a name, a uid, or either with `:group`; by default as the machine's program
+    #[arg(long, short, value_name = "USER")]
+    user: Option<String>,
+    /// Folder that it starts in; by default that of the machine's program
+    #[arg(long, short, value_name = "FOLDER")]
+    workdir: Option<String>,
+    /// The machine
+    name: String,
+    /// The program and its arguments
+    #[arg(
+        required = true,
+        trailing_var_arg = true,
+        allow_hyphen_values = true,
+        value_name = "COMMAND"
+    )]
+    command: Vec<OsString>,
+}
+
+/// Run a shell in a machine that runs
+///
+/// The first of bash, sh and busybox that its PATH or its closure has.
+#[derive(Debug, clap::Args)]
+pub struct ShellArgs {
+    /// The machine
+    name: String,
+    /// Who it runs as; by default as the machine's program
+    #[arg(long, short, value_name = "USER")]
+    user: Option<String>,
+}
+
+/// Run a shell in a machine as root
+#[derive(Debug, clap::Args)]
+pub struct LoginArgs {
+    /// The machine
+    name: String,
+}
+
+/// Runs `mvm exec`.
+pub fn run(args: &Args) -> Result<ExitCode> {
+    execute(&args.name, |app| {
+        let mut env = app.app.env.clone();
+        environment::set(&mut env, &args.env)?;
+        Ok(Exec {
+            argv: args.command.iter().cloned().map(Into::into).collect(),
+            env: environment::lines(&env),
+            cwd: Some(
+                args.workdir
+                    .as_ref()
+                    .unwrap_or(&app.app.cwd)
+                    .as_str()
+                    .into(),
+            ),
+            user: Some(args.user.as_ref().unwrap_or(&app.app.user).clone()),
+            tty: args.tty.then(tty),
+            stdin: args.interactive,
+        })
+    })
+}
+
+/// Runs `mvm shell`.
+pub fn shell(args: &ShellArgs) -> Result<ExitCode> {
+    execute(&args.name, |app| {
+        let user = args.user.as_ref().unwrap_or(&app.app.user);
+        Ok(shell_of(app, user))
+    })
+}
+
+/// Runs `mvm login`.
+pub fn login(args: &LoginArgs) -> Result<ExitCode> {
+    execute(&args.name, |app| Ok(shell_of(app, "root")))
+}
+
+fn shell_of(app: &App, user: &str) -> Exec {
+    let is_terminal = io::stdin().is_terminal() && io::stdout().is_terminal();
+    Exec {
+        argv: Vec::new(),
+        env: environment::lines(&app.app.env),
+        cwd: Some(app.app.cwd.as_str().into()),
+        user: Some(user.into()),
+        tty: is_terminal.then(tty),
+        stdin: true,
+    }
+}
+
+fn tty() -> Tty {
+    let size = terminal::window_size().unwrap_or(terminal::VT100);
+    Tty {
+        rows: size.ws_row,
+        cols: size.ws_col,
+        term: std::env::var("TERM").unwrap_or_else(|_| "linux".into()),
+    }
+}
+
+/// Runs what `exec` makes of the machine's app.json, with this process's streams.
+fn execute(name: &str, exec: impl FnOnce(&App) -> Result<Exec>) -> Result<ExitCode> {
+    let machine = machines::find(name)?;
+    machine.ensure_running()?;
+    let name = &machine.name;
+    let info = client::info(name)?;
+    if info.paused {
+        bail!("{name} is paused; `mvm unpause {name}` lets it go on");
+    }
+    let exec = exec(&info.app)?;
+    let mut guest = Connection::open(client::agent(name)?, HELLO_TIMEOUT)
+        .with_context(|| format!("cannot run a program in {name}"))?;
+    match attach(&mut guest, &exec, Stdio::inherited()?, Company::default())? {
+        Outcome::Lost => bail!("{name} has ended"),
+        Outcome::Refused { code, message } => {
+            say(format_args!("{message}"));
+            Ok(code.into())
+        }
+        outcome => Ok(outcome.status().into()),
+    }
+}
