@@ -6,24 +6,19 @@
 //! closed, and aborts if there is none. In an initramfs without a console both are so, so the C
 //! library's entry is taken.
 
-use std::ffi::{CStr, c_char, c_int};
+use std::ffi::{c_char, c_int};
 
 use guest::agent::SERVE;
+use rustix::process::getpid;
 
 /// The C library's `main`.
 // SAFETY: no other symbol of this name is linked, and the type is that of C's main.
 #[unsafe(no_mangle)]
-extern "C" fn main(argc: c_int, argv: *const *const c_char) -> c_int {
-    let arguments = (0..argc.max(0).cast_unsigned() as usize).map(|index| {
-        // SAFETY: the array has `argc` entries.
-        let argument = unsafe { *argv.add(index) };
-        // SAFETY: each is a string that ends in NUL and lives as long as the process.
-        unsafe { CStr::from_ptr(argument) }
-    });
-    let role = arguments.skip(1).map(CStr::to_bytes).next();
+extern "C" fn main(_argc: c_int, _argv: *const *const c_char) -> c_int {
+    // Process 1 is init whatever it is told: the kernel passes words on that it does not know.
+    let role = std::env::args_os().nth(1).filter(|_| !getpid().is_init());
     match role {
-        Some(role) if role == SERVE.as_bytes() => guest::visit::run(),
-        // The kernel passes words on that it does not know.
+        Some(role) if role == SERVE => guest::visit::run(),
         _ => guest::init::run(),
     }
 }

@@ -136,7 +136,8 @@ mod tests {
         let (gate, rounds, end) = (gate.clone(), rounds.clone(), end.clone());
         thread::spawn(move || {
             while !end.load(Ordering::SeqCst) {
-                rustix::thread::nanosleep(&rustix::thread::Timespec {
+                // Interrupted or not.
+                let _ = rustix::thread::nanosleep(&rustix::thread::Timespec {
                     tv_sec: 0,
                     tv_nsec: 100_000,
                 });
