@@ -4,6 +4,8 @@
 //! that belongs together, and its whole output is compared.
 
 mod accel;
+mod background;
+mod exec;
 mod exit_status;
 mod fixtures;
 mod kernels;

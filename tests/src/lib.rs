@@ -13,6 +13,7 @@
 
 mod fixture;
 mod machine;
+mod machines;
 mod output;
 mod running;
 mod terminal;
@@ -22,6 +23,7 @@ use std::path::{Path, PathBuf};
 
 pub use fixture::{closure, fixture, fixtures_folder};
 pub use machine::Machine;
+pub use machines::Machines;
 pub use output::Output;
 pub use running::Running;
 pub use rustix::process::Signal;

@@ -25,6 +25,18 @@ pub(crate) struct Files {
     pub(crate) statistics: Option<PathBuf>,
 }
 
+impl Files {
+    /// Of a command that needs none.
+    pub(crate) fn none() -> anyhow::Result<Self> {
+        let folder = TempDir::with_prefix("mvm-test.").context("cannot make a folder")?;
+        Ok(Self {
+            app: folder.path().join("app.json"),
+            _folder: folder,
+            statistics: None,
+        })
+    }
+}
+
 /// A run that has begun. Dropping it kills it.
 pub struct Running {
     child: Child,
@@ -110,7 +122,7 @@ impl Running {
     }
 
     /// Writes all of `bytes` and then ends the input, while the caller goes on.
-    pub(crate) fn write_in_background(&mut self, bytes: Vec<u8>) {
+    pub fn write_in_background(&mut self, bytes: Vec<u8>) {
         if let Some(mut stdin) = self.stdin.take() {
             // A program need not read what it is given.
             thread::spawn(move || stdin.write_all(&bytes).ok());

@@ -1,0 +1,130 @@
+//! Machines in the background: their life, and what is kept of it.
+
+use std::fs;
+
+use anyhow::Result;
+use mvm_test::{Machines, Output};
+
+use crate::shell;
+
+/// Counts on both streams until it is told to end.
+const SERVICE: &str = r"
+    trap 'echo bye; exit 7' TERM
+    echo up
+    echo warning >&2
+    exec 3<> <(:)
+    while true; do read -u 3 -t 0.1; done
+";
+
+/// The status and standard output of a command that said nothing else.
+fn answer(output: &Output) -> (i32, String) {
+    assert_eq!(output.stderr(), "");
+    (output.status, output.stdout())
+}
+
+/// A good answer.
+fn ok(words: &str) -> (i32, String) {
+    (0, words.into())
+}
+
+#[test]
+fn its_life_is_told_from_the_start_to_the_removal() -> Result<()> {
+    let machines = Machines::new()?;
+    let mvm = |arguments: &[&str]| anyhow::Ok(answer(&machines.mvm(arguments)?));
+    let started = machines.own(shell("service", SERVICE)).flag("-d").run()?;
+    assert_eq!(answer(&started), ok("service\n"));
+    assert_eq!(mvm(&["ps", "-q"])?, ok("service\n"));
+    // Any beginning of its name that is nobody else's will do.
+    let status = machines.mvm(["status", "serv"])?.stdout();
+    assert!(status.starts_with("service: running, since "), "{status}");
+
+    assert_eq!(mvm(&["stop", "service"])?, ok("service\n"));
+    assert_eq!(mvm(&["stop", "service"])?, ok("service\n"));
+    assert_eq!(mvm(&["ps", "-q"])?, ok(""));
+    assert_eq!(mvm(&["ps", "-aq"])?, ok("service\n"));
+    assert_eq!(mvm(&["wait", "service"])?, ok("7\n"));
+    let logs = machines.mvm(["logs", "service"])?;
+    assert_eq!(logs.stdout(), "up\nbye\n");
+    assert_eq!(logs.stderr(), "warning\n");
+    assert_eq!(machines.mvm(["status", "service"])?.status, 3);
+
+    assert_eq!(mvm(&["start", "service"])?, ok("service\n"));
+    let refused = machines.mvm(["rm", "service"])?;
+    assert_eq!(refused.status, 125);
+    assert_eq!(mvm(&["kill", "-s", "TERM", "service"])?, ok("service\n"));
+    assert_eq!(mvm(&["wait", "service"])?, ok("7\n"));
+    assert_eq!(mvm(&["logs", "--tail", "1", "service"])?, ok("bye\n"));
+    assert_eq!(mvm(&["rm", "service"])?, ok("service\n"));
+    assert_eq!(mvm(&["ps", "-aq"])?, ok(""));
+    let kept = AsRef::<std::path::Path>::as_ref(&machines.state()).join("machines");
+    assert_eq!(fs::read_dir(kept)?.count(), 0);
+    Ok(())
+}
+
+#[test]
+fn one_that_cannot_run_its_program_is_not_kept() -> Result<()> {
+    let machines = Machines::new()?;
+    let missing = mvm_test::Machine::new("missing").program(["/nix/no-such-program"]);
+    let output = machines.own(missing).flag("--detach").run()?;
+    assert_eq!((output.status, output.stdout()), (127, String::new()));
+    let why = "mvm: cannot execute /nix/no-such-program: there is no such file\n";
+    assert_eq!(output.stderr(), why);
+    assert_eq!(answer(&machines.mvm(["ps", "-aq"])?), ok(""));
+    Ok(())
+}
+
+#[test]
+fn killed_it_leaves_no_lie_behind() -> Result<()> {
+    let machines = Machines::new()?;
+    machines.start(shell("victim", SERVICE))?;
+    assert_eq!(answer(&machines.mvm(["kill", "victim"])?), ok("victim\n"));
+    let all = machines.mvm(["ps", "--all", "--json"])?.stdout();
+    let all: serde_json::Value = serde_json::from_str(&all)?;
+    assert_eq!(all[0]["status"], "killed");
+    let wait = machines.mvm(["wait", "victim"])?;
+    assert_eq!(wait.status, 125);
+    assert_eq!(answer(&machines.mvm(["prune"])?), ok("victim\n"));
+    assert_eq!(answer(&machines.mvm(["ps", "-aq"])?), ok(""));
+    Ok(())
+}
+
+#[test]
+fn paused_it_does_nothing_until_it_goes_on() -> Result<()> {
+    let machines = Machines::new()?;
+    machines.start(shell("clock", "while true; do echo tick; sleep 0.05; done"))?;
+    assert_eq!(answer(&machines.mvm(["pause", "clock"])?), ok("clock\n"));
+    let ticks = || anyhow::Ok(machines.mvm(["logs", "clock"])?.stdout().len());
+    // What was under way when it was paused arrives.
+    let mut before = ticks()?;
+    loop {
+        let now = ticks()?;
+        if now == before {
+            break;
+        }
+        before = now;
+    }
+    let refused = machines.mvm(["exec", "clock", "true"])?;
+    assert_eq!(
+        (refused.status, refused.stderr()),
+        (
+            125,
+            "mvm: clock is paused; `mvm unpause clock` lets it go on\n".into()
+        )
+    );
+    assert_eq!(ticks()?, before);
+    assert_eq!(answer(&machines.mvm(["unpause", "clock"])?), ok("clock\n"));
+    while ticks()? == before {}
+    Ok(())
+}
+
+#[test]
+fn one_in_the_foreground_is_seen_and_stopped_as_well() -> Result<()> {
+    let machines = Machines::new()?;
+    let mut running = machines.own(shell("front", SERVICE)).spawn()?;
+    running.wait_for("up\n")?;
+    assert_eq!(answer(&machines.mvm(["ps", "-q"])?), ok("front\n"));
+    assert_eq!(answer(&machines.mvm(["stop", "front"])?), ok("front\n"));
+    assert_eq!(running.finish()?.status, 7);
+    assert_eq!(answer(&machines.mvm(["ps", "-aq"])?), ok(""));
+    Ok(())
+}
