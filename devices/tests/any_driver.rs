@@ -6,7 +6,7 @@ use std::os::unix::net::UnixStream;
 
 use devices::virtio::fake::{Driver, HOLE, ISLAND, ISLAND_END, Port, SEAM, Sockets, packet};
 use devices::virtio::vsock::packet::op;
-use devices::virtio::{console, rng};
+use devices::virtio::{blk, console, rng};
 use proptest::prelude::*;
 
 /// What a driver may do.
@@ -134,6 +134,40 @@ proptest! {
         driver.submit(0, &[], &[(TABLE, 64)]);
         prop_assert_eq!(driver.completed(0).written_bytes, 64);
         prop_assert_ne!(driver.read(TABLE, 64), vec![0; 64]);
+    }
+
+    #[test]
+    fn a_disk_survives_any_driver(acts in prop::collection::vec(act(2), 1..80)) {
+        let file = tempfile::tempfile().unwrap();
+        file.set_len(1 << 20).unwrap();
+        let config = blk::Config {
+            name: "test".into(),
+            file: file.try_clone().unwrap(),
+            serial: "test".into(),
+            read_only: false,
+            vcpus: 2,
+        };
+        let mut driver = Driver::start(|memory| config.open(memory).unwrap());
+        for act in acts {
+            perform(&mut driver, act);
+        }
+        driver.reset();
+        driver.bring_up();
+        prop_assert_eq!(file.metadata().unwrap().len(), 1 << 20);
+        // Its last sector, written and read again: type 1, then 0.
+        let status = TABLE + 1024;
+        for (kind, text) in [(1, b"kept"), (0, b"lost")] {
+            driver.write(TABLE, &[kind, 0, 0, 0, 0, 0, 0, 0, 0xff, 7, 0, 0, 0, 0, 0, 0]);
+            driver.write(TABLE + 512, text);
+            let (header, data) = ((TABLE, 16), (TABLE + 512, 512));
+            match kind {
+                1 => driver.submit(1, &[header, data], &[(status, 1)]),
+                _ => driver.submit(1, &[header], &[data, (status, 1)]),
+            };
+            driver.completed(1);
+            prop_assert_eq!(driver.read(status, 1), [0]);
+        }
+        prop_assert_eq!(driver.read(TABLE + 512, 4), b"kept");
     }
 
     #[test]

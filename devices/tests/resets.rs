@@ -9,7 +9,7 @@ use std::thread;
 use std::time::Duration;
 
 use devices::virtio::fake::Driver;
-use devices::virtio::{console, rng, vsock};
+use devices::virtio::{blk, console, rng, vsock};
 
 const ROUNDS: usize = 1000;
 
@@ -19,9 +19,19 @@ fn resets_leave_neither_threads_nor_descriptors() {
     let mut rng = Driver::attach(rng::open);
     let mut console = Driver::attach(|memory| console::open(memory, "port", stream).unwrap());
     let mut vsock = Driver::attach(|memory| vsock::open(memory, 3).unwrap().0);
+    let file = tempfile::tempfile().unwrap();
+    file.set_len(1 << 20).unwrap();
+    let config = blk::Config {
+        name: "test".into(),
+        file,
+        serial: "test".into(),
+        read_only: false,
+        vcpus: 2,
+    };
+    let mut disk = Driver::attach(|memory| config.open(memory).unwrap());
     let before = held();
     for _ in 0..ROUNDS {
-        for driver in [&mut rng, &mut console, &mut vsock] {
+        for driver in [&mut rng, &mut console, &mut vsock, &mut disk] {
             for reached in [0, 1, 3, 11] {
                 driver.set_register(0x070, reached & 1);
                 driver.set_register(0x070, reached & 3);

@@ -141,6 +141,11 @@ impl Buffers {
         (self.current, self.offset, self.consumed) = (0, 0, 0);
     }
 
+    /// Leaves the next `bytes` as they are, less where the buffers end.
+    pub fn skip(&mut self, bytes: usize) {
+        self.advance(bytes.min(self.remaining));
+    }
+
     /// Copies from the guest; less than `to` holds only where the buffers end.
     ///
     /// # Errors
@@ -207,6 +212,23 @@ impl Buffers {
         self.transfer(limit_bytes, |vectors, done| {
             let position = offset.saturating_add(done as u64);
             vectors.preadv(fd, position)
+        })
+    }
+
+    /// Writes the buffers to a file at `offset`, straight from guest pages: at most `limit_bytes`,
+    /// less at the end of the buffers.
+    ///
+    /// # Errors
+    /// As `pwritev(2)`; only when nothing was written.
+    pub fn pwrite_to(
+        &mut self,
+        fd: BorrowedFd<'_>,
+        offset: u64,
+        limit_bytes: usize,
+    ) -> io::Result<usize> {
+        self.transfer(limit_bytes, |vectors, done| {
+            let position = offset.saturating_add(done as u64);
+            vectors.pwritev(fd, position)
         })
     }
 

@@ -66,6 +66,15 @@ impl<'a> Vectors<'a> {
         result(bytes)
     }
 
+    /// `pwritev(2)` at `offset`.
+    pub fn pwritev(&mut self, fd: BorrowedFd<'_>, offset: u64) -> io::Result<usize> {
+        let offset = i64::try_from(offset).map_err(|_| io::ErrorKind::InvalidInput)?;
+        // SAFETY: as in `preadv`.
+        let bytes =
+            unsafe { libc::pwritev(fd.as_raw_fd(), self.entries.as_ptr(), self.count(), offset) };
+        result(bytes)
+    }
+
     /// `readv(2)`.
     pub fn readv(&mut self, fd: BorrowedFd<'_>) -> io::Result<usize> {
         // SAFETY: as in `preadv`.
