@@ -33,6 +33,7 @@ mod store;
 mod suggest;
 pub(crate) mod text;
 mod user;
+mod volume;
 
 use std::path::Path;
 
@@ -52,6 +53,7 @@ pub use share::{MAX_SHARES, MAX_TAG_SIZE, STORE_TAG, Share};
 pub use store::{Store, StoreMode};
 pub use text::MAX_FILE_SIZE;
 pub use user::User;
+pub use volume::{MAX_VOLUMES, Volume, VolumeFileSystem, VolumeSize};
 
 /// The version of the format that this mvm reads.
 pub const VERSION: u32 = 1;
@@ -98,6 +100,10 @@ pub struct App {
     #[serde(default)]
     #[schemars(length(max = MAX_SHARES))]
     pub shares: Vec<Share>,
+    /// Disks of its own, which outlive it.
+    #[serde(default)]
+    #[schemars(length(max = MAX_VOLUMES))]
+    pub volumes: Vec<Volume>,
     /// The machine's root file system.
     #[serde(default)]
     pub root: Root,
@@ -128,6 +134,7 @@ impl App {
             app: Program::new(entrypoint),
             store: Store::default(),
             shares: Vec::new(),
+            volumes: Vec::new(),
             root: Root::default(),
             console: Console::default(),
         }
@@ -175,6 +182,13 @@ impl App {
         let tags = self.shares.iter().enumerate();
         tags.map(|(nth, share)| share.tag.clone().unwrap_or_else(|| default(nth)))
             .collect()
+    }
+
+    /// The volume that `root.persist` names, by its number.
+    pub fn root_volume(&self) -> Option<usize> {
+        let persist = self.root.persist.as_deref()?;
+        let is_it = |volume: &Volume| volume.name.as_deref() == Some(persist);
+        self.volumes.iter().position(is_it)
     }
 
     /// All that is wrong with these values, alone and with each other.

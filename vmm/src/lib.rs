@@ -20,3 +20,4 @@ pub mod machine;
 pub mod memory;
 pub mod pause;
 pub mod vcpu;
+pub mod volume;

@@ -20,7 +20,7 @@ use crate::console::{Console, log_file};
 use crate::kvm::Vm;
 use crate::pause::{self, Gate, Pause};
 use crate::vcpu::{Exit, Vcpu};
-use crate::{cpuid, kernel, kvm, memory};
+use crate::{cpuid, kernel, kvm, memory, volume};
 
 /// The guest's address on its socket device: the first that has no meaning of its own (virtio 1.2
 /// §5.10.4). Each machine has a device of its own, so that all guests can have the same.
@@ -77,13 +77,16 @@ impl Machine {
         }
         let (device, vsock) = vsock::open(&memory, GUEST_CID)?;
         board.add(device)?;
+        for disk in volume::disks(app, vcpus)? {
+            board.add(disk.open(&memory)?)?;
+        }
         board.add(rng::open(&memory))?;
 
         let console = Console::new(console_sink(app)?.or(inputs.console));
         let acpi_root = acpi::write(&memory, vcpus, board.devices())?;
         let bus = board.finish(Box::new(console.clone()))?;
         let cmdline = kernel::cmdline(vcpus, app.console.kernel.loglevel(), &app.kernel.cmdline);
-        let modules = modules::of_kernel(inputs.kernel)?;
+        let modules = modules::of_kernel(inputs.kernel, &drivers(app))?;
         let initramfs = initramfs::of_init(inputs.init, &modules);
         let given = boot::Given {
             cmdline: &cmdline,
@@ -221,6 +224,18 @@ fn store_content(view: &StoreView) -> anyhow::Result<Option<Content>> {
             })
         }
     })
+}
+
+/// Modules that this machine needs besides what all do.
+fn drivers(app: &App) -> Vec<&'static str> {
+    let mut drivers = Vec::new();
+    if !app.volumes.is_empty() {
+        drivers.extend(["virtio_blk", "ext4"]);
+    }
+    if app.root.persist.is_some() {
+        drivers.push("overlay");
+    }
+    drivers
 }
 
 fn console_sink(app: &App) -> anyhow::Result<Option<Box<dyn Write + Send>>> {

@@ -6,6 +6,7 @@ use proptest::prelude::*;
 use proptest::sample::{Index, select};
 use vmm::app::{
     App, AppFile, ConsoleMode, KernelMessages, Memory, Problems, Share, StoreMode, TmpfsSize, Tty,
+    Volume, VolumeFileSystem, VolumeSize,
 };
 
 /// A file with every key, to be damaged.
@@ -17,7 +18,9 @@ const WHOLE: &str = r#"{
     "x-note": [1.5e3, null] },
   "store": { "mode": "closure", "closure": "paths" },
   "shares": [{ "source": "./www", "mountPoint": "/srv", "readOnly": true, "tag": "www" }],
-  "root": { "type": "tmpfs", "size": "50%" },
+  "volumes": [{ "name": "data", "mountPoint": "/data", "size": "2G", "fsType": "ext4", "readOnly": false },
+    { "name": "system" }, { "image": "disk", "mountPoint": "/disk", "readOnly": true, "create": false }],
+  "root": { "type": "tmpfs", "size": "50%", "persist": "system" },
   "console": { "mode": "file", "path": "console.log", "kernel": "verbose" }
 }"#;
 
@@ -94,6 +97,22 @@ fn share(nth: usize) -> impl Strategy<Value = Share> {
     })
 }
 
+fn volume(nth: usize) -> impl Strategy<Value = Volume> {
+    let size = VolumeSize::MIN_MIB..=VolumeSize::MAX_MIB;
+    (prop::option::of(host_path()), size, any::<[bool; 2]>()).prop_map(
+        move |(image, size, [read_only, create])| Volume {
+            name: image.is_none().then(|| format!("volume{nth}")),
+            // Numbered, so that no two are the same.
+            image: image.map(|path| path.join(nth.to_string())),
+            mount_point: Some(format!("/volumes/{nth}").into()),
+            size: VolumeSize::from_mib(size),
+            fs_type: VolumeFileSystem::Ext4,
+            read_only,
+            create,
+        },
+    )
+}
+
 fn app_with_program() -> impl Strategy<Value = App> {
     let name = "[a-z0-9]([a-z0-9-]{0,20}[a-z0-9])?";
     let entrypoint = ("[^\0]{1,20}", prop::collection::vec(text(), 0..3));
@@ -135,15 +154,16 @@ fn good_app() -> impl Strategy<Value = App> {
         KernelMessages::Verbose,
     ];
     let shares = (0..4usize).prop_flat_map(|count| (0..count).map(share).collect::<Vec<_>>());
+    let volumes = (0..4usize).prop_flat_map(|count| (0..count).map(volume).collect::<Vec<_>>());
     let hostname = prop::option::of("[A-Z][a-z0-9]{0,9}(\\.[a-z]{1,9}){0,2}");
     let machine = (1..=64u32, memory, root, kernel, hostname);
-    let devices = (store, console, select(messages.to_vec()), shares);
+    let devices = (store, console, select(messages.to_vec()), (shares, volumes));
     (app_with_program(), machine, devices).prop_map(|(mut app, machine, devices)| {
         let (kernel, messages);
         (app.vcpus, app.memory, app.root.size, kernel, app.hostname) = machine;
         (app.kernel.path, app.kernel.cmdline) = kernel;
         let (store, console);
-        (store, console, messages, app.shares) = devices;
+        (store, console, messages, (app.shares, app.volumes)) = devices;
         (app.store.mode, app.store.closure) = store;
         (app.console.mode, app.console.path) = console;
         app.console.kernel = messages;

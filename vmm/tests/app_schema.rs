@@ -27,6 +27,13 @@ const BEYOND_SCHEMAS: &[&str] = &[
     "104-same-tag-as-a-default",
     "105-no-store-for-entrypoint",
     "106-no-store-in-short-form",
+    "141-volume-of-a-broken-mib",
+    "142-volume-too-small",
+    "145-volume-and-share-at-one-place",
+    "146-same-volume",
+    "147-volume-without-a-place",
+    "148-root-on-no-volume",
+    "149-root-volume-with-a-place",
 ];
 
 fn validator() -> Validator {
@@ -46,6 +53,12 @@ fn least() -> Value {
 fn with(key: &str, value: Value) -> Value {
     let mut file = least();
     file[key] = value;
+    file
+}
+
+fn with_root_volume() -> Value {
+    let mut file = with("root", json!({ "persist": "system" }));
+    file["volumes"] = json!([{ "name": "system", "size": "8M" }]);
     file
 }
 
@@ -79,6 +92,18 @@ fn good_files() -> Vec<Value> {
             json!([{ "source": "/", "mountPoint": "/a/b", "readOnly": true, "tag": "b" }]),
         ),
         with("root", json!({ "type": "tmpfs", "size": "100%" })),
+        with(
+            "volumes",
+            json!([{ "name": "data", "mountPoint": "/data" }]),
+        ),
+        with(
+            "volumes",
+            json!([
+                { "image": "a.raw", "mountPoint": "/a", "size": "1.5G", "fsType": "ext4" },
+                { "image": "b.raw", "mountPoint": "/b", "readOnly": true, "create": false },
+            ]),
+        ),
+        with_root_volume(),
         with("root", json!({ "size": "0.5G" })),
         with("console", json!("stdio")),
         with(

@@ -39,14 +39,14 @@ pub fn setup(app: &App, store: bool) -> Setup {
 
 /// The entry that the guest's user table needs besides root and nobody, if it needs one.
 fn user(app: &App) -> Option<Entry> {
-    /// Where systems number their first user.
-    const FIRST_USER: u32 = 1000;
-    match app.user()? {
+    let user = app.user()?;
+    let (uid, gid) = user.ids();
+    match user {
         User::Name(name) if name != "root" && name != "nobody" => Some(Entry {
             home: format!("{HOME}/{name}"),
             name,
-            uid: FIRST_USER,
-            gid: FIRST_USER,
+            uid,
+            gid,
         }),
         _ => None,
     }

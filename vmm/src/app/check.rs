@@ -10,7 +10,7 @@ use super::problem::Complaint;
 use super::quote::quoted;
 use super::{
     App, MAX_ARG_SIZE, MAX_ARGS, MAX_CMDLINE_SIZE, MAX_ENV, MAX_PROBLEMS, MAX_SHARES, MAX_TAG_SIZE,
-    MAX_VCPUS, Memory, Program, STORE_TAG, Share, User, VERSION,
+    MAX_VCPUS, MAX_VOLUMES, Memory, Program, STORE_TAG, Share, User, VERSION, Volume, VolumeSize,
 };
 
 /// A name of a machine: it is a folder's name, a host's name and a word on command lines.
@@ -38,7 +38,7 @@ pub fn values(app: &App) -> Vec<Complaint> {
         VERSION,
         app.version,
     );
-    check.name(&app.name);
+    check.name(&app.name, root().key("name"));
     if let Some(hostname) = &app.hostname {
         check.hostname(hostname);
     }
@@ -65,6 +65,10 @@ pub fn values(app: &App) -> Vec<Complaint> {
         check.host_path(closure, root().key("store").key("closure"));
     }
     check.shares(&app.shares);
+    check.volumes(&app.volumes);
+    if let Some(persist) = &app.root.persist {
+        check.name(persist, root().key("root").key("persist"));
+    }
     if let Some(path) = &app.console.path {
         check.host_path(path, root().key("console").key("path"));
     }
@@ -88,14 +92,14 @@ impl Check {
         }
     }
 
-    fn name(&mut self, name: &str) {
+    fn name(&mut self, name: &str, place: Place) {
         let allowed = format!(
             "1 to {MAX_NAME_SIZE} lower-case letters, digits and \"-\", with no \"-\" at either end"
         );
         let is_good = name.len() <= MAX_NAME_SIZE
             && is_label(name)
             && !name.bytes().any(|byte| byte.is_ascii_uppercase());
-        self.expect(is_good, Place::root().key("name"), allowed, quoted(name));
+        self.expect(is_good, place, allowed, quoted(name));
     }
 
     fn hostname(&mut self, hostname: &str) {
@@ -239,6 +243,48 @@ impl Check {
                 self.tag(tag, here("tag"));
             }
         }
+    }
+
+    fn volumes(&mut self, volumes: &[Volume]) {
+        let place = Place::root().key("volumes");
+        self.expect(
+            volumes.len() <= MAX_VOLUMES,
+            place.clone(),
+            format_args!("at most {MAX_VOLUMES} volumes"),
+            volumes.len(),
+        );
+        for (nth, volume) in volumes.iter().take(MAX_VOLUMES).enumerate() {
+            self.volume(volume, &place.clone().index(nth));
+        }
+    }
+
+    fn volume(&mut self, volume: &Volume, place: &Place) {
+        let here = |key: &'static str| place.clone().key(key);
+        match (&volume.name, &volume.image) {
+            (Some(name), None) => self.name(name, here("name")),
+            (None, Some(image)) => self.host_path(image, here("image")),
+            (None, None) => self.complain(
+                place.clone(),
+                "needs a \"name\", or an \"image\", its file".into(),
+            ),
+            (Some(_), Some(_)) => self.complain(
+                here("image"),
+                "is of no use beside name: a volume has one or the other".into(),
+            ),
+        }
+        if let Some(point) = &volume.mount_point {
+            self.guest_path(&point.to_string_lossy(), here("mountPoint"));
+        }
+        let (least, most) = (
+            VolumeSize::from_mib(VolumeSize::MIN_MIB),
+            VolumeSize::from_mib(VolumeSize::MAX_MIB),
+        );
+        self.expect(
+            (least..=most).contains(&volume.size),
+            here("size"),
+            format_args!("from {least} to {most}"),
+            volume.size,
+        );
     }
 
     fn tag(&mut self, tag: &str, place: Place) {

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use super::place::Place;
 use super::problem::Complaint;
 use super::quote::quoted;
-use super::{App, ConsoleMode, MAX_SHARES, Share, StoreMode};
+use super::{App, ConsoleMode, MAX_SHARES, MAX_VOLUMES, StoreMode, Volume};
 use crate::closure::STORE_DIR;
 
 /// What the machine itself mounts, store aside: a share there would be hidden or would break it.
@@ -14,10 +14,11 @@ const OWN_MOUNTS: [&str; 3] = ["/proc", "/sys", "/dev"];
 /// Complaints about values that do not go together, each at one of them.
 pub fn between(app: &App) -> Vec<Complaint> {
     let mut complaints = Vec::new();
-    // Each share is compared with each: only as many as there may be.
-    if app.shares.len() <= MAX_SHARES {
+    // Each share and volume is compared with each: only as many as there may be.
+    if app.shares.len() <= MAX_SHARES && app.volumes.len() <= MAX_VOLUMES {
         mount_points(app, &mut complaints);
         tags(app, &mut complaints);
+        volumes(app, &mut complaints);
     }
     store(app, &mut complaints);
     console(app, &mut complaints);
@@ -28,12 +29,34 @@ fn share(nth: usize, key: &'static str) -> Place {
     Place::root().key("shares").index(nth).key(key)
 }
 
+/// Something that the machine mounts: its place in the file, and where it is mounted.
+struct Mounted<'a> {
+    place: Place,
+    point: &'a Path,
+}
+
+fn mounted(app: &App) -> Vec<Mounted<'_>> {
+    let at = |list: &'static str, nth| Place::root().key(list).index(nth);
+    let shares = app.shares.iter().enumerate().map(|(nth, share)| Mounted {
+        place: at("shares", nth),
+        point: &share.mount_point,
+    });
+    let volumes = app.volumes.iter().enumerate().filter_map(|(nth, volume)| {
+        Some(Mounted {
+            place: at("volumes", nth),
+            point: volume.mount_point.as_deref()?,
+        })
+    });
+    shares.chain(volumes).collect()
+}
+
 fn mount_points(app: &App, complaints: &mut Vec<Complaint>) {
-    let points: Vec<PathBuf> = app.shares.iter().map(normal_mount_point).collect();
+    let mounted = mounted(app);
+    let points: Vec<PathBuf> = mounted.iter().map(|one| normal(one.point)).collect();
     for (nth, point) in points.iter().enumerate() {
-        let shown = quoted(&app.shares[nth].mount_point.to_string_lossy());
+        let shown = quoted(&mounted[nth].point.to_string_lossy());
         let message = if let Some(first) = points[..nth].iter().position(|other| other == point) {
-            format!("{shown} is the mountPoint of shares[{first}] too")
+            format!("{shown} is the mountPoint of {} too", mounted[first].place)
         } else if point == Path::new("/") {
             format!("must be a folder below \"/\", is {shown}: the machine's root is its own")
         } else if let Some(own) = OWN_MOUNTS.iter().find(|own| point.starts_with(own)) {
@@ -50,7 +73,7 @@ fn mount_points(app: &App, complaints: &mut Vec<Complaint>) {
             continue;
         };
         complaints.push(Complaint {
-            place: share(nth, "mountPoint"),
+            place: mounted[nth].place.clone().key("mountPoint"),
             message,
         });
     }
@@ -61,8 +84,8 @@ fn overlaps_store(point: &Path) -> bool {
 }
 
 /// The mount point without what does not count: `//srv/./x/` is `/srv/x`.
-fn normal_mount_point(share: &Share) -> PathBuf {
-    share.mount_point.components().collect()
+fn normal(point: &Path) -> PathBuf {
+    point.components().collect()
 }
 
 fn tags(app: &App, complaints: &mut Vec<Complaint>) {
@@ -75,6 +98,52 @@ fn tags(app: &App, complaints: &mut Vec<Complaint>) {
                 message,
             });
         }
+    }
+}
+
+fn volumes(app: &App, complaints: &mut Vec<Complaint>) {
+    let place = |nth| Place::root().key("volumes").index(nth);
+    let root = app.root_volume();
+    for (nth, volume) in app.volumes.iter().enumerate() {
+        let is_same = |other: &Volume| (&volume.name, &volume.image) == (&other.name, &other.image);
+        if let Some(first) = app.volumes[..nth].iter().position(is_same) {
+            let key = if volume.name.is_some() {
+                "name"
+            } else {
+                "image"
+            };
+            complaints.push(Complaint {
+                place: place(nth).key(key),
+                message: format!("is the {key} of volumes[{first}] too"),
+            });
+            continue;
+        }
+        match (&volume.mount_point, root == Some(nth)) {
+            (Some(_), true) => complaints.push(Complaint {
+                place: place(nth).key("mountPoint"),
+                message: "is of no use: root.persist makes this volume a part of \"/\"".into(),
+            }),
+            (None, false) => complaints.push(Complaint {
+                place: place(nth),
+                message: "needs a \"mountPoint\", since root.persist does not name it".into(),
+            }),
+            _ => {}
+        }
+        if volume.read_only && root == Some(nth) {
+            complaints.push(Complaint {
+                place: place(nth).key("readOnly"),
+                message: "must be false, since root.persist names this volume".into(),
+            });
+        }
+    }
+    if let (Some(persist), None) = (&app.root.persist, root) {
+        complaints.push(Complaint {
+            place: Place::root().key("root").key("persist"),
+            message: format!(
+                "must be the name of one of `volumes`, is {}",
+                quoted(persist)
+            ),
+        });
     }
 }
 
@@ -93,7 +162,7 @@ fn store(app: &App, complaints: &mut Vec<Complaint>) {
     let is_shared = |entrypoint: &Path| {
         app.shares
             .iter()
-            .any(|share| entrypoint.starts_with(normal_mount_point(share)))
+            .any(|share| entrypoint.starts_with(normal(&share.mount_point)))
     };
     let entrypoint_path = Path::new(entrypoint);
     let is_stored = entrypoint_path.starts_with(STORE_DIR);

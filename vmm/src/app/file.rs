@@ -160,6 +160,11 @@ fn resolve(app: &mut App, folder: &Path) -> Vec<Complaint> {
             Place::root().key("shares").index(nth).key("source"),
         );
     }
+    for (nth, volume) in app.volumes.iter_mut().enumerate() {
+        if let Some(image) = &mut volume.image {
+            resolve(image, Place::root().key("volumes").index(nth).key("image"));
+        }
+    }
     complaints
 }
 

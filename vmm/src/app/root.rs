@@ -19,6 +19,10 @@ pub struct Root {
     /// How much it may hold: a size such as "64M", or a part of memory such as "50%".
     #[serde(default)]
     pub size: TmpfsSize,
+    /// Name of the volume, one of `volumes`, that keeps what the machine writes to it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "String", regex(pattern = super::check::NAME_PATTERN))]
+    pub persist: Option<String>,
 }
 
 /// What a root file system is made of.

@@ -17,6 +17,24 @@ pub enum User {
 impl User {
     /// All that can stand for a user; the names are those that `useradd` takes.
     pub const PATTERN: &str = "^([a-z_][a-z0-9_-]{0,31}|[0-9]{1,10}(:[0-9]{1,10})?)$";
+
+    /// Where systems number their first user.
+    const FIRST: u32 = 1000;
+
+    /// User and group id that it has in the machine.
+    pub fn ids(&self) -> (u32, u32) {
+        match self {
+            Self::Name(name) => {
+                let id = match name.as_str() {
+                    "root" => 0,
+                    "nobody" => 65534,
+                    _ => Self::FIRST,
+                };
+                (id, id)
+            }
+            Self::Id { uid, gid } => (*uid, gid.unwrap_or(*uid)),
+        }
+    }
 }
 
 impl std::str::FromStr for User {

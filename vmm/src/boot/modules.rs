@@ -35,12 +35,12 @@ pub struct Module {
     pub content: Vec<u8>,
 }
 
-/// The modules that a guest under `kernel` loads, in this order; none where there is no folder of
+/// The modules that a guest under `kernel` loads, `more` among them, in this order; none where there is no folder of
 /// its release, since then all may be built in.
 ///
 /// # Errors
 /// The kernel has no driver that is needed, or a file cannot be read.
-pub fn of_kernel(kernel: &Path) -> anyhow::Result<Vec<Module>> {
+pub fn of_kernel(kernel: &Path, more: &[&'static str]) -> anyhow::Result<Vec<Module>> {
     let Some(release) = release(kernel)? else {
         return Ok(Vec::new());
     };
@@ -48,7 +48,7 @@ pub fn of_kernel(kernel: &Path) -> anyhow::Result<Vec<Module>> {
         return Ok(Vec::new());
     };
     let folder = Folder::open(folder)?;
-    let paths = folder.in_order().with_context(|| {
+    let paths = folder.in_order(more).with_context(|| {
         let kernel = kernel.display();
         format!("cannot boot the kernel {kernel}")
     })?;
@@ -129,13 +129,13 @@ impl Folder {
     }
 
     /// Paths of what a guest loads, each behind all that it depends on.
-    fn in_order(&self) -> anyhow::Result<Vec<&str>> {
+    fn in_order(&self, more: &[&str]) -> anyhow::Result<Vec<&str>> {
         let lines = self.dependencies.lines().filter_map(|l| l.split_once(':'));
         let by_name: HashMap<_, _> = lines
             .map(|(path, before)| (module_name(path), (path, before)))
             .collect();
         let mut order = Vec::new();
-        for name in NEEDED.into_iter().chain(USEFUL) {
+        for name in NEEDED.into_iter().chain(USEFUL).chain(more.iter().copied()) {
             match by_name.get(name) {
                 Some((path, before)) => {
                     for path in before.split_whitespace().rev().chain([*path]) {

@@ -42,7 +42,7 @@ fn names(modules: &[Module]) -> Vec<&str> {
 fn each_comes_behind_what_it_depends_on_and_once() {
     let (_folder, kernel) = installed(DEPENDENCIES_OF_DEBIAN, "");
     assert_eq!(missing(&kernel), None);
-    let modules = of_kernel(&kernel).unwrap();
+    let modules = of_kernel(&kernel, &[]).unwrap();
     let expected = [
         "virtio_ring.ko",
         "virtio.ko",
@@ -54,6 +54,8 @@ fn each_comes_behind_what_it_depends_on_and_once() {
     ];
     assert_eq!(names(&modules), expected);
     assert_eq!(modules[0].content, b"kernel/virtio_ring.ko");
+    let more = of_kernel(&kernel, &["other", "unknown"]).unwrap();
+    assert_eq!(names(&more), [&expected[..], &["other.ko"]].concat());
 }
 
 #[test]
@@ -62,13 +64,16 @@ fn what_is_built_in_is_not_loaded() {
         "kernel/virtio_console.ko:\n",
         "kernel/drivers/virtio/virtio_mmio.ko\n",
     );
-    assert_eq!(names(&of_kernel(&kernel).unwrap()), ["virtio_console.ko"]);
+    assert_eq!(
+        names(&of_kernel(&kernel, &[]).unwrap()),
+        ["virtio_console.ko"]
+    );
 }
 
 #[test]
 fn a_kernel_without_a_way_to_the_host_is_refused() {
     let (folder, kernel) = installed("kernel/virtio_mmio.ko:\n", "");
-    let error = format!("{:#}", of_kernel(&kernel).unwrap_err());
+    let error = format!("{:#}", of_kernel(&kernel, &[]).unwrap_err());
     let folder = folder.path().display();
     assert_eq!(
         error,
@@ -88,7 +93,7 @@ fn a_module_that_is_gone_is_named() {
         .join(RELEASE)
         .join("kernel/fuse.ko");
     fs::remove_file(&path).unwrap();
-    let error = format!("{:#}", of_kernel(&kernel).unwrap_err());
+    let error = format!("{:#}", of_kernel(&kernel, &[]).unwrap_err());
     let start = format!("cannot read the module {}: ", path.display());
     assert!(error.starts_with(&start), "{error}");
 }
@@ -106,13 +111,13 @@ fn other_kernels_have_all_built_in() {
     ];
     for content in contents {
         fs::write(&path, content).unwrap();
-        assert_eq!(of_kernel(&path).unwrap(), []);
+        assert_eq!(of_kernel(&path, &[]).unwrap(), []);
     }
     assert_eq!(
         missing(&path).unwrap(),
         "there are no modules of Linux 9.9.9-nobody-has-this here, which may be why"
     );
-    assert_eq!(of_kernel(&folder.path().join("none")).unwrap(), []);
+    assert_eq!(of_kernel(&folder.path().join("none"), &[]).unwrap(), []);
 }
 
 #[test]
@@ -121,5 +126,5 @@ fn a_package_that_was_unpacked_has_them_beside_the_kernels_folder() {
     let boot = folder.path().join("boot");
     fs::create_dir(&boot).unwrap();
     fs::rename(&kernel, boot.join("vmlinuz")).unwrap();
-    assert_eq!(of_kernel(&boot.join("vmlinuz")).unwrap().len(), 7);
+    assert_eq!(of_kernel(&boot.join("vmlinuz"), &[]).unwrap().len(), 7);
 }

@@ -1,0 +1,123 @@
+//! Volumes: the files that a machine's disks are, found, made, and held by one machine at a time.
+//!
+//! The one thing to know: a volume is its file's, by whatever name it is reached. The lock (`flock`)
+//! is on the open file and ends with the process, so nothing is left to clean up.
+//!
+//! Left out: growing one, image formats other than raw. No file is ever looked into to find out what
+//! it is, for its content is the guest's.
+
+mod folder;
+mod lock;
+mod make;
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, bail, ensure};
+use devices::virtio::blk;
+
+use crate::app::{App, Volume};
+pub use folder::state_folder;
+use make::Wanted;
+
+/// The disks of a machine, each held by it, and made if it was missing.
+///
+/// # Errors
+/// One cannot be had; the message names it.
+pub fn disks(app: &App, vcpus: u8) -> anyhow::Result<Vec<blk::Config>> {
+    let owner = app.user().map_or((0, 0), |user| user.ids());
+    let disk = |(nth, volume): (usize, &Volume)| {
+        let path = path(volume)?;
+        let shown = shown(volume, &path);
+        let file = open(volume, &path, owner).with_context(|| format!("cannot use {shown}"))?;
+        Ok(blk::Config {
+            name: shown,
+            file,
+            serial: serial(nth),
+            read_only: volume.read_only,
+            vcpus: vcpus.into(),
+        })
+    };
+    app.volumes.iter().enumerate().map(disk).collect()
+}
+
+/// What the guest finds the `nth` volume by.
+pub fn serial(nth: usize) -> String {
+    format!("volume{nth}")
+}
+
+/// The file of a volume.
+///
+/// # Errors
+/// It has a name, and this user no home for it.
+pub fn path(volume: &Volume) -> anyhow::Result<PathBuf> {
+    match (&volume.image, &volume.name) {
+        (Some(image), _) => Ok(image.clone()),
+        (None, Some(name)) => Ok(state_folder()?.join("volumes").join(format!("{name}.raw"))),
+        (None, None) => bail!("a volume has neither name nor image"),
+    }
+}
+
+/// What messages call it.
+fn shown(volume: &Volume, path: &Path) -> String {
+    match &volume.name {
+        Some(name) => format!("volume {name}"),
+        None => format!("volume {}", path.display()),
+    }
+}
+
+/// Opens and locks the file, and makes it first if it is missing.
+fn open(volume: &Volume, path: &Path, owner: (u32, u32)) -> anyhow::Result<File> {
+    match existing(path, volume.read_only) {
+        Err(error) if is_missing(&error) => {}
+        other => return other,
+    }
+    ensure!(
+        volume.create && !volume.read_only,
+        "there is no {}, and it is not made where {} is {}",
+        path.display(),
+        if volume.read_only {
+            "readOnly"
+        } else {
+            "create"
+        },
+        volume.read_only,
+    );
+    let wanted = Wanted {
+        path,
+        bytes: volume.size.bytes(),
+        owner,
+    };
+    make::make(&wanted)
+}
+
+fn is_missing(error: &anyhow::Error) -> bool {
+    error
+        .downcast_ref::<io::Error>()
+        .is_some_and(|error| error.kind() == io::ErrorKind::NotFound)
+}
+
+/// Opens and locks a file that is there.
+fn existing(path: &Path, read_only: bool) -> anyhow::Result<File> {
+    let mut options = OpenOptions::new();
+    // Without waiting for the other end of a FIFO.
+    let flags = libc::O_NONBLOCK | libc::O_NOCTTY;
+    options.read(true).write(!read_only).custom_flags(flags);
+    let file = options
+        .open(path)
+        .with_context(|| format!("cannot open {}", path.display()))?;
+    // Of what was opened, whatever the path leads to by now.
+    let kind = file.metadata()?.file_type();
+    ensure!(
+        kind.is_file() || kind.is_block_device(),
+        "{} is neither a file nor a block device",
+        path.display()
+    );
+    lock::lock(&file, read_only)?;
+    Ok(file)
+}
+
+#[cfg(test)]
+mod tests;
