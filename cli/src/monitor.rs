@@ -41,6 +41,8 @@ use crate::{emulator, init_binary, terminal};
 const BOOT_TIMEOUT: Duration = Duration::from_secs(60);
 /// For init to mount what it was told to.
 const SETUP_TIMEOUT: Duration = Duration::from_secs(30);
+/// For a guest to end what still runs and to write its volumes back: gigabytes to a slow disk.
+const WRITE_BACK_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// Where the program's streams go.
 #[derive(Clone, Copy, Debug)]
@@ -104,7 +106,9 @@ pub fn run(start: Start<'_>) -> anyhow::Result<Ended> {
             commands: Some(commands),
             started: Some(start.started),
         };
-        converse(app, &mut guest, start.streams, company)
+        let outcome = converse(app, &mut guest, start.streams, company)?;
+        write_back(app, &mut guest, &outcome)?;
+        Ok(outcome)
     });
     if let Some(path) = start.statistics
         && let Err(error) = statistics::write(path, &running.shares)
@@ -184,6 +188,17 @@ fn converse(
     let outcome = attach(guest, &exec, stdio, company);
     collector.finish();
     outcome
+}
+
+/// Has the guest write its volumes: what the program wrote and did not synchronize is in the
+/// guest's memory.
+fn write_back(app: &App, guest: &mut Connection, outcome: &Outcome) -> anyhow::Result<()> {
+    if app.volumes.is_empty() || !matches!(outcome, Outcome::Exited(_)) {
+        return Ok(());
+    }
+    guest
+        .power_off(WRITE_BACK_TIMEOUT)
+        .context("cannot have the guest write its volumes back")
 }
 
 fn null() -> anyhow::Result<OwnedFd> {

@@ -10,12 +10,10 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, ensure};
+pub use vmm::state::{VARIABLE as STATE_VARIABLE, folder as state};
 
 /// Moves the runtime folder.
 pub const RUNTIME_VARIABLE: &str = "MVM_RUNTIME_DIR";
-
-/// Moves the state folder.
-pub const STATE_VARIABLE: &str = "MVM_STATE_DIR";
 
 /// The folder of the machines that run: `$XDG_RUNTIME_DIR/mvm`. Without a runtime directory it is
 /// `/tmp/mvm-UID`.
@@ -27,23 +25,6 @@ pub fn runtime() -> PathBuf {
         (_, Some(path)) if path.is_dir() => path.join("mvm"),
         _ => PathBuf::from(format!("/tmp/mvm-{}", uid.as_raw())),
     }
-}
-
-/// The folder of what outlives a machine's run: `$XDG_STATE_HOME/mvm`.
-///
-/// # Errors
-/// Nothing says where this user's files are.
-pub fn state() -> anyhow::Result<PathBuf> {
-    if let Some(path) = variable(STATE_VARIABLE) {
-        return Ok(path);
-    }
-    if rustix::process::getuid().is_root() {
-        return Ok(PathBuf::from("/var/lib/mvm"));
-    }
-    let home = || variable("HOME").map(|home| home.join(".local/state"));
-    let state = variable("XDG_STATE_HOME").or_else(home);
-    let state = state.context("cannot tell where to keep machines: $HOME is not set")?;
-    Ok(state.join("mvm"))
 }
 
 /// Makes `path`, where only this user may write.

@@ -6,7 +6,7 @@ use std::os::unix::net::UnixStream;
 
 use devices::virtio::fake::{Driver, HOLE, ISLAND, ISLAND_END, Port, SEAM, Sockets, packet};
 use devices::virtio::vsock::packet::op;
-use devices::virtio::{blk, console, rng};
+use devices::virtio::{balloon, blk, console, rng};
 use proptest::prelude::*;
 
 /// What a driver may do.
@@ -168,6 +168,20 @@ proptest! {
             prop_assert_eq!(driver.read(status, 1), [0]);
         }
         prop_assert_eq!(driver.read(TABLE + 512, 4), b"kept");
+    }
+
+    #[test]
+    fn a_balloon_survives_any_driver(acts in prop::collection::vec(act(3), 1..80)) {
+        let mut driver = Driver::start(balloon::open);
+        for act in acts {
+            perform(&mut driver, act);
+        }
+        driver.reset();
+        driver.bring_up();
+        driver.write(SEAM, &[7; 4096]);
+        driver.submit(2, &[], &[(SEAM, 4096)]);
+        prop_assert_eq!(driver.completed(2).written_bytes, 0);
+        prop_assert_eq!(driver.read(SEAM, 4096), vec![0; 4096]);
     }
 
     #[test]

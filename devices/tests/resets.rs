@@ -9,7 +9,7 @@ use std::thread;
 use std::time::Duration;
 
 use devices::virtio::fake::Driver;
-use devices::virtio::{blk, console, rng, vsock};
+use devices::virtio::{balloon, blk, console, rng, vsock};
 
 const ROUNDS: usize = 1000;
 
@@ -29,9 +29,10 @@ fn resets_leave_neither_threads_nor_descriptors() {
         vcpus: 2,
     };
     let mut disk = Driver::attach(|memory| config.open(memory).unwrap());
+    let mut balloon = Driver::attach(balloon::open);
     let before = held();
     for _ in 0..ROUNDS {
-        for driver in [&mut rng, &mut console, &mut vsock, &mut disk] {
+        for driver in [&mut rng, &mut console, &mut vsock, &mut disk, &mut balloon] {
             for reached in [0, 1, 3, 11] {
                 driver.set_register(0x070, reached & 1);
                 driver.set_register(0x070, reached & 3);

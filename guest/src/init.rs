@@ -11,6 +11,7 @@ mod network;
 mod port;
 mod power;
 mod root;
+mod volumes;
 
 use std::os::fd::AsRawFd;
 
@@ -67,7 +68,7 @@ fn prepare() -> Result<()> {
 }
 
 fn set_up(setup: &Setup) -> Result<()> {
-    root::switch(&setup.root)?;
+    root::switch(setup)?;
     mounts::mount_all(&setup.mounts)?;
     if let Some(level) = setup.console_level {
         std::fs::write("/proc/sys/kernel/printk", level.to_string())
@@ -76,9 +77,6 @@ fn set_up(setup: &Setup) -> Result<()> {
     if let Some(hostname) = &setup.hostname {
         rustix::system::sethostname(hostname.as_bytes())
             .with_context(|| format!("cannot set the host name to {hostname:?}"))?;
-    }
-    if setup.write_etc {
-        etc::write(setup)?;
     }
     Ok(())
 }

@@ -10,6 +10,7 @@ mod exit_status;
 mod fixtures;
 mod kernels;
 mod killed;
+mod memory;
 mod power;
 mod processors;
 mod requests;
@@ -20,6 +21,7 @@ mod streams;
 mod system;
 mod terminal;
 mod users;
+mod volumes;
 
 use std::path::PathBuf;
 use std::process::Command;

@@ -36,7 +36,7 @@ impl<'a> Board<'a> {
     pub fn add(&mut self, device: Device) -> anyhow::Result<()> {
         let index = self.virtio.len();
         ensure!(
-            index < layout::VIRTIO_DEVICES_MAX,
+            self.has_room(),
             "cannot add device {}: a machine has at most {}",
             device.facts.name,
             layout::VIRTIO_DEVICES_MAX
@@ -48,6 +48,11 @@ impl<'a> Board<'a> {
         self.vm.wire_kicks(&device, layout::virtio_window(index))?;
         self.virtio.push(device);
         Ok(())
+    }
+
+    /// Whether one more can be plugged in.
+    pub fn has_room(&self) -> bool {
+        self.virtio.len() < layout::VIRTIO_DEVICES_MAX
     }
 
     /// Virtio devices so far.

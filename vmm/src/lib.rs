@@ -19,5 +19,6 @@ pub mod layout;
 pub mod machine;
 pub mod memory;
 pub mod pause;
+pub mod state;
 pub mod vcpu;
 pub mod volume;

@@ -10,7 +10,7 @@ use anyhow::{Context, anyhow};
 use devices::Memory;
 use devices::virtio::fs::{self, Budget, Content, Filter};
 pub use devices::virtio::fs::{Confinement, Counters, Wall};
-use devices::virtio::{console, rng, vsock};
+use devices::virtio::{balloon, console, rng, vsock};
 
 use crate::app::{App, ConsoleMode, MAX_VCPUS, STORE_TAG};
 use crate::board::Board;
@@ -81,6 +81,10 @@ impl Machine {
             board.add(disk.open(&memory)?)?;
         }
         board.add(rng::open(&memory))?;
+        // Who has as many shares as there is room for goes without.
+        if board.has_room() {
+            board.add(balloon::open(&memory))?;
+        }
 
         let console = Console::new(console_sink(app)?.or(inputs.console));
         let acpi_root = acpi::write(&memory, vcpus, board.devices())?;
@@ -230,7 +234,8 @@ fn store_content(view: &StoreView) -> anyhow::Result<Option<Content>> {
 fn drivers(app: &App) -> Vec<&'static str> {
     let mut drivers = Vec::new();
     if !app.volumes.is_empty() {
-        drivers.extend(["virtio_blk", "ext4"]);
+        // ext4 asks for its checksum by the algorithm's name.
+        drivers.extend(["virtio_blk", "crc32c_generic", "ext4"]);
     }
     if app.root.persist.is_some() {
         drivers.push("overlay");

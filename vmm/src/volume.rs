@@ -6,11 +6,10 @@
 //! Left out: growing one, image formats other than raw. No file is ever looked into to find out what
 //! it is, for its content is the guest's.
 
-mod folder;
 mod lock;
 mod make;
 
-use std::fs::{File, OpenOptions};
+use std::fs::{self, File, Metadata, OpenOptions};
 use std::io;
 use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -19,7 +18,7 @@ use anyhow::{Context, bail, ensure};
 use devices::virtio::blk;
 
 use crate::app::{App, Volume};
-pub use folder::state_folder;
+use crate::state;
 use make::Wanted;
 
 /// The disks of a machine, each held by it, and made if it was missing.
@@ -55,7 +54,7 @@ pub fn serial(nth: usize) -> String {
 pub fn path(volume: &Volume) -> anyhow::Result<PathBuf> {
     match (&volume.image, &volume.name) {
         (Some(image), _) => Ok(image.clone()),
-        (None, Some(name)) => Ok(state_folder()?.join("volumes").join(format!("{name}.raw"))),
+        (None, Some(name)) => Ok(state::folder()?.join("volumes").join(format!("{name}.raw"))),
         (None, None) => bail!("a volume has neither name nor image"),
     }
 }
@@ -68,29 +67,54 @@ fn shown(volume: &Volume, path: &Path) -> String {
     }
 }
 
+/// Whether the volume can be had, or made, as far as can be seen without doing it.
+///
+/// # Errors
+/// It cannot; the message says why.
+pub fn look(volume: &Volume) -> anyhow::Result<()> {
+    let path = path(volume)?;
+    match fs::metadata(&path) {
+        Ok(facts) => ensure_disk(&facts, &path),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => ensure_made(volume, &path),
+        Err(error) => Err(error).with_context(|| format!("cannot look at {}", path.display())),
+    }
+}
+
 /// Opens and locks the file, and makes it first if it is missing.
 fn open(volume: &Volume, path: &Path, owner: (u32, u32)) -> anyhow::Result<File> {
     match existing(path, volume.read_only) {
         Err(error) if is_missing(&error) => {}
         other => return other,
     }
-    ensure!(
-        volume.create && !volume.read_only,
-        "there is no {}, and it is not made where {} is {}",
-        path.display(),
-        if volume.read_only {
-            "readOnly"
-        } else {
-            "create"
-        },
-        volume.read_only,
-    );
+    ensure_made(volume, path)?;
     let wanted = Wanted {
         path,
         bytes: volume.size.bytes(),
         owner,
     };
     make::make(&wanted)
+}
+
+fn ensure_made(volume: &Volume, path: &Path) -> anyhow::Result<()> {
+    let why_not = match (volume.read_only, volume.create) {
+        (true, _) => "readOnly is true",
+        (_, false) => "create is false",
+        _ => return Ok(()),
+    };
+    bail!(
+        "there is no {}, and it is not made where {why_not}",
+        path.display()
+    )
+}
+
+fn ensure_disk(facts: &Metadata, path: &Path) -> anyhow::Result<()> {
+    let kind = facts.file_type();
+    ensure!(
+        kind.is_file() || kind.is_block_device(),
+        "{} is neither a file nor a block device",
+        path.display()
+    );
+    Ok(())
 }
 
 fn is_missing(error: &anyhow::Error) -> bool {
@@ -109,12 +133,7 @@ fn existing(path: &Path, read_only: bool) -> anyhow::Result<File> {
         .open(path)
         .with_context(|| format!("cannot open {}", path.display()))?;
     // Of what was opened, whatever the path leads to by now.
-    let kind = file.metadata()?.file_type();
-    ensure!(
-        kind.is_file() || kind.is_block_device(),
-        "{} is neither a file nor a block device",
-        path.display()
-    );
+    ensure_disk(&file.metadata()?, path)?;
     lock::lock(&file, read_only)?;
     Ok(file)
 }

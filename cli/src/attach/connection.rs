@@ -4,7 +4,7 @@
 //! trickle in.
 
 use std::fmt;
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
@@ -69,6 +69,32 @@ impl Connection {
         {
             Reply::SetupDone => Ok(()),
             Reply::Hello(_) => bail!("{PROTOCOL}: a second hello"),
+        }
+    }
+
+    /// Has the guest end all that runs, write everything back and switch its machine off, which
+    /// closes the stream. Fails if it has not within `timeout`.
+    pub fn power_off(&mut self, timeout: Duration) -> Result<()> {
+        let deadline = Instant::now() + timeout;
+        self.stream.set_nonblocking(false)?;
+        self.stream.set_write_timeout(Some(timeout))?;
+        self.send(&Message::PowerOff)?;
+        let mut rest = [0; 4096];
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            ensure!(
+                !left.is_zero(),
+                "it did not end within {} s",
+                timeout.as_secs()
+            );
+            self.stream.set_read_timeout(Some(left))?;
+            // What its last programs say has no reader any more.
+            match (&self.stream).read(&mut rest) {
+                Ok(0) => return Ok(()),
+                Ok(_) => {}
+                Err(error) if super::is_transient(&error) => {}
+                Err(error) => return Err(error).context("cannot read from the guest"),
+            }
         }
     }
 

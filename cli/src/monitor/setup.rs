@@ -1,9 +1,12 @@
 //! What the guest is told: an [`App`] as the setup and the execution of the guest's protocol.
 
+use std::path::Path;
+
 use guest::protocol::{Exec, FileSystem, Mount, Root, Setup, Tty, User as Entry};
 use rustix::termios::Winsize;
 use vmm::app::{App, STORE_TAG, User};
 use vmm::closure::STORE_DIR;
+use vmm::volume;
 
 use crate::environment;
 
@@ -19,17 +22,40 @@ pub fn setup(app: &App, store: bool) -> Setup {
         read_only,
         options: String::new(),
     };
+    let volumes = app.volumes.iter().enumerate().filter_map(|(nth, volume)| {
+        let mount_point = volume.mount_point.as_ref()?;
+        Some(Mount {
+            file_system: FileSystem::Ext4,
+            source: volume::serial(nth),
+            mount_point: mount_point.to_string_lossy().as_ref().into(),
+            read_only: volume.read_only,
+            options: String::new(),
+        })
+    });
     let store = store.then(|| virtiofs(STORE_TAG.into(), STORE_DIR, true));
     let shares =
         app.shares.iter().zip(app.share_tags()).map(|(share, tag)| {
             virtiofs(tag, &share.mount_point.to_string_lossy(), share.read_only)
         });
-    Setup {
-        hostname: Some(app.hostname().into()),
-        root: Root::Tmpfs {
+    let mut mounts: Vec<Mount> = store.into_iter().chain(shares).chain(volumes).collect();
+    // What is mounted in another comes behind it.
+    mounts.sort_by_key(|mount| {
+        Path::new(mount.mount_point.as_os_str())
+            .components()
+            .count()
+    });
+    let root = match app.root_volume() {
+        Some(nth) => Root::Overlay {
+            volume: volume::serial(nth),
+        },
+        None => Root::Tmpfs {
             size_kib: Some(app.root_bytes() >> 10),
         },
-        mounts: store.into_iter().chain(shares).collect(),
+    };
+    Setup {
+        hostname: Some(app.hostname().into()),
+        root,
+        mounts,
         users: user(app).into_iter().collect(),
         write_etc: true,
         nameservers: Vec::new(),

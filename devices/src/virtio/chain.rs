@@ -120,6 +120,12 @@ impl Buffers {
         Ok(())
     }
 
+    /// Where the buffers are: guest address and bytes of each, all of them.
+    pub fn segments(&self) -> impl Iterator<Item = (GuestAddress, usize)> {
+        let place = |segment: &Segment| (segment.gpa, segment.bytes);
+        self.segments.iter().map(place)
+    }
+
     /// Bytes that are left to read or write.
     pub fn remaining_bytes(&self) -> usize {
         self.remaining

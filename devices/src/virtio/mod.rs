@@ -5,6 +5,7 @@
 //! the [`worker`] owns epoll, kicks and interrupts. A [`Handler`] therefore sees no register, no
 //! lock and no other thread.
 
+pub mod balloon;
 pub mod blk;
 pub mod chain;
 pub mod console;

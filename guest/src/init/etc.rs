@@ -14,8 +14,8 @@ use anyhow::{Context, Result};
 const NSSWITCH: &str = "passwd: files\ngroup: files\nshadow: files\n\
     hosts: files dns\nnetworks: files\nservices: files\nprotocols: files\n";
 
-/// Writes them, and makes the users' homes.
-pub(super) fn write(setup: &Setup) -> Result<()> {
+/// Writes them into the file system at `root`, and makes the users' homes.
+pub(super) fn write(root: &str, setup: &Setup) -> Result<()> {
     let hostname = setup.hostname.as_deref().unwrap_or("localhost");
     let files = [
         ("/etc/passwd", passwd(&setup.users)),
@@ -27,27 +27,28 @@ pub(super) fn write(setup: &Setup) -> Result<()> {
     ];
     fs::DirBuilder::new()
         .recursive(true)
-        .create("/etc")
+        .create(format!("{root}/etc"))
         .context("cannot make folder /etc")?;
     for (path, content) in files {
-        fs::write(path, content).with_context(|| format!("cannot write {path}"))?;
+        fs::write(format!("{root}{path}"), content)
+            .with_context(|| format!("cannot write {path}"))?;
     }
     for user in &setup.users {
-        make_home(user)
+        make_home(user, &format!("{root}{}", user.home))
             .with_context(|| format!("cannot make {}'s home {}", user.name, user.home))?;
     }
     Ok(())
 }
 
-fn make_home(user: &User) -> Result<()> {
-    if fs::exists(&user.home)? {
+fn make_home(user: &User, home: &str) -> Result<()> {
+    if fs::exists(home)? {
         return Ok(());
     }
-    if let Some((parents, _)) = user.home.rsplit_once('/') {
+    if let Some((parents, _)) = home.rsplit_once('/') {
         fs::create_dir_all(format!("{parents}/"))?;
     }
-    fs::DirBuilder::new().mode(0o700).create(&user.home)?;
-    chown(&user.home, Some(user.uid), Some(user.gid))?;
+    fs::DirBuilder::new().mode(0o700).create(home)?;
+    chown(home, Some(user.uid), Some(user.gid))?;
     Ok(())
 }
 
@@ -147,9 +148,9 @@ mod tests {
             gid: rustix::process::getgid().as_raw(),
             home: home.clone(),
         };
-        make_home(&user).unwrap();
+        make_home(&user, &user.home).unwrap();
         fs::write(format!("{home}/file"), "kept").unwrap();
-        make_home(&user).unwrap();
+        make_home(&user, &user.home).unwrap();
         assert_eq!(fs::read_to_string(format!("{home}/file")).unwrap(), "kept");
     }
 }

@@ -1,4 +1,4 @@
-//! The file systems that the host offers: store, shares, memory.
+//! The file systems that the host offers: store, shares, volumes, memory.
 //!
 //! The one thing to know: all are `nodev` and `nosuid`, as NixOS mounts its store: Nix keeps no
 //! set-uid file there, and a share's files are another system's.
@@ -8,6 +8,7 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
+use super::volumes;
 use crate::protocol::{FileSystem, Mount};
 use anyhow::{Context, Result};
 use rustix::fs::{AtFlags, CWD, StatxFlags, statx};
@@ -30,9 +31,14 @@ pub(super) fn mount_all(mounts: &[Mount]) -> Result<()> {
 fn mount_one(wanted: &Mount) -> Result<()> {
     let mount_point = Path::new(wanted.mount_point.as_os_str());
     make_mount_point(mount_point)?;
+    if wanted.file_system == FileSystem::Ext4 {
+        return volumes::mount_volume(&wanted.source, mount_point, wanted.read_only);
+    }
     let options = match wanted.file_system {
         FileSystem::Plan9 => plan9_options(&wanted.options)?,
-        FileSystem::Virtiofs | FileSystem::Tmpfs => CString::new(wanted.options.as_str())?,
+        FileSystem::Virtiofs | FileSystem::Tmpfs | FileSystem::Ext4 => {
+            CString::new(wanted.options.as_str())?
+        }
     };
     let options: Option<&CStr> = (!options.is_empty()).then_some(&options);
     mount(

@@ -4,6 +4,7 @@
 
 use std::time::{Duration, Instant};
 
+use super::volumes;
 use crate::agent::{child_signals, signal_all};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
@@ -57,6 +58,7 @@ fn end_programs() {
     }
     signal_all(SIGKILL);
     rustix::fs::sync();
+    volumes::close();
 }
 
 /// Waits for the children that have ended; all programs are children or become such.

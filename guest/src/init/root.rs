@@ -9,17 +9,23 @@ use std::ffi::CString;
 use std::fs;
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt, symlink};
+use std::path::Path;
 
-use crate::protocol::Root;
+use crate::protocol::{Root, Setup};
 use anyhow::{Context, Result};
 use rustix::io::Errno;
 use rustix::mount::{MountFlags, mount, mount_move};
 use rustix::process::{chdir, chroot};
 
 use super::mounts::plan9_options;
+use super::{etc, volumes};
 
 /// Where the root is until it is `/`.
 const NEW_ROOT: &str = "/root";
+
+/// The layers of a root that is an overlay. They stay on the initramfs, below the root.
+const LOWER: &str = "/lower";
+const VOLUME: &str = "/volume";
 
 /// Folders of an empty root, with their modes.
 const FOLDERS: [(&str, u32); 6] = [
@@ -101,16 +107,10 @@ pub(super) fn mount_early() -> Result<()> {
 }
 
 /// Mounts the root, moves the kernel's file systems there, and makes it `/`.
-pub(super) fn switch(root: &Root) -> Result<()> {
+pub(super) fn switch(setup: &Setup) -> Result<()> {
     make_folder(NEW_ROOT, 0o755)?;
-    mount_root(root).context("cannot mount the root file system")?;
+    mount_root(setup).context("cannot mount the root file system")?;
     chdir(NEW_ROOT).context("cannot enter the root file system")?;
-    if matches!(root, Root::Tmpfs { .. }) {
-        for (path, mode) in FOLDERS {
-            make_folder(path, mode)?;
-        }
-        symlink("../run", "var/run").context("cannot make /var/run")?;
-    }
     for path in ["/dev", "/sys", "/proc"] {
         let there = &path[1..];
         make_folder(there, 0o755)?;
@@ -124,13 +124,17 @@ pub(super) fn switch(root: &Root) -> Result<()> {
     chdir("/").context("cannot enter /")
 }
 
-fn mount_root(root: &Root) -> Result<()> {
-    match root {
+fn mount_root(setup: &Setup) -> Result<()> {
+    match &setup.root {
         Root::Tmpfs { size_kib } => {
-            let size = size_kib.map(|kib| format!(",size={kib}k"));
-            let options = format!("mode=755{}", size.unwrap_or_default());
-            let options = CString::new(options)?;
-            mount("root", NEW_ROOT, "tmpfs", MountFlags::empty(), &*options)?;
+            mount_tmpfs(NEW_ROOT, *size_kib)?;
+            furnish(NEW_ROOT, setup)
+        }
+        Root::Overlay { volume } => {
+            make_folder(LOWER, 0o755)?;
+            mount_tmpfs(LOWER, None)?;
+            furnish(LOWER, setup)?;
+            mount_overlay(volume)
         }
         Root::Plan9 {
             tag,
@@ -145,7 +149,53 @@ fn mount_root(root: &Root) -> Result<()> {
             };
             mount(tag, NEW_ROOT, "9p", flags, &*options)
                 .with_context(|| format!("9p, tag {tag:?}"))?;
+            write_etc(NEW_ROOT, setup)
         }
+    }
+}
+
+fn mount_tmpfs(mount_point: &str, size_kib: Option<u64>) -> Result<()> {
+    let size = size_kib.map(|kib| format!(",size={kib}k"));
+    let options = format!("mode=755{}", size.unwrap_or_default());
+    let options = CString::new(options)?;
+    mount("root", mount_point, "tmpfs", MountFlags::empty(), &*options)?;
+    Ok(())
+}
+
+/// Puts into an empty root what programs expect in one.
+fn furnish(root: &str, setup: &Setup) -> Result<()> {
+    for (path, mode) in FOLDERS {
+        make_folder(&format!("{root}/{path}"), mode)?;
+    }
+    symlink("../run", format!("{root}/var/run")).context("cannot make /var/run")?;
+    write_etc(root, setup)
+}
+
+fn write_etc(root: &str, setup: &Setup) -> Result<()> {
+    if setup.write_etc {
+        etc::write(root, setup)?;
+    }
+    Ok(())
+}
+
+/// Lays what is kept on the volume over the lower layer. A file that a program of an earlier start
+/// changed hides the one that this start made.
+fn mount_overlay(volume: &str) -> Result<()> {
+    make_folder(VOLUME, 0o755)?;
+    volumes::mount_volume(volume, Path::new(VOLUME), false)
+        .with_context(|| format!("ext4 {volume:?}"))?;
+    for layer in ["upper", "work"] {
+        make_folder(&format!("{VOLUME}/{layer}"), 0o755)?;
+    }
+    let options = format!("lowerdir={LOWER},upperdir={VOLUME}/upper,workdir={VOLUME}/work");
+    let options = CString::new(options)?;
+    let none = MountFlags::empty();
+    mount("root", NEW_ROOT, "overlay", none, &*options).context("overlay")?;
+    for (path, options) in [("run", c"mode=755"), ("tmp", c"mode=1777")] {
+        let path = format!("{NEW_ROOT}/{path}");
+        let flags = MountFlags::NOSUID | MountFlags::NODEV;
+        mount("tmpfs", &path, "tmpfs", flags, options)
+            .with_context(|| format!("cannot mount a tmpfs on {path}"))?;
     }
     Ok(())
 }

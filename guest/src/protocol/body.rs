@@ -38,6 +38,12 @@ pub enum Root {
         /// Most memory that it takes, in KiB; `None` is half of the machine's.
         size_kib: Option<u64>,
     },
+    /// Empty at first, and kept on a volume: an overlay, whose upper layer is there, over a lower one
+    /// that is made anew at each start. `/run` and `/tmp` are in memory.
+    Overlay {
+        /// Serial of the volume's disk.
+        volume: String,
+    },
     /// A tree of the host over 9p (trans=virtio).
     #[serde(rename = "9p")]
     Plan9 {
@@ -62,7 +68,7 @@ impl Default for Root {
 pub struct Mount {
     /// Its type.
     pub file_system: FileSystem,
-    /// The device's mount tag; for a tmpfs any word.
+    /// The device's mount tag, or a disk's serial; for a tmpfs any word.
     pub source: String,
     /// Absolute path in the guest. It and its parents are made if they are missing and the file
     /// system above lets them be made.
@@ -84,6 +90,8 @@ pub enum FileSystem {
     Plan9,
     /// Memory.
     Tmpfs,
+    /// ext4 on a disk.
+    Ext4,
 }
 
 impl FileSystem {
@@ -93,6 +101,7 @@ impl FileSystem {
             Self::Virtiofs => "virtiofs",
             Self::Plan9 => "9p",
             Self::Tmpfs => "tmpfs",
+            Self::Ext4 => "ext4",
         }
     }
 }

@@ -10,6 +10,7 @@ use super::place::Place;
 use super::problem::{Complaint, Problem, Problems};
 use super::{AppFile, StoreMode};
 use crate::closure::{STORE_DIR, StorePath, StoreView};
+use crate::volume;
 
 impl AppFile {
     /// All that the file names on the host and that is not there, or not what it should be.
@@ -27,6 +28,17 @@ impl AppFile {
             expect(
                 Place::root().key("shares").index(nth).key("source"),
                 folder(&share.source),
+            );
+        }
+        for (nth, volume) in self.app.volumes.iter().enumerate() {
+            let key = if volume.image.is_some() {
+                "image"
+            } else {
+                "name"
+            };
+            expect(
+                Place::root().key("volumes").index(nth).key(key),
+                volume::look(volume).map_err(|error| format!("{error:#}")),
             );
         }
         if self.app.store.mode != StoreMode::None {

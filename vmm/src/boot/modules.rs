@@ -15,8 +15,13 @@ use super::bzimage;
 /// Without these two no guest can say that it is there.
 const NEEDED: [&str; 2] = ["virtio_mmio", "virtio_console"];
 /// Without these one can: the store and shares are missed when they are mounted,
-/// randomness is not, and more connections than the first cannot be made.
-const USEFUL: [&str; 3] = ["virtiofs", "virtio_rng", "vmw_vsock_virtio_transport"];
+/// randomness and a balloon are not, and more connections than the first cannot be made.
+const USEFUL: [&str; 4] = [
+    "virtiofs",
+    "virtio_rng",
+    "virtio_balloon",
+    "vmw_vsock_virtio_transport",
+];
 
 /// Where installed kernels have their modules, below which is a folder named by the release.
 const FOLDERS: [&str; 4] = [

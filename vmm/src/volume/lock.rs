@@ -39,10 +39,10 @@ fn holder(file: &File) -> Option<String> {
     let wanted = format!("{:02x}:{:02x}:{ino}", major(dev), minor(dev));
     let locks = fs::read_to_string("/proc/locks").ok()?;
     let pid = locks.lines().find_map(|line| {
-        // "1: FLOCK  ADVISORY  WRITE 4711 08:01:123 0 EOF"; those that wait begin "1: ->".
+        // "1: FLOCK  ADVISORY  WRITE 4711 08:01:123 0 EOF"; NFS and 9p call it POSIX.
         let fields: Vec<&str> = line.split_ascii_whitespace().collect();
         match fields[..] {
-            [_, "FLOCK", _, _, pid, inode, ..] if inode == wanted => pid.parse::<u32>().ok(),
+            [_, _, _, _, pid, inode, ..] if inode == wanted => pid.parse::<u32>().ok(),
             _ => None,
         }
     })?;

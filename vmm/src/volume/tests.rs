@@ -1,6 +1,5 @@
 //! Volumes on a host that has them, lacks them, or has something else in their place.
 
-use std::fs;
 use std::os::unix::fs::{MetadataExt, symlink};
 use std::os::unix::net::UnixListener;
 use std::process::Command;
@@ -45,7 +44,7 @@ fn open_again(volume: &Volume) -> File {
 }
 
 fn words(outcome: anyhow::Result<File>) -> String {
-    format!("{:#}", outcome.err().expect("an error"))
+    format!("{:#}", outcome.expect_err("an error"))
 }
 
 #[test]

@@ -161,8 +161,7 @@ impl Disk {
             Ok(()) => Status::Ok,
             Err(error) => {
                 let name = &self.name;
-                self.log
-                    .tell(format_args!("cannot {verb} volume {name}: {error}"));
+                self.log.tell(format_args!("cannot {verb} {name}: {error}"));
                 Status::IoError
             }
         }

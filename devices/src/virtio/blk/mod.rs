@@ -55,11 +55,11 @@ pub const SERIAL_BYTES_MAX: usize = blk::VIRTIO_BLK_ID_BYTES as usize;
 /// A file to be a disk.
 #[derive(Debug)]
 pub struct Config {
-    /// Names the threads and log lines.
+    /// What errors and log lines call it, such as "volume data".
     pub name: String,
     /// A regular file or a block device, open for reading, and for writing unless `read_only`.
     pub file: File,
-    /// The name that the guest finds the disk by, ASCII.
+    /// The name that the guest finds the disk by, ASCII, which names the threads too.
     pub serial: String,
     /// Whether every change is refused.
     pub read_only: bool,
@@ -107,7 +107,7 @@ fn assemble(traits: &Traits, medium: Box<dyn Medium>, memory: &Memory) -> anyhow
     ensure!(sectors > 0, "cannot use {name}: it holds not one sector");
     let facts = Facts {
         id: ID,
-        name: format!("blk-{name}"),
+        name: format!("blk-{serial}"),
         features: features(traits),
         queue_sizes: vec![QUEUE_SIZE; traits.queues.into()],
         config: config::Space::new(sectors, traits.queues, traits.can_discard)

@@ -1,11 +1,12 @@
-//! Where a user's volumes are.
+//! Where this user keeps what outlives a machine's run: volumes, and machines that are kept.
 
 use std::env;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 
-/// Set where this process' user is not the one whose volumes are meant, as in an emulated host.
+/// Moves the folder: for a set of machines of its own, and where this process's user is not the one
+/// who is meant, as in an emulated host.
 pub const VARIABLE: &str = "MVM_STATE_DIR";
 
 /// `$MVM_STATE_DIR`, else `/var/lib/mvm` for root, else `$XDG_STATE_HOME/mvm`, by default
@@ -13,7 +14,7 @@ pub const VARIABLE: &str = "MVM_STATE_DIR";
 ///
 /// # Errors
 /// The user has no home.
-pub fn state_folder() -> anyhow::Result<PathBuf> {
+pub fn folder() -> anyhow::Result<PathBuf> {
     let absolute = |name| {
         env::var_os(name)
             .map(PathBuf::from)
@@ -28,5 +29,5 @@ pub fn state_folder() -> anyhow::Result<PathBuf> {
     absolute("XDG_STATE_HOME")
         .or_else(|| Some(absolute("HOME")?.join(".local/state")))
         .map(|folder| folder.join("mvm"))
-        .context("cannot tell where volumes are: neither $XDG_STATE_HOME nor $HOME is set")
+        .context("cannot tell where to keep machines and volumes: neither $XDG_STATE_HOME nor $HOME is set")
 }

@@ -1,0 +1,77 @@
+//! Volumes: disks of the machine's own, with an ext4 each.
+//!
+//! The one thing to know: a disk is found by its serial (virtio 1.2 §5.2.6, `GET_ID`), since the
+//! kernel numbers disks as it finds them. After a crash the kernel replays the journal when it mounts
+//! one, which is all the repair that ext4 needs; nothing here runs `fsck`.
+
+use std::fs::{self, File};
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+use anyhow::{Context, Result};
+use rustix::io::Errno;
+use rustix::mount::{MountFlags, mount, mount_remount};
+
+/// Where the kernel lists disks.
+const DISKS: &str = "/sys/block";
+
+/// What is deleted is given back to the host at once. The inode tables of a file full of holes are
+/// zero already, and would take room if the kernel made them so.
+const OPTIONS: &std::ffi::CStr = c"discard,noinit_itable";
+
+const FLAGS: MountFlags = MountFlags::NOSUID.union(MountFlags::NODEV);
+
+/// The topmost folders of those that can be written, wherever they are mounted.
+static WRITABLE: Mutex<Vec<OwnedFd>> = Mutex::new(Vec::new());
+
+/// Mounts the volume with this serial.
+pub(super) fn mount_volume(serial: &str, mount_point: &Path, read_only: bool) -> Result<()> {
+    let disk = disk(serial)?;
+    let (flags, options) = if read_only {
+        (FLAGS | MountFlags::RDONLY, None)
+    } else {
+        (FLAGS, Some(OPTIONS))
+    };
+    match mount(&disk, mount_point, "ext4", flags, options) {
+        Err(Errno::ROFS) if read_only => {
+            Err(Errno::ROFS).context("a machine that can write to it must replay its journal first")
+        }
+        Err(Errno::INVAL) => Err(Errno::INVAL).context("it holds no ext4"),
+        other => Ok(other?),
+    }?;
+    if !read_only {
+        // A data base wants an empty folder. Whoever repairs the volume makes this one by itself.
+        let _ = fs::remove_dir(mount_point.join("lost+found"));
+        let top = File::open(mount_point)?;
+        let mut writable = WRITABLE.lock().unwrap_or_else(PoisonError::into_inner);
+        writable.push(top.into());
+    }
+    Ok(())
+}
+
+/// Writes everything back and closes the journals, once no program runs any more. Whoever only
+/// reads a volume can do without replaying one then.
+pub(super) fn close() {
+    let writable = WRITABLE.lock().unwrap_or_else(PoisonError::into_inner);
+    for top in writable.iter() {
+        // By the descriptor, for the root's has no path.
+        let path = format!("/proc/self/fd/{}", top.as_raw_fd());
+        // What cannot be closed has been synchronized all the same.
+        let _ = mount_remount(path, FLAGS | MountFlags::RDONLY, c"");
+    }
+}
+
+/// The device of the disk with this serial.
+fn disk(serial: &str) -> Result<PathBuf> {
+    let disks = fs::read_dir(DISKS).with_context(|| format!("cannot list {DISKS}"))?;
+    for entry in disks {
+        let entry = entry.with_context(|| format!("cannot list {DISKS}"))?;
+        // Disks of other kinds have none.
+        let found = fs::read_to_string(entry.path().join("serial")).unwrap_or_default();
+        if found.trim_end() == serial {
+            return Ok(Path::new("/dev").join(entry.file_name()));
+        }
+    }
+    anyhow::bail!("there is no such disk")
+}

@@ -1,0 +1,83 @@
+//! Memory that the guest frees goes back to the host.
+
+use std::process::Command;
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+
+use crate::shell;
+
+/// What the guest fills and frees.
+const FILLED_MIB: u64 = 512;
+
+/// Between two looks, and how many: the guest reports two seconds after it has freed.
+const PAUSE: Duration = Duration::from_millis(500);
+const LOOKS: usize = 240;
+
+/// Prints the resident memory of the process that has processors and that variable, in KiB.
+const RESIDENT: &str = r#"
+    for process in /proc/[0-9]*; do
+        grep -qsx vcpu0 $process/task/*/comm || continue
+        grep -qs "MVM_TEST_MARK=$0" $process/environ || continue
+        sed -n 's/^VmRSS:[[:space:]]*\([0-9]*\) kB$/\1/p' $process/status
+    done
+"#;
+
+/// Resident memory of the monitor, in MiB. It is a process of this host, or of the emulated host.
+fn resident_mib(mark: &str) -> Result<u64> {
+    let shell = ["/bin/sh", "-c", RESIDENT, mark];
+    let mut here = Command::new(shell[0]);
+    let mut words = here.args(&shell[1..]).output()?.stdout;
+    if words.is_empty() {
+        let mut inside = Command::new(mvm_test::mvm());
+        inside.args(["emulator", "exec", "--"]).args(shell);
+        words = inside.output()?.stdout;
+    }
+    let words = String::from_utf8(words)?;
+    let kib: u64 = words.trim().parse().with_context(|| words.clone())?;
+    Ok(kib / 1024)
+}
+
+#[test]
+fn what_is_freed_goes_back_to_the_host() -> Result<()> {
+    let mark = format!("{}-memory", std::process::id());
+    let script = format!(
+        "echo ready; read -r _
+         head -c {FILLED_MIB}M /dev/zero > /tmp/file; echo full; read -r _
+         rm /tmp/file; echo free; read -r _"
+    );
+    let machine = shell("frees", &script)
+        .memory_mib(1024)
+        .set("/root/size", "80%")
+        .host_env("MVM_TEST_MARK", &mark);
+    let mut running = machine.spawn()?;
+    running.wait_for("ready\n")?;
+    let before = resident_mib(&mark)?;
+    running.write("fill\n")?;
+    running.wait_for("full\n")?;
+    let full = resident_mib(&mark)?;
+    running.write("free\n")?;
+    running.wait_for("free\n")?;
+    // Nine tenths of it, at least.
+    let enough = full - FILLED_MIB * 9 / 10;
+    let mut freed = full;
+    for _ in 0..LOOKS {
+        freed = resident_mib(&mark)?;
+        if freed <= enough {
+            break;
+        }
+        thread::sleep(PAUSE);
+    }
+    running.write("end\n")?;
+    running.finish()?.success();
+    ensure!(
+        full >= before + FILLED_MIB * 9 / 10,
+        "{before} MiB, then {full}"
+    );
+    ensure!(
+        freed <= enough,
+        "{full} MiB, and {freed} after all was freed"
+    );
+    Ok(())
+}
