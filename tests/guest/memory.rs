@@ -17,10 +17,10 @@ const LOOKS: usize = 240;
 
 /// Prints the resident memory of the process that has processors and that variable, in KiB.
 const RESIDENT: &str = r#"
-    for process in /proc/[0-9]*; do
-        grep -qsx vcpu0 $process/task/*/comm || continue
-        grep -qs "MVM_TEST_MARK=$0" $process/environ || continue
-        sed -n 's/^VmRSS:[[:space:]]*\([0-9]*\) kB$/\1/p' $process/status
+    for thread in $(grep -lsx vcpu0 /proc/[0-9]*/task/*/comm); do
+        process=${thread%/task/*}
+        grep -qs "MVM_TEST_MARK=$0" "$process/environ" || continue
+        sed -n 's/^VmRSS:[[:space:]]*\([0-9]*\) kB$/\1/p' "$process/status"
     done
 "#;
 
@@ -32,10 +32,15 @@ fn resident_mib(mark: &str) -> Result<u64> {
     if words.is_empty() {
         let mut inside = Command::new(mvm_test::mvm());
         inside.args(["emulator", "exec", "--"]).args(shell);
-        words = inside.output()?.stdout;
+        let output = inside.output()?;
+        ensure!(output.status.success(), "{output:?}");
+        words = output.stdout;
     }
     let words = String::from_utf8(words)?;
-    let kib: u64 = words.trim().parse().with_context(|| words.clone())?;
+    let kib: u64 = words
+        .trim()
+        .parse()
+        .with_context(|| format!("no monitor has {mark} in its environment: {words:?}"))?;
     Ok(kib / 1024)
 }
 
