@@ -11,7 +11,7 @@ use virtio_queue::DescriptorChain;
 use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend as _, GuestMemoryMmap};
 use zerocopy::{FromBytes, IntoBytes};
 
-use super::{Fault, iovec};
+use super::{Fault, Position, iovec};
 use crate::Memory;
 
 /// A request: what the driver lets the device read, then what it lets the device write.
@@ -221,20 +221,23 @@ impl Buffers {
         })
     }
 
-    /// Writes the buffers to a file at `offset`, straight from guest pages: at most `limit_bytes`,
-    /// less at the end of the buffers.
+    /// Writes what is left of the buffers to a file, straight from guest pages: at most
+    /// `limit_bytes`, less where the buffers end.
     ///
     /// # Errors
-    /// As `pwritev(2)`; only when nothing was written.
+    /// As `pwritev2(2)`.
     pub fn pwrite_to(
         &mut self,
         fd: BorrowedFd<'_>,
-        offset: u64,
+        to: Position,
         limit_bytes: usize,
     ) -> io::Result<usize> {
         self.transfer(limit_bytes, |vectors, done| {
-            let position = offset.saturating_add(done as u64);
-            vectors.pwritev(fd, position)
+            let to = match to {
+                Position::At(offset) => Position::At(offset.saturating_add(done as u64)),
+                Position::End => Position::End,
+            };
+            vectors.pwritev(fd, to)
         })
     }
 

@@ -16,6 +16,15 @@ use vm_memory::{GuestAddress, GuestMemoryBackend as _, GuestMemoryMmap};
 /// Vectors of one call: 1 MiB in single pages, on the stack.
 const VECTORS_MAX: usize = 257;
 
+/// Where in a file something is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Position {
+    /// From this byte on.
+    At(u64),
+    /// After whatever the file's last byte is then.
+    End,
+}
+
 /// Host vectors over guest memory, valid as long as the memory is borrowed.
 pub struct Vectors<'a> {
     memory: &'a GuestMemoryMmap,
@@ -66,13 +75,16 @@ impl<'a> Vectors<'a> {
         result(bytes)
     }
 
-    /// `pwritev(2)` at `offset`.
-    pub fn pwritev(&mut self, fd: BorrowedFd<'_>, offset: u64) -> io::Result<usize> {
+    /// `pwritev2(2)`.
+    pub fn pwritev(&mut self, fd: BorrowedFd<'_>, to: Position) -> io::Result<usize> {
+        let (offset, flags) = match to {
+            Position::At(offset) => (offset, 0),
+            Position::End => (0, libc::RWF_APPEND),
+        };
         let offset = i64::try_from(offset).map_err(|_| io::ErrorKind::InvalidInput)?;
+        let (fd, vectors) = (fd.as_raw_fd(), self.entries.as_ptr());
         // SAFETY: as in `preadv`.
-        let bytes =
-            unsafe { libc::pwritev(fd.as_raw_fd(), self.entries.as_ptr(), self.count(), offset) };
-        result(bytes)
+        result(unsafe { libc::pwritev2(fd, vectors, self.count(), offset, flags) })
     }
 
     /// `readv(2)`.

@@ -25,6 +25,7 @@ use std::ops::Range;
 use std::os::fd::RawFd;
 
 pub use chain::{Buffers, Chain};
+pub use iovec::Position;
 pub use queue::Queue;
 use vmm_sys_util::epoll::EventSet;
 

@@ -65,8 +65,10 @@ fn a_write_is_refused_without_its_data_being_read() {
     let request = header(opcode::WRITE, 3, ROOT_ID, 40 + (1 << 20));
     let request = [zerocopy::IntoBytes::as_bytes(&request), &[0; 40]].concat();
     let mut reply = Reply::default();
-    let total = request.len() + (1 << 20);
-    client.server.handle(&request, total, &mut reply).unwrap();
+    let whole = [&*request, &vec![0; 1 << 20]].concat();
+    let mut source = crate::client::Given(&whole);
+    let handled = client.server.handle(&request, &mut source, &mut reply);
+    handled.unwrap();
     assert_eq!(reply.error, -libc::EROFS);
 }
 

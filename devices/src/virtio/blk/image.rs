@@ -8,7 +8,7 @@ use rustix::fs::{FallocateFlags, FileType, SeekFrom, fallocate, fdatasync, fstat
 use rustix::io::{Errno, pwrite, retry_on_intr};
 
 use super::Medium;
-use crate::virtio::Buffers;
+use crate::virtio::{Buffers, Position};
 
 /// Zeros written at once, where the file system cannot make them by itself.
 static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
@@ -75,7 +75,8 @@ impl Medium for Image {
 
     fn write(&self, offset: u64, bytes: usize, from: &mut Buffers) -> io::Result<()> {
         whole(bytes, |done, left| {
-            from.pwrite_to(self.file.as_fd(), offset.saturating_add(done), left)
+            let to = Position::At(offset.saturating_add(done));
+            from.pwrite_to(self.file.as_fd(), to, left)
         })
     }
 

@@ -86,6 +86,11 @@ impl Count {
             .is_ok()
     }
 
+    /// Whether one is left.
+    pub fn any(&self) -> bool {
+        self.0.load(Ordering::Relaxed) > 0
+    }
+
     /// Gives back what was taken.
     pub fn give_back(&self, taken: usize) {
         self.0.fetch_add(taken, Ordering::Relaxed);

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::filter::Filter;
 use super::name::Name;
+use super::owners::Owners;
 use super::wire::{Flags, ROOT_ID};
 
 /// Longer than any machine runs. Linux caps it (`MAX_SEC_IN_JIFFIES`) without harm.
@@ -28,6 +29,13 @@ pub enum Content {
         /// last time that the file was opened.
         timeout: Duration,
     },
+    /// Anything may change, and the guest may change it.
+    Writable {
+        /// As for what is only read. What the guest itself changes it knows at once.
+        timeout: Duration,
+        /// Whose files are whose.
+        owners: Owners,
+    },
 }
 
 impl Content {
@@ -37,6 +45,19 @@ impl Content {
     /// Whether a node's file stays what it is.
     pub(super) fn immutable(&self) -> bool {
         matches!(self, Self::Immutable { .. })
+    }
+
+    /// Whether the guest may change it.
+    pub(super) fn writable(&self) -> bool {
+        matches!(self, Self::Writable { .. })
+    }
+
+    /// Whose files the guest sees and makes. In what it only reads, numbers are the host's.
+    pub(super) fn owners(&self) -> Owners {
+        match self {
+            Self::Writable { owners, .. } => *owners,
+            _ => Owners::Same,
+        }
     }
 
     /// Whether `name` may exist in `parent`, as far as can be said without a system call.
@@ -90,13 +111,20 @@ impl Content {
             // the listing that it has cached (fuse_readdir_cached).
             Self::Immutable { filter: None } => always | unasked | large | inval,
             Self::Changing { .. } => always | large | inval,
+            // Without HANDLE_KILLPRIV_V2 Linux would ask for `security.capability` before each
+            // WRITE. No WRITEBACK_CACHE: the guest would hold data, sizes and times back that
+            // the host's programs are to see, and believe its own over theirs.
+            Self::Writable { .. } => {
+                let write = Flags::BIG_WRITES | Flags::ATOMIC_O_TRUNC | Flags::HANDLE_KILLPRIV_V2;
+                always | large | inval | write
+            }
         }
     }
 
     /// For names, `directory_or_node` is where they are; for attributes, what they are of.
     fn valid(&self, directory_or_node: u64) -> Duration {
         match self {
-            Self::Changing { timeout } => *timeout,
+            Self::Changing { timeout } | Self::Writable { timeout, .. } => *timeout,
             Self::Immutable { filter: None } if directory_or_node == ROOT_ID => ROOT_TIMEOUT,
             Self::Immutable { .. } => FOREVER,
         }

@@ -9,8 +9,8 @@ use std::sync::Arc;
 
 use zerocopy::IntoBytes;
 
-use super::super::{Buffers, Chain, Device, Facts, Fault, Handler, Part, Queue};
-use super::reply::Sink;
+use super::super::{Buffers, Chain, Device, Facts, Fault, Handler, Part, Position, Queue};
+use super::reply::{Sink, Source};
 use super::server::Server;
 use super::wall::Wall;
 use super::wire::OutHeader;
@@ -23,8 +23,8 @@ const ID: u32 = 26;
 /// left (`FUSE_HEADER_OVERHEAD`): this lets it have its 256.
 const QUEUE_SIZE: u16 = 1024;
 
-/// Bytes of a request that are looked at. The longest that means anything is a `BATCH_FORGET`; a
-/// WRITE's data is refused unseen.
+/// Bytes of a request that are copied. The longest that means anything is a `BATCH_FORGET`; a
+/// WRITE's data go straight to the file.
 const REQUEST_BYTES_MAX: usize = 16 << 10;
 
 /// Chains served before the worker sees to its other events.
@@ -93,7 +93,11 @@ impl Handler for Worker {
             let read = self.chain.readable.read(&mut self.request)?;
             let request = self.request.get(..read).unwrap_or_default();
             let mut reply = Reply::new(&mut self.chain.writable)?;
-            let written = self.server.handle(request, total_bytes, &mut reply)?;
+            let mut source = Given {
+                buffers: &mut self.chain.readable,
+                total_bytes,
+            };
+            let written = self.server.handle(request, &mut source, &mut reply)?;
             queue.push(&self.chain, written)?;
         }
         Ok(())
@@ -103,6 +107,41 @@ impl Handler for Worker {
         if self.first {
             self.server.reset();
         }
+    }
+}
+
+/// A request in the guest's buffers.
+struct Given<'a> {
+    buffers: &'a mut Buffers,
+    total_bytes: usize,
+}
+
+impl Given<'_> {
+    fn go_to(&mut self, byte: usize) {
+        self.buffers.rewind();
+        self.buffers.skip(byte);
+    }
+}
+
+impl Source for Given<'_> {
+    fn total_bytes(&self) -> usize {
+        self.total_bytes
+    }
+
+    fn read(&mut self, skip: usize, to: &mut [u8]) -> Result<usize, Fault> {
+        self.go_to(skip);
+        self.buffers.read(to)
+    }
+
+    fn write_to(
+        &mut self,
+        skip: usize,
+        limit_bytes: usize,
+        file: BorrowedFd<'_>,
+        to: Position,
+    ) -> io::Result<usize> {
+        self.go_to(skip);
+        self.buffers.pwrite_to(file, to, limit_bytes)
     }
 }
 

@@ -1,4 +1,4 @@
-//! Content: OPEN, OPENDIR, READ, RELEASE.
+//! Content: OPEN, OPENDIR, READ, RELEASE. What writes is in `write.rs`.
 
 use std::os::fd::AsFd;
 use std::sync::Arc;
@@ -25,12 +25,33 @@ impl Server {
     ) -> Result<(), Failure> {
         let OpenIn { flags: wanted, .. } = request.arguments()?;
         let wanted = OFlags::from_bits_retain(wanted);
-        let read_only = wanted & OFlags::RWMODE == OFlags::RDONLY;
-        if !read_only || wanted.intersects(OFlags::TRUNC | OFlags::CREATE) {
+        let access = wanted & OFlags::RWMODE;
+        let node = request.header.nodeid;
+        if self.content.writable() {
+            return self.open_to_write(node, wanted, reply);
+        }
+        if access != OFlags::RDONLY || wanted.intersects(OFlags::TRUNC | OFlags::CREATE) {
             return Err(Errno::ROFS.into());
         }
         let unasked = flags.contains(Flags::NO_OPEN_SUPPORT);
-        self.open_as(Kind::File, unasked, request.header.nodeid, reply)
+        self.open_as(Kind::File, unasked, node, reply)
+    }
+
+    /// Opens a file of a writable share, where the guest may also cut it off (`ATOMIC_O_TRUNC`).
+    fn open_to_write(
+        &self,
+        node: u64,
+        wanted: OFlags,
+        reply: &mut dyn Sink,
+    ) -> Result<(), Failure> {
+        reply.require(size_of::<OpenOut>())?;
+        self.must_be(Kind::File, node)?;
+        let access = access(wanted)?;
+        if wanted.contains(OFlags::TRUNC) {
+            self.truncate(node, 0)?;
+        }
+        let (fh, kept) = self.hold(node, access)?;
+        reply.put_object(&open_out(fh, kept, access))
     }
 
     pub(super) fn open_directory(
@@ -59,23 +80,16 @@ impl Server {
         let (fh, kept) = if self.content.immutable() {
             (0, FOPEN_KEEP_CACHE)
         } else {
-            self.hold(node)?
+            self.hold(node, OFlags::RDONLY)?
         };
-        reply.put_object(&OpenOut {
-            fh,
-            open_flags: kept | FOPEN_NOFLUSH,
-            backing_id: 0,
-        })
+        reply.put_object(&open_out(fh, kept, OFlags::RDONLY))
     }
 
-    /// Opens a file that may change, and holds it open: its handle, and `FOPEN_KEEP_CACHE` where
+    /// Opens a file that may change for `access`, and holds it open: its handle, and `FOPEN_KEEP_CACHE` where
     /// that is safe.
-    fn hold(&self, node: u64) -> Result<(u64, u32), Errno> {
-        let open = self.tree.open_node(node).inspect_err(|error| {
-            if *error == Errno::MFILE {
-                self.counters.count_handle_refused();
-            }
-        })?;
+    pub(super) fn hold(&self, node: u64, access: OFlags) -> Result<(u64, u32), Errno> {
+        let open = self.tree.open_node(node, access);
+        let open = open.inspect_err(|error| self.count_refused(*error))?;
         let mut kept = 0;
         if open.identity.kind == Kind::File {
             let stat = fstat(&open.fd)?;
@@ -87,9 +101,13 @@ impl Server {
                 kept = FOPEN_KEEP_CACHE;
             }
         }
+        Ok((self.keep(open)?, kept))
+    }
+
+    /// Holds an open file for the guest: its handle.
+    pub(super) fn keep(&self, open: Open) -> Result<u64, Errno> {
         let handle = lock(&self.handles).insert(open);
-        let handle = handle.inspect_err(|_| self.counters.count_handle_refused())?;
-        Ok((handle, kept))
+        handle.inspect_err(|error| self.count_refused(*error))
     }
 
     pub(super) fn must_be(&self, kind: Kind, node: u64) -> Result<(), Errno> {
@@ -146,5 +164,30 @@ impl Server {
             lock(&self.handles).remove(fh, request.header.nodeid)?;
         }
         Ok(())
+    }
+}
+
+/// What a file is opened for.
+///
+/// # Errors
+/// `EINVAL`: both bits of the mode are set, which means neither of the three.
+pub fn access(wanted: OFlags) -> Result<OFlags, Errno> {
+    let access = wanted & OFlags::RWMODE;
+    if access == OFlags::RWMODE {
+        return Err(Errno::INVAL);
+    }
+    Ok(access)
+}
+
+/// The reply to OPEN. When a file was open for writing, the guest is to write at its closing what
+/// programs have left in mapped pages; it then sends no FLUSH all the same (`fuse_flush`), once it
+/// knows that there is none.
+pub fn open_out(fh: u64, kept: u32, access: OFlags) -> OpenOut {
+    let read_only = access == OFlags::RDONLY;
+    let no_flush = if read_only { FOPEN_NOFLUSH } else { 0 };
+    OpenOut {
+        fh,
+        open_flags: kept | no_flush,
+        backing_id: 0,
     }
 }

@@ -65,6 +65,16 @@ impl Freshness {
         self.told.put(node, Told { size, refused });
     }
 
+    /// Notes that the guest has itself written to `node` up to byte `end`: it has reckoned the new
+    /// size by itself.
+    pub fn wrote(&mut self, node: u64, end: u64) {
+        if let Some(told) = self.told.get(node) {
+            let end = i64::try_from(end).unwrap_or(i64::MAX);
+            let size = told.size.max(end);
+            self.told.put(node, Told { size, ..told });
+        }
+    }
+
     /// Whether the guest, which opens `node` at `now`, believes in another size than that in
     /// `stat`, and is to be told so.
     pub fn outdated(&mut self, node: u64, stat: &Stat, now: Instant) -> bool {

@@ -1,4 +1,4 @@
-//! Open files: host descriptors that a guest's reads go to.
+//! Open files: host descriptors that a guest's reads and writes go to.
 //!
 //! A share whose files never change opens and closes them as it likes. In one whose files do
 //! change, an open file is what it was when it was opened, also after another took its name; so
@@ -19,7 +19,7 @@ use super::nodes::Identity;
 /// and files held for a moment.
 const DESCRIPTORS_RESERVED: u64 = 128;
 
-/// A file or directory open for reading.
+/// A file or directory that is open.
 pub struct Open {
     /// Node that it was opened as.
     pub node: u64,
@@ -89,6 +89,24 @@ impl Handles {
             .filter(|open| open.node == node)
             .cloned()
             .ok_or(Errno::BADF)
+    }
+
+    /// A file that is open of a node, by whichever handle.
+    pub fn of_node(&self, node: u64) -> Option<Arc<Open>> {
+        // No more than the budget has handles, and only for a file that has no name any more.
+        self.open.values().find(|open| open.node == node).cloned()
+    }
+
+    /// Refuses what would find no room for one handle more.
+    ///
+    /// # Errors
+    /// `EMFILE`: the budget is spent.
+    pub fn room(&self) -> Result<(), Errno> {
+        if self.budget.handles.any() {
+            Ok(())
+        } else {
+            Err(Errno::MFILE)
+        }
     }
 
     /// Ends an open file. A read in flight keeps its descriptor until it is done.

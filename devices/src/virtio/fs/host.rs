@@ -5,7 +5,7 @@
 //! nor a host directory that is moved or replaced meanwhile leads out of the share. Mount points
 //! below the root are crossed, as a user who shares a folder expects; a guest cannot make any.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::Path;
 
 use anyhow::Context;
@@ -14,6 +14,7 @@ use rustix::io::{Errno, retry_on_intr};
 
 use super::name::OwnName;
 use super::nodes::{Identity, Kind};
+use super::owners::Owners;
 use super::wire::Attr;
 
 /// `PATH_MAX` without its NUL: a deeper directory is reached in steps.
@@ -59,6 +60,48 @@ pub fn open_beneath(directory: impl AsFd, path: &[u8], flags: OFlags) -> Result<
     let flags = flags | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let directory = directory.as_fd();
     retry_on_intr(|| fs::openat2(directory, path, flags, Mode::empty(), RESOLVE))
+}
+
+/// Makes the file `name` in `directory` and opens it. What is there already is an error, and a
+/// link is there whatever it points to.
+///
+/// # Errors
+/// As openat2(2).
+pub fn create_beneath(
+    directory: impl AsFd,
+    name: &[u8],
+    access: OFlags,
+    mode: Mode,
+) -> Result<OwnedFd, Errno> {
+    let flags = CONTENT | access | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
+    let directory = directory.as_fd();
+    retry_on_intr(|| fs::openat2(directory, name, flags, mode, RESOLVE))
+}
+
+/// The path by which system calls that take no descriptor reach the file that one is open of, also
+/// where it was opened only as a place. Unlike the file's own it cannot lead elsewhere.
+pub fn path_of(fd: impl AsFd) -> String {
+    format!("/proc/self/fd/{}", fd.as_fd().as_raw_fd())
+}
+
+/// Opens once more what a descriptor is open of.
+///
+/// # Errors
+/// As open(2).
+pub fn reopen(fd: impl AsFd, access: OFlags) -> Result<OwnedFd, Errno> {
+    let flags = CONTENT | access | OFlags::CLOEXEC;
+    retry_on_intr(|| fs::open(path_of(fd.as_fd()), flags, Mode::empty()))
+}
+
+/// The permissions that a guest may give a file of this kind. On the host nothing that it makes
+/// runs with another's rights; on a directory the set-group bit only says whose group new files
+/// get.
+pub fn permissions(kind: Kind, mode: u32) -> Mode {
+    let mode = Mode::from_raw_mode(mode) - Mode::SUID;
+    match kind {
+        Kind::Directory => mode,
+        _ => mode - Mode::SGID,
+    }
 }
 
 /// Opens the directory at the end of `names`, the topmost of which is in `base`.
@@ -117,7 +160,8 @@ pub fn identity(stat: &Stat) -> Identity {
 }
 
 /// What the guest is told of a file, in a share whose root is on device `root_dev`.
-pub fn attributes(stat: &Stat, root_dev: u32) -> Attr {
+pub fn attributes(stat: &Stat, root_dev: u32, owners: Owners) -> Attr {
+    let (uid, gid) = owners.shown(stat);
     Attr {
         ino: shown_ino(stat.st_ino, device(stat.st_dev), root_dev),
         size: stat.st_size.cast_unsigned(),
@@ -130,8 +174,8 @@ pub fn attributes(stat: &Stat, root_dev: u32) -> Attr {
         ctimensec: stat.st_ctime_nsec as u32,
         mode: stat.st_mode,
         nlink: u32::try_from(stat.st_nlink).unwrap_or(u32::MAX),
-        uid: stat.st_uid,
-        gid: stat.st_gid,
+        uid,
+        gid,
         rdev: device(stat.st_rdev),
         blksize: u32::try_from(stat.st_blksize).unwrap_or(4096),
         flags: 0,

@@ -9,13 +9,14 @@ use zerocopy::FromZeros;
 use super::host;
 use super::lock;
 use super::name::Name;
-use super::nodes::Kind;
+use super::nodes::Found;
 use super::reply::{Failure, Sink};
 use super::request::Request;
+use super::reserve;
 use super::server::Server;
 use super::tree::TARGET_BYTES_MAX;
 use super::wire::{
-    AttrOut, BatchForgetIn, EntryOut, ForgetIn, ForgetOne, GETATTR_FH, GetattrIn, StatfsOut,
+    Attr, AttrOut, BatchForgetIn, EntryOut, ForgetIn, ForgetOne, GETATTR_FH, GetattrIn, StatfsOut,
 };
 
 impl Server {
@@ -53,21 +54,9 @@ impl Server {
         name: Name<'_>,
         stat: &Stat,
     ) -> Result<EntryOut, Errno> {
-        // A file that never changes may as well be one node under all its names. Which of them
-        // it is opened by does not matter then.
-        let found = host::identity(stat);
-        let linked = self.content.immutable() && found.kind == Kind::File && stat.st_nlink > 1;
-        let identity = if linked {
-            found
-        } else {
-            self.tree.identity(stat)
-        };
+        let Found { identity, linked } = self.tree.found(stat);
         let node = lock(&self.tree.nodes).enter(parent, name, identity, linked);
-        let node = node.inspect_err(|error| {
-            if *error == Errno::NFILE {
-                self.counters.count_node_refused();
-            }
-        })?;
+        let node = node.inspect_err(|error| self.count_refused(*error))?;
         self.tell(node, stat);
         let (entry_valid, entry_valid_nsec) = split(self.content.name_valid(parent));
         let (attr_valid, attr_valid_nsec) = split(self.content.attributes_valid(node));
@@ -79,12 +68,26 @@ impl Server {
             attr_valid,
             entry_valid_nsec,
             attr_valid_nsec,
-            attr: host::attributes(stat, self.tree.root_dev()),
+            attr: self.attributes(stat),
         })
     }
 
+    /// What the guest is told of a file.
+    pub(super) fn attributes(&self, stat: &Stat) -> Attr {
+        host::attributes(stat, self.tree.root_dev(), self.content.owners())
+    }
+
+    /// Counts what a limit of the budget refuses.
+    pub(super) fn count_refused(&self, error: Errno) {
+        match error {
+            Errno::NFILE => self.counters.count_node_refused(),
+            Errno::MFILE => self.counters.count_handle_refused(),
+            _ => {}
+        }
+    }
+
     /// Notes what the guest is told of a file that may change.
-    fn tell(&self, node: u64, stat: &Stat) {
+    pub(super) fn tell(&self, node: u64, stat: &Stat) {
         if !self.content.immutable() {
             lock(&self.freshness).tell(node, stat);
         }
@@ -133,15 +136,36 @@ impl Server {
             let open = lock(&self.handles).get(arguments.fh, node)?;
             fstat(&open.fd)?
         } else {
-            self.tree.stat(node)?
+            self.stat(node)?
         };
-        self.tell(node, &stat);
+        self.put_attributes(node, &stat, reply)
+    }
+
+    /// What the file of a node is now. In a writable share one that is open may have no name left.
+    fn stat(&self, node: u64) -> Result<Stat, Errno> {
+        match self.tree.stat(node) {
+            Err(Errno::STALE) if self.content.writable() => {
+                let open = lock(&self.handles).of_node(node);
+                fstat(&open.ok_or(Errno::STALE)?.fd)
+            }
+            found => found,
+        }
+    }
+
+    /// The reply to GETATTR and SETATTR.
+    pub(super) fn put_attributes(
+        &self,
+        node: u64,
+        stat: &Stat,
+        reply: &mut dyn Sink,
+    ) -> Result<(), Failure> {
+        self.tell(node, stat);
         let (attr_valid, attr_valid_nsec) = split(self.content.attributes_valid(node));
         reply.put_object(&AttrOut {
             attr_valid,
             attr_valid_nsec,
             dummy: 0,
-            attr: host::attributes(&stat, self.tree.root_dev()),
+            attr: self.attributes(stat),
         })
     }
 
@@ -156,14 +180,20 @@ impl Server {
         Ok(reply.put(target)?)
     }
 
-    /// The file system that the share's root is on, as `df` shows it.
+    /// The file system that the share's root is on, as `df` shows it. What the guest must leave free
+    /// is to it what a disk keeps for root.
     pub(super) fn statfs(&self, reply: &mut dyn Sink) -> Result<(), Failure> {
         let host = fstatvfs(self.tree.root())?;
         let narrow = |value| u32::try_from(value).unwrap_or(u32::MAX);
+        let available = if self.content.writable() {
+            reserve::free_blocks(&host)
+        } else {
+            host.f_bavail
+        };
         reply.put_object(&StatfsOut {
             blocks: host.f_blocks,
             bfree: host.f_bfree,
-            bavail: host.f_bavail,
+            bavail: available,
             files: host.f_files,
             ffree: host.f_ffree,
             bsize: narrow(host.f_bsize),

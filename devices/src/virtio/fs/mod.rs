@@ -1,4 +1,4 @@
-//! virtio-fs (virtio 1.2 §5.11): a directory of the host, read-only, by FUSE messages.
+//! virtio-fs (virtio 1.2 §5.11): a directory of the host, by FUSE messages.
 //!
 //! The server runs in this process and is written for trees that never change, above all the
 //! closure of a program in /nix/store: the guest asks for each thing once, so that a warm start
@@ -9,13 +9,33 @@
 //! A guest that mounts a share without `MS_RDONLY` is refused every change all the same, but asks
 //! for a file's attributes again after each read of it (`fuse_invalidate_atime`).
 //!
-//! Left out: writing, extended attributes, locks (which the guest keeps by itself), DAX windows,
-//! notifications.
+//! A writable share ([`Content::Writable`]) is the same server behind the same walls, and changes
+//! files as a local file system does. Which file a node is, while names change, is the heart of it:
+//!
+//! - A directory is its name in its parent, a file its inode on the host, found at the name seen
+//!   last. What the guest renames it moves in the node table, and a directory takes all below it
+//!   along; hard links are one node.
+//! - What the guest removes is gone: its node leads to no path any more, also when the host gives
+//!   the number to a new file. Who has it open goes on by the handle, which every request for the
+//!   node falls back to.
+//! - What the host's programs rename or replace is found out when a path is opened: another inode
+//!   is `ESTALE`, upon which the guest looks the name up again. Content goes by handles alone, so
+//!   that it is never another file's.
+//! - System calls that take a node's path get the file by a descriptor (`/proc/self/fd`), never a
+//!   path that is walked a second time.
+//!
+//! On the host nothing comes of what a guest makes: its files belong to the user who runs mvm
+//! ([`Owners`]), carry no set-uid bits, no capabilities and no device numbers, and leave a part of
+//! the disk free (`reserve.rs`).
+//!
+//! Left out: `O_TMPFILE`, attributes other than `user.`, locks (which the guest keeps by itself),
+//! DAX windows, notifications.
 
 mod budget;
 mod cache;
 mod content;
 mod counters;
+mod create;
 mod device;
 mod files;
 mod filter;
@@ -25,14 +45,21 @@ mod host;
 mod lookup;
 mod name;
 mod nodes;
+mod owners;
 mod readdir;
+mod remove;
 mod reply;
 mod request;
+mod reserve;
 mod server;
 mod session;
+mod setattr;
+mod thread;
 mod tree;
 mod wall;
 pub mod wire;
+mod write;
+mod xattr;
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -46,7 +73,8 @@ pub use budget::Budget;
 pub use content::Content;
 pub use counters::Counters;
 pub use filter::Filter;
-pub use reply::Sink;
+pub use owners::Owners;
+pub use reply::{Sink, Source};
 pub use server::Server;
 pub use wall::{Confinement, Wall};
 

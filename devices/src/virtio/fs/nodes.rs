@@ -4,6 +4,11 @@
 //! of the machine's [`Budget`], and no descriptor. Ids are dense and carry a generation, so that
 //! an id that was given back never means another file. A node stays while the guest holds lookups
 //! on it or on anything below it, for the path to a child leads through its parents.
+//!
+//! In a writable share the guest moves nodes itself (`moves.rs`): a renamed directory takes all
+//! below it along, since they are below the node and not below its name. A file is one node under
+//! all its names, so that the guest has one inode of it, and is found at the name seen last. What
+//! the guest has removed is gone: no name leads to its node any more, whatever is there.
 
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
@@ -14,6 +19,10 @@ use rustix::io::Errno;
 use super::budget::Budget;
 use super::name::{Name, OwnName};
 use super::wire::ROOT_ID;
+
+mod moves;
+
+pub use moves::{At, Found};
 
 /// What kind of file a node is: decides what may be asked of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -76,6 +85,8 @@ struct Node {
     kind: Kind,
     /// Found by its identity, whatever the name.
     linked: bool,
+    /// Removed by the guest: not in the index, and at no place.
+    gone: bool,
 }
 
 /// What the index finds a node by.
@@ -145,6 +156,7 @@ impl Nodes {
                 children: 0,
                 kind: root.kind,
                 linked: false,
+                gone: false,
             }),
         });
     }
@@ -183,9 +195,12 @@ impl Nodes {
     /// Where a node is; none for the root.
     ///
     /// # Errors
-    /// As [`Nodes::identity`].
+    /// As [`Nodes::identity`]; also `ESTALE` when it is gone.
     pub fn place(&self, id: u64) -> Result<Option<Place>, Errno> {
         let (slot, node) = self.find(id)?;
+        if node.gone {
+            return Err(Errno::STALE);
+        }
         Ok((slot != ROOT).then(|| Place {
             parent: self.id(node.parent),
             name: node.name.clone(),
@@ -194,8 +209,8 @@ impl Nodes {
     }
 
     /// The node of `name` in `parent`, found to be `identity`, with one lookup more. With
-    /// `linked`, every name of that host file is one node, so that the guest caches it once; this
-    /// is for files of which no name ever changes.
+    /// `linked`, every name of that host file is one node, so that the guest caches it once, and
+    /// this is the name that it is at from now on.
     ///
     /// # Errors
     /// `ESTALE` or `ENOTDIR` for the parent; `ENFILE` when the budget is spent.
@@ -210,6 +225,9 @@ impl Nodes {
         if node.kind != Kind::Directory {
             return Err(Errno::NOTDIR);
         }
+        if node.gone {
+            return Err(Errno::STALE);
+        }
         let node = Node {
             name: name.into(),
             lookups: 0,
@@ -219,20 +237,30 @@ impl Nodes {
             children: 0,
             kind: identity.kind,
             linked,
+            gone: false,
         };
-        let hash = self.hasher.hash_one(node.key());
-        let known = self.index.find(hash, |slot| {
-            self.node(*slot)
-                .is_some_and(|known| known.key() == node.key())
-        });
-        let slot = match known {
-            Some(slot) => *slot,
-            None => self.insert(node, hash)?,
+        let slot = match self.slot_of(&node.key()) {
+            Some(slot) => {
+                self.put_at(slot, parent, name)?;
+                slot
+            }
+            None => self.insert(node)?,
         };
         if let Some(node) = self.node_mut(slot) {
             node.lookups = node.lookups.saturating_add(1);
         }
         Ok(self.id(slot))
+    }
+
+    /// Refuses what would find no room for one node more.
+    ///
+    /// # Errors
+    /// `ENFILE`: the budget is spent.
+    pub fn room(&self) -> Result<(), Errno> {
+        if self.free.is_empty() && !self.budget.nodes.any() {
+            return Err(Errno::NFILE);
+        }
+        Ok(())
     }
 
     /// Gives `lookups` of a node back. More than there are, an unknown id or the root: no harm.
@@ -243,14 +271,18 @@ impl Nodes {
         if let Some(node) = self.node_mut(slot) {
             node.lookups = node.lookups.saturating_sub(lookups);
         }
-        let mut slot = slot;
+        self.remove_unused(slot);
+    }
+
+    /// Removes a node that nothing needs any more, and so its parents.
+    fn remove_unused(&mut self, mut slot: u32) {
         // Ends at the root at the latest.
         while let Some(parent) = self.remove_if_unused(slot) {
             slot = parent;
         }
     }
 
-    fn insert(&mut self, node: Node, hash: u64) -> Result<u32, Errno> {
+    fn insert(&mut self, node: Node) -> Result<u32, Errno> {
         let (parent, name_bytes) = (node.parent, node.name.heap_bytes());
         if !self.budget.long_names_bytes.take(name_bytes) {
             return Err(Errno::NFILE);
@@ -263,20 +295,40 @@ impl Nodes {
         if let Some(parent) = self.node_mut(parent) {
             parent.children = parent.children.saturating_add(1);
         }
+        self.index(slot);
+        Ok(slot)
+    }
+
+    /// Has a node found by its key.
+    fn index(&mut self, slot: u32) {
         let Self {
             index,
             slots,
             hasher,
             ..
         } = self;
-        index.insert_unique(hash, slot, |slot| {
+        let hash = |slot: &u32| {
             let node = slots
                 .get(*slot as usize)
                 .and_then(|slot| slot.node.as_ref());
             // Only slots with a node are in the index.
             node.map_or(0, |node| hasher.hash_one(node.key()))
-        });
-        Ok(slot)
+        };
+        index.insert_unique(hash(&slot), slot, hash);
+    }
+
+    /// Has a node found no more.
+    fn unindex(&mut self, slot: u32) {
+        let Some(node) = self.node(slot) else { return };
+        let hash = self.hasher.hash_one(node.key());
+        if let Ok(entry) = self.index.find_entry(hash, |found| *found == slot) {
+            entry.remove();
+        }
+    }
+
+    fn slot_of(&self, key: &Key<'_>) -> Option<u32> {
+        let is_it = |slot: &u32| self.node(*slot).is_some_and(|known| known.key() == *key);
+        self.index.find(self.hasher.hash_one(key), is_it).copied()
     }
 
     /// A free slot, or one more if the budget has one.
@@ -301,15 +353,12 @@ impl Nodes {
 
     /// Removes a node that nothing needs any more; its parent, if there was such a node.
     fn remove_if_unused(&mut self, slot: u32) -> Option<u32> {
-        let place = self.slots.get_mut(slot as usize)?;
-        let node = place.node.as_ref()?;
+        let node = self.node(slot)?;
         if slot == ROOT || node.lookups > 0 || node.children > 0 {
             return None;
         }
-        let hash = self.hasher.hash_one(node.key());
-        if let Ok(entry) = self.index.find_entry(hash, |found| *found == slot) {
-            entry.remove();
-        }
+        self.unindex(slot);
+        let place = self.slots.get_mut(slot as usize)?;
         let node = place.node.take()?;
         let name_bytes = node.name.heap_bytes();
         self.budget.long_names_bytes.give_back(name_bytes);

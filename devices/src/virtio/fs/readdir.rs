@@ -148,7 +148,7 @@ impl Listing<'_> {
                 let Ok(stat) = host::stat_name(&root, name) else {
                     continue;
                 };
-                entry.ino = host::attributes(&stat, self.server.tree.root_dev()).ino;
+                entry.ino = self.server.attributes(&stat).ino;
                 entry.kind = FileType::from_raw_mode(stat.st_mode);
             }
             if !self.add(root.as_fd(), entry)? {

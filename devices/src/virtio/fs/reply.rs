@@ -1,8 +1,8 @@
-//! A reply on its way to the guest.
+//! A reply on its way to the guest, and the data that a request brings.
 //!
 //! The server writes a reply's body first and its header last, for only then are the length and
 //! the error known. Where the bytes go is the [`Sink`]'s affair: guest pages in a device, a
-//! vector in tests.
+//! vector in tests. Likewise a [`Source`] holds what is written to files, which is not copied.
 
 use std::io;
 use std::os::fd::BorrowedFd;
@@ -10,7 +10,7 @@ use std::os::fd::BorrowedFd;
 use rustix::io::Errno;
 use zerocopy::{Immutable, IntoBytes};
 
-use super::super::Fault;
+use super::super::{Fault, Position};
 use super::wire::OutHeader;
 
 /// Takes one reply: the body in order, then the header that goes before it.
@@ -45,6 +45,30 @@ pub trait Sink {
     /// # Errors
     /// The guest's memory cannot be written.
     fn finish(&mut self, header: &OutHeader) -> Result<usize, Fault>;
+}
+
+/// The whole request, of which the server has a copy of the beginning.
+pub trait Source {
+    /// Bytes of the request.
+    fn total_bytes(&self) -> usize;
+
+    /// Copies the request from byte `skip` on; less than `to` holds only where it ends.
+    ///
+    /// # Errors
+    /// The guest's memory cannot be read.
+    fn read(&mut self, skip: usize, to: &mut [u8]) -> Result<usize, Fault>;
+
+    /// Writes at most `limit_bytes` of the request, from byte `skip` on, to a file.
+    ///
+    /// # Errors
+    /// As pwritev2(2).
+    fn write_to(
+        &mut self,
+        skip: usize,
+        limit_bytes: usize,
+        file: BorrowedFd<'_>,
+        to: Position,
+    ) -> io::Result<usize>;
 }
 
 impl dyn Sink + '_ {

@@ -59,14 +59,64 @@ impl<'a> Request<'a> {
     /// # Errors
     /// `EINVAL`, `ENAMETOOLONG`.
     pub fn name(&self) -> Result<Name<'a>, Errno> {
-        let extensions = usize::from(self.header.total_extlen).saturating_mul(8);
-        let end = self.body.len().checked_sub(extensions);
-        let terminated = end.and_then(|end| self.body.get(..end));
-        match terminated.and_then(<[u8]>::split_last) {
+        self.name_after::<()>()
+    }
+
+    /// The name that is all there is after an `H`.
+    ///
+    /// # Errors
+    /// As [`Request::name`].
+    pub fn name_after<H>(&self) -> Result<Name<'a>, Errno> {
+        match self.text_after::<H>()?.split_last() {
             Some((0, name)) => Name::new(name),
             _ => Err(Errno::INVAL),
         }
     }
+
+    /// Two strings after an `H`, each with its NUL, and nothing more.
+    ///
+    /// # Errors
+    /// `EINVAL`.
+    pub fn two_after<H>(&self) -> Result<(&'a [u8], &'a [u8]), Errno> {
+        let text = self.text_after::<H>()?;
+        let (first, rest) = split_at_nul(text).ok_or(Errno::INVAL)?;
+        match split_at_nul(rest) {
+            Some((second, [])) => Ok((first, second)),
+            _ => Err(Errno::INVAL),
+        }
+    }
+
+    /// The string after an `H`, where bytes may follow its NUL.
+    ///
+    /// # Errors
+    /// `EINVAL`: there is no NUL in what was read.
+    pub fn first_after<H>(&self) -> Result<&'a [u8], Errno> {
+        let text = self.body.get(size_of::<H>()..).ok_or(Errno::INVAL)?;
+        split_at_nul(text)
+            .map(|(first, _)| first)
+            .ok_or(Errno::INVAL)
+    }
+
+    /// Bytes of the request after an `H` and `more`, whether they were read or not.
+    pub fn bytes_after<H>(&self, more: usize) -> usize {
+        let before = size_of::<InHeader>().saturating_add(size_of::<H>());
+        let claimed = self.header.len as usize;
+        claimed.saturating_sub(before.saturating_add(more))
+    }
+
+    /// What follows an `H`, without the extensions at the end.
+    fn text_after<H>(&self) -> Result<&'a [u8], Errno> {
+        let extensions = usize::from(self.header.total_extlen).saturating_mul(8);
+        let end = self.body.len().checked_sub(extensions);
+        let text = end.and_then(|end| self.body.get(size_of::<H>()..end));
+        text.ok_or(Errno::INVAL)
+    }
+}
+
+fn split_at_nul(text: &[u8]) -> Option<(&[u8], &[u8])> {
+    let end = text.iter().position(|byte| *byte == 0)?;
+    let (first, rest) = text.split_at_checked(end)?;
+    Some((first, rest.get(1..)?))
 }
 
 /// What there is of a header, then zeros: the guest may still learn which request it was. A part

@@ -14,6 +14,9 @@ const PAGES_MAX: u16 = 256;
 /// more, and to answer it with less would mean the end of the file.
 pub const READ_BYTES_MAX: u32 = PAGES_MAX as u32 * 4096;
 
+/// Bytes of content that one WRITE may bring.
+pub const WRITE_BYTES_MAX: u32 = READ_BYTES_MAX;
+
 /// Set in a session's word next to its flags.
 const READY: u64 = 1 << 63;
 
@@ -63,8 +66,12 @@ pub fn negotiate(
         flags: 0,
         max_background: 0,
         congestion_threshold: 0,
-        // The least that Linux takes; every WRITE is refused.
-        max_write: 4096,
+        max_write: if wanted.contains(Flags::BIG_WRITES) {
+            WRITE_BYTES_MAX
+        } else {
+            // The least that Linux takes; every WRITE is refused.
+            4096
+        },
         time_gran: 1,
         max_pages: PAGES_MAX,
         map_alignment: 0,

@@ -4,7 +4,7 @@
 //! open, and what is found must be the file that the node was when it was looked up. What is not
 //! there any more, or is another file, is stale, upon which the guest looks the name up again.
 //! Descriptors of an immutable share are kept for a while; those of a changing one never, so
-//! that nothing is read in a directory that has been moved out of the share.
+//! that nothing is read in a directory that has been moved out of the share, nor written there.
 
 use std::os::fd::OwnedFd;
 use std::path::Path;
@@ -15,10 +15,11 @@ use rustix::io::Errno;
 
 use super::budget::Budget;
 use super::cache::Cache;
+use super::content::Content;
 use super::handles::Open;
 use super::host::{self, CONTENT, LISTING, PLACE};
 use super::lock;
-use super::nodes::{Identity, Kind, Nodes};
+use super::nodes::{Found, Identity, Kind, Nodes};
 use super::wire::ROOT_ID;
 
 /// Directories kept open to look names up in. A start of a large program passes through about a
@@ -37,6 +38,7 @@ pub struct Tree {
     root: Arc<OwnedFd>,
     root_dev: u32,
     immutable: bool,
+    writable: bool,
     /// Node ids given to the guest.
     pub nodes: Mutex<Nodes>,
     places: Mutex<Cache<Arc<OwnedFd>>>,
@@ -48,7 +50,8 @@ impl Tree {
     ///
     /// # Errors
     /// As [`host::open_root`].
-    pub fn open(path: &Path, immutable: bool, budget: Arc<Budget>) -> anyhow::Result<Self> {
+    pub fn open(path: &Path, content: &Content, budget: Arc<Budget>) -> anyhow::Result<Self> {
+        let immutable = content.immutable();
         let root = host::open_root(path)?;
         let identity = host::identity(&fstat(&root)?);
         let (places_max, open_max) = if immutable {
@@ -60,6 +63,7 @@ impl Tree {
             root: Arc::new(root),
             root_dev: identity.dev,
             immutable,
+            writable: content.writable(),
             nodes: Mutex::new(Nodes::new(identity, budget)),
             places: Mutex::new(Cache::new(places_max)),
             open: Mutex::new(Cache::new(open_max)),
@@ -76,14 +80,21 @@ impl Tree {
         self.root_dev
     }
 
-    /// What tells the node of a file apart from others of the same path.
-    pub fn identity(&self, stat: &Stat) -> Identity {
-        let found = host::identity(stat);
-        if self.path_is_file(found.kind) {
-            Identity::of_path(found.kind)
+    /// What tells the node of a file apart from others. A file of a writable share is one node
+    /// under all its names, as in a file system of the guest's own; so is one that never changes,
+    /// where it does not matter by which of them it is opened.
+    pub fn found(&self, stat: &Stat) -> Found {
+        let identity = host::identity(stat);
+        let linked = if self.immutable {
+            identity.kind == Kind::File && stat.st_nlink > 1
         } else {
-            found
+            self.writable && identity.kind != Kind::Directory
+        };
+        if !linked && self.path_is_file(identity.kind) {
+            let identity = Identity::of_path(identity.kind);
+            return Found { identity, linked };
         }
+        Found { identity, linked }
     }
 
     /// Forgets every node, and closes what was kept open.
@@ -104,7 +115,7 @@ impl Tree {
         let mut names = Vec::new();
         let mut above = node;
         let base = loop {
-            // Ends at the root: a node's parent was there before it.
+            // Ends at the root, which is above every node.
             if let Some(base) = self.kept_place(above) {
                 break base;
             }
@@ -137,14 +148,23 @@ impl Tree {
         Ok(stat)
     }
 
-    /// Opens a file or a directory for reading.
+    /// Opens what a node is now, whatever it is, only to reach it.
+    ///
+    /// # Errors
+    /// `ESTALE` when it is gone.
+    pub fn open_place(&self, node: u64) -> Result<OwnedFd, Errno> {
+        let identity = lock(&self.nodes).identity(node)?;
+        self.open_with(node, identity, PLACE).map(|(fd, _)| fd)
+    }
+
+    /// Opens a file for `access` (`O_RDONLY` or another) or a directory for its listing.
     ///
     /// # Errors
     /// `ELOOP` for a link and `EACCES` for what is neither; `ESTALE` when it is gone.
-    pub fn open_node(&self, node: u64) -> Result<Open, Errno> {
+    pub fn open_node(&self, node: u64, access: OFlags) -> Result<Open, Errno> {
         let identity = lock(&self.nodes).identity(node)?;
         let flags = match identity.kind {
-            Kind::File => CONTENT,
+            Kind::File => CONTENT | access,
             Kind::Directory => LISTING,
             Kind::Symlink => return Err(Errno::LOOP),
             Kind::Special => return Err(Errno::ACCESS),
@@ -162,7 +182,7 @@ impl Tree {
         if let Some(open) = kept {
             return Ok(open);
         }
-        let open = Arc::new(self.open_node(node)?);
+        let open = Arc::new(self.open_node(node, OFlags::RDONLY)?);
         lock(&self.open).put(node, open.clone());
         Ok(open)
     }

@@ -2,6 +2,8 @@
 //!
 //! Each worker thread gives up, for good, every right to files but to read below the share's
 //! root, or below the closure's paths, and every right to reach the network or other processes.
+//! Below the root of a writable share it may also make, write, move and remove, but no device
+//! node; and it gives up what else root has ([`thread`]).
 //! A mistake in the server then stays inside the share. It is done as far as the kernel can:
 //! reading is confined since Linux 5.13. A kernel that cannot is told of, and the statistics of a
 //! run say how far it went.
@@ -21,6 +23,7 @@ use super::content::Content;
 use super::host;
 use super::lock;
 use super::nodes::Kind;
+use super::thread;
 use super::wire::ROOT_ID;
 use crate::log;
 
@@ -96,6 +99,9 @@ impl Wall {
         };
         let confined = made.try_clone()?.restrict_self()?;
         *ruleset = Some(made);
+        if self.content.writable() {
+            thread::prepare()?;
+        }
         Ok(confined)
     }
 
@@ -107,7 +113,12 @@ impl Wall {
             .scope(Scope::from_all(newest))?
             .create()?;
         let Some(filter) = self.content.root_filter(ROOT_ID) else {
-            let rule = PathBeneath::new(&self.root, reading(Kind::Directory));
+            let rights = if self.content.writable() {
+                writing()
+            } else {
+                reading(Kind::Directory)
+            };
+            let rule = PathBeneath::new(&self.root, rights);
             return Ok(ruleset.add_rule(rule)?);
         };
         for name in filter.names() {
@@ -130,6 +141,22 @@ fn reading(kind: Kind) -> BitFlags<AccessFs> {
         Kind::Directory => AccessFs::ReadFile | AccessFs::ReadDir,
         _ => AccessFs::ReadFile.into(),
     }
+}
+
+/// The rights to change a directory and all below it. Without `Refer`, which Landlock has since
+/// its second version, a rename to another directory fails with `EXDEV`.
+fn writing() -> BitFlags<AccessFs> {
+    reading(Kind::Directory)
+        | AccessFs::WriteFile
+        | AccessFs::Truncate
+        | AccessFs::MakeReg
+        | AccessFs::MakeDir
+        | AccessFs::MakeSym
+        | AccessFs::MakeFifo
+        | AccessFs::MakeSock
+        | AccessFs::RemoveFile
+        | AccessFs::RemoveDir
+        | AccessFs::Refer
 }
 
 #[cfg(test)]

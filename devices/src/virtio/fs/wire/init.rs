@@ -18,6 +18,10 @@ bitflags! {
     pub struct Flags: u64 {
         /// Several reads of a file may be in flight.
         const ASYNC_READ = 1 << 0;
+        /// `O_TRUNC` comes with OPEN.
+        const ATOMIC_O_TRUNC = 1 << 3;
+        /// A WRITE may be longer than a page.
+        const BIG_WRITES = 1 << 5;
         /// Cached pages go when a file's size or time of change does.
         const AUTO_INVAL_DATA = 1 << 12;
         /// READDIRPLUS is understood.
@@ -36,6 +40,8 @@ bitflags! {
         const CACHE_SYMLINKS = 1 << 23;
         /// `ENOSYS` to OPENDIR means: never ask again.
         const NO_OPENDIR_SUPPORT = 1 << 24;
+        /// The server clears set-uid bits and capabilities of files that are written.
+        const HANDLE_KILLPRIV_V2 = 1 << 28;
         /// `flags2` is meant.
         const INIT_EXT = 1 << 30;
     }

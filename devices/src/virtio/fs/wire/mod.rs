@@ -2,9 +2,10 @@
 //!
 //! Every structure is made of plain integers without padding, so that any bytes are a value and
 //! any value is bytes. The guest's byte order is the host's (virtio 1.2 §5.11.6.2 leaves FUSE's
-//! native order in place, and both sides are little endian). Only what a read-only server reads
-//! or writes is here.
+//! native order in place, and both sides are little endian). Only what this server reads or
+//! writes is here.
 
+mod change;
 mod dirent;
 mod file;
 mod init;
@@ -13,6 +14,11 @@ pub mod opcode;
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
+pub use change::{
+    CopyFileRangeIn, CreateIn, FSYNC_DATA, FallocateIn, FsyncIn, GetxattrIn, GetxattrOut, LinkIn,
+    LseekIn, LseekOut, MkdirIn, MknodIn, Rename2In, RenameIn, Set, SetattrIn, SetxattrIn, WriteIn,
+    WriteOut,
+};
 pub use dirent::{DIRENT_ALIGN, Dirent};
 pub use file::{FOPEN_KEEP_CACHE, FOPEN_NOFLUSH, OpenIn, OpenOut, ReadIn, ReleaseIn, StatfsOut};
 pub use init::{Flags, InitIn, InitInExt, InitOut, MAJOR, MINOR, MINOR_MIN};
@@ -32,7 +38,7 @@ pub struct InHeader {
     pub unique: u64,
     /// The node that the request is about.
     pub nodeid: u64,
-    /// User of the process in the guest. Nothing here depends on it: the guest checks permissions.
+    /// User of the process in the guest, who gets what is created. The guest checks permissions.
     pub uid: u32,
     /// Its group.
     pub gid: u32,
@@ -81,6 +87,23 @@ mod tests {
             (size_of::<ReleaseIn>(), 24),
             (size_of::<StatfsOut>(), 80),
             (size_of::<Dirent>(), 24),
+            (size_of::<SetattrIn>(), 88),
+            (size_of::<CreateIn>(), 16),
+            (size_of::<MknodIn>(), 16),
+            (size_of::<MkdirIn>(), 8),
+            (size_of::<RenameIn>(), 8),
+            (size_of::<Rename2In>(), 16),
+            (size_of::<LinkIn>(), 8),
+            (size_of::<WriteIn>(), 40),
+            (size_of::<WriteOut>(), 8),
+            (size_of::<FsyncIn>(), 16),
+            (size_of::<FallocateIn>(), 32),
+            (size_of::<LseekIn>(), 24),
+            (size_of::<LseekOut>(), 8),
+            (size_of::<CopyFileRangeIn>(), 56),
+            (size_of::<SetxattrIn>(), 8),
+            (size_of::<GetxattrIn>(), 8),
+            (size_of::<GetxattrOut>(), 8),
         ];
         for (size, expected) in sizes {
             assert_eq!(size, expected);

@@ -1,0 +1,202 @@
+//! What a guest leaves free on the host's disk.
+//!
+//! No guest fills the file system of a share: what would leave less free than a reserve is refused
+//! with `ENOSPC`, which is what a full disk says. Asking the host how much is free costs a system
+//! call, so that an amount is granted at a time and asked for again when it is used up or old.
+//! Seventeen shares that are granted as much at once leave most of the reserve.
+//!
+//! Where the reserve is reached, content may still be replaced in place, as on a full disk: a
+//! database that writes to its own pages goes on.
+
+use std::collections::HashMap;
+use std::os::fd::AsFd;
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use rustix::fs::{FallocateFlags, Stat, StatVfs, fstat, fstatvfs};
+use rustix::io::Errno;
+
+use super::lock;
+
+/// Of a file system's size and of its inodes, the part that stays free: one in so many, 5 %.
+const PART: u64 = 20;
+
+/// What is enough of a reserve for any file system: 1 GiB.
+const BYTES_MAX: u64 = 1 << 30;
+
+/// Inodes that are enough, one for each 16 KiB of [`BYTES_MAX`].
+const INODES_MAX: u64 = 1 << 16;
+
+/// Bytes granted at a time: a second of writing at the speed of a slow disk.
+const GRANT_BYTES: u64 = 16 << 20;
+
+/// For how long what was granted holds: others fill the disk as well.
+const GRANT_VALID: Duration = Duration::from_secs(1);
+
+/// What anything that is made takes at least: a block of most file systems.
+pub const BLOCK_BYTES: u64 = 4096;
+
+/// File systems of which a grant is remembered. A share has as many as the host mounted in it.
+const FILE_SYSTEMS_MAX: usize = 64;
+
+/// What is granted of the file systems of one share.
+#[derive(Default)]
+pub struct Reserve(Mutex<HashMap<u64, Grant>>);
+
+struct Grant {
+    bytes: u64,
+    until: Instant,
+}
+
+impl Reserve {
+    /// Takes `bytes` of the file system that `file` is on, for something new.
+    ///
+    /// # Errors
+    /// `ENOSPC`: less than the reserve would stay free.
+    pub fn take(&self, file: impl AsFd, bytes: u64) -> Result<(), Errno> {
+        let file = file.as_fd();
+        let dev = fstat(file)?.st_dev;
+        let now = Instant::now();
+        {
+            let mut grants = lock(&self.0);
+            let grant = grants.get_mut(&dev).filter(|grant| now < grant.until);
+            if let Some(grant) = grant
+                && let Some(left) = grant.bytes.checked_sub(bytes)
+            {
+                grant.bytes = left;
+                return Ok(());
+            }
+        }
+        let free = free_bytes(&fstatvfs(file)?);
+        let left = free.checked_sub(bytes).ok_or(Errno::NOSPC)?;
+        let grant = Grant {
+            bytes: left.min(GRANT_BYTES),
+            until: now.checked_add(GRANT_VALID).unwrap_or(now),
+        };
+        let mut grants = lock(&self.0);
+        if grants.len() >= FILE_SYSTEMS_MAX {
+            grants.clear();
+        }
+        grants.insert(dev, grant);
+        Ok(())
+    }
+
+    /// Takes what a write of `bytes` at `offset` of `file` may need. What has its blocks already
+    /// needs none.
+    ///
+    /// # Errors
+    /// As [`Reserve::take`].
+    pub fn take_for_write(&self, file: impl AsFd, offset: u64, bytes: u64) -> Result<(), Errno> {
+        let file = file.as_fd();
+        match self.take(file, bytes) {
+            Err(Errno::NOSPC) if has_blocks(&fstat(file)?, offset, bytes) => Ok(()),
+            taken => taken,
+        }
+    }
+
+    /// Takes what fallocate(2) of `mode` may need.
+    ///
+    /// # Errors
+    /// As [`Reserve::take`].
+    pub fn take_for_fallocate(
+        &self,
+        file: impl AsFd,
+        mode: FallocateFlags,
+        bytes: u64,
+    ) -> Result<(), Errno> {
+        if mode.contains(FallocateFlags::PUNCH_HOLE) {
+            return Ok(());
+        }
+        self.take(file, bytes)
+    }
+}
+
+/// Whether a file has blocks for all of a range of its content.
+fn has_blocks(file: &Stat, offset: u64, bytes: u64) -> bool {
+    let size = file.st_size.cast_unsigned();
+    // In units of 512 bytes, whatever the file system.
+    let on_disk = file.st_blocks.cast_unsigned().saturating_mul(512);
+    offset.saturating_add(bytes) <= size && on_disk >= size
+}
+
+/// What the guest may use: bytes; none where the inodes run out.
+fn free_bytes(host: &StatVfs) -> u64 {
+    let inodes_reserve = (host.f_files / PART).min(INODES_MAX);
+    // File systems that make inodes as they need them say 0.
+    if host.f_files > 0 && host.f_favail <= inodes_reserve {
+        return 0;
+    }
+    free_blocks(host).saturating_mul(host.f_frsize)
+}
+
+/// Blocks that the guest may use.
+pub fn free_blocks(host: &StatVfs) -> u64 {
+    let enough = BYTES_MAX.checked_div(host.f_frsize).unwrap_or(0);
+    let reserve = (host.f_blocks / PART).min(enough);
+    host.f_bavail.saturating_sub(reserve)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn host(blocks: u64, available: u64, inodes: u64, inodes_available: u64) -> StatVfs {
+        let mut host = rustix::fs::statvfs("/").unwrap();
+        (host.f_frsize, host.f_blocks, host.f_bavail) = (4096, blocks, available);
+        (host.f_files, host.f_favail) = (inodes, inodes_available);
+        host
+    }
+
+    #[test]
+    fn a_twentieth_or_a_gibibyte_stays_free() {
+        assert_eq!(free_blocks(&host(1000, 1000, 0, 0)), 950);
+        assert_eq!(free_blocks(&host(1000, 51, 0, 0)), 1);
+        assert_eq!(free_blocks(&host(1000, 10, 0, 0)), 0);
+        let terabyte = 1 << 28;
+        let gibibyte = 1 << 18;
+        assert_eq!(
+            free_blocks(&host(terabyte, terabyte, 0, 0)),
+            terabyte - gibibyte
+        );
+    }
+
+    #[test]
+    fn inodes_run_out_as_well() {
+        assert_eq!(free_bytes(&host(1000, 1000, 100, 5)), 0);
+        assert_eq!(free_bytes(&host(1000, 1000, 100, 6)), 950 * 4096);
+        assert_eq!(free_bytes(&host(1000, 1000, 0, 0)), 950 * 4096);
+    }
+
+    #[test]
+    fn more_than_there_is_is_refused_and_nothing_taken() {
+        let reserve = Reserve::default();
+        let file = tempfile::tempfile().unwrap();
+        assert_eq!(reserve.take(&file, u64::MAX), Err(Errno::NOSPC));
+        reserve.take(&file, 1).unwrap();
+        let granted = || {
+            lock(&reserve.0)
+                .values()
+                .map(|grant| grant.bytes)
+                .sum::<u64>()
+        };
+        let before = granted();
+        reserve.take(&file, 1000).unwrap();
+        assert_eq!(granted(), before - 1000);
+        assert_eq!(reserve.take(&file, u64::MAX), Err(Errno::NOSPC));
+        assert_eq!(granted(), before - 1000);
+    }
+
+    #[test]
+    fn content_is_replaced_in_place_on_a_full_disk() {
+        let file = tempfile::tempfile().unwrap();
+        rustix::io::write(&file, &[1; 8192]).unwrap();
+        rustix::fs::fsync(&file).unwrap();
+        let has = |offset, bytes| has_blocks(&fstat(&file).unwrap(), offset, bytes);
+        assert!(has(0, 8192));
+        assert!(has(4096, 4096));
+        assert!(!has(4096, 4097), "grows");
+        assert!(!has(u64::MAX, 1), "no such place");
+        file.set_len(1 << 30).unwrap();
+        assert!(!has(0, 4096), "a file with holes may need blocks");
+    }
+}
