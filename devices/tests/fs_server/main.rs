@@ -1,9 +1,11 @@
 //! The file server from the outside: a client that speaks FUSE as Linux does, or as it never would.
 
+mod changes;
 mod changing;
 mod client;
 mod hostile;
 mod listing;
+mod oracle;
 mod read_only;
 mod requests;
 mod sessions;

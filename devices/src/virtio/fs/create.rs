@@ -82,13 +82,16 @@ impl Server {
     ) -> Result<(EntryOut, u64), Errno> {
         let stat = host::stat_name(directory, name.bytes())?;
         let entry = self.enter(request.header.nodeid, name, &stat)?;
-        self.opened_or_forgotten(entry, |node| {
+        let (mut entry, fh) = self.opened_or_forgotten(entry, |node| {
             self.must_be(Kind::File, node)?;
             if wanted.contains(OFlags::TRUNC) {
                 self.truncate(node, 0)?;
             }
             self.hold(node, access(wanted)?).map(|(fh, _)| fh)
-        })
+        })?;
+        let open = lock(&self.handles).get(fh, entry.nodeid)?;
+        entry.attr = self.attributes(&fstat(&open.fd)?);
+        Ok((entry, fh))
     }
 
     /// Opens the node of an entry. A guest that is refused holds no lookup on it.
