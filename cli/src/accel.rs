@@ -7,9 +7,11 @@ use std::env;
 
 use anyhow::{Result, anyhow};
 use clap::ValueEnum;
+use rustix::process::{getegid, geteuid};
 use vmm::accel::{Support, detect};
 
-/// Set in the environment of what runs in the emulated host.
+/// Set in the environment of what runs in the emulated host: user and group of the command that is
+/// carried out there, `uid:gid`, which its files belong to.
 pub const INSIDE: &str = "MVM_INSIDE_EMULATED_HOST";
 
 /// What `--accel` takes.
@@ -42,6 +44,27 @@ pub const VARIABLE: &str = "MVM_ACCEL";
 /// Whether this process runs in the emulated host.
 pub fn is_inside() -> bool {
     env::var_os(INSIDE).is_some()
+}
+
+/// User and group that files belong to which this process makes.
+pub fn host_user() -> (u32, u32) {
+    let outside = env::var(INSIDE).ok();
+    outside.and_then(|ids| ids_of(&ids)).unwrap_or_else(own_ids)
+}
+
+/// What [`INSIDE`] is set to by this process.
+pub fn ids_for_inside() -> String {
+    let (uid, gid) = own_ids();
+    format!("{uid}:{gid}")
+}
+
+fn ids_of(text: &str) -> Option<(u32, u32)> {
+    let (uid, gid) = text.split_once(':')?;
+    Some((uid.parse().ok()?, gid.parse().ok()?))
+}
+
+fn own_ids() -> (u32, u32) {
+    (geteuid().as_raw(), getegid().as_raw())
 }
 
 impl Accel {
@@ -114,6 +137,13 @@ mod tests {
                 reason: "--accel emulated".into()
             }
         );
+    }
+
+    #[test]
+    fn the_emulated_host_is_told_whose_files_it_makes() {
+        assert_eq!(ids_of("1000:100"), Some((1000, 100)));
+        assert_eq!(ids_of(&ids_for_inside()), Some(own_ids()));
+        assert_eq!(ids_of("1"), None);
     }
 
     #[test]

@@ -27,7 +27,7 @@ use vmm::vcpu::Exit;
 
 pub use end::Ended;
 
-use crate::accel::is_inside;
+use crate::accel::{host_user, is_inside};
 use crate::attach::{Closed, Company, Connection, Outcome, Stdio, attach, commands};
 use crate::control::server::{self, Server};
 use crate::logs::{self, Collector, Rotating};
@@ -90,6 +90,7 @@ pub fn run(start: Start<'_>) -> anyhow::Result<Ended> {
         port,
         store: &store,
         console: console(start.streams)?,
+        host_user: host_user(),
     };
     let machine =
         Machine::new(app, inputs).with_context(|| format!("cannot start {}", app.name))?;

@@ -8,7 +8,7 @@ use std::sync::mpsc::{self, Receiver};
 
 use anyhow::{Context, anyhow};
 use devices::Memory;
-use devices::virtio::fs::{self, Budget, Content, Filter};
+use devices::virtio::fs::{self, Budget, Content, Filter, Owners};
 pub use devices::virtio::fs::{Confinement, Counters, Wall};
 use devices::virtio::{balloon, console, rng, vsock};
 
@@ -40,6 +40,8 @@ pub struct Inputs<'a> {
     pub store: &'a StoreView,
     /// Where the kernel's messages go if `console.mode` is none.
     pub console: Option<Box<dyn Write + Send>>,
+    /// Whom files belong to that this process makes: user and group.
+    pub host_user: (u32, u32),
 }
 
 /// A machine that is ready to run.
@@ -66,7 +68,7 @@ impl Machine {
 
         board.add(console::open(&memory, inputs.port_name, inputs.port)?)?;
         let budget = Arc::new(Budget::for_memory(app.memory_bytes()));
-        for config in file_systems(app, vcpus, inputs.store)? {
+        for config in file_systems(app, vcpus, inputs.store, owners(app, inputs.host_user))? {
             let share = config.open(&memory, &budget)?;
             shares.push(Share {
                 tag: config.tag,
@@ -192,7 +194,17 @@ fn vcpus(app: &App) -> anyhow::Result<u8> {
     vcpus.with_context(|| format!("vcpus: must be 1 to {MAX_VCPUS}, is {}", app.vcpus))
 }
 
-fn file_systems(app: &App, vcpus: u8, store: &StoreView) -> anyhow::Result<Vec<fs::Config>> {
+/// Whose files are whose: the host's user is to the guest the one that its program runs as.
+fn owners(app: &App, host_user: (u32, u32)) -> Owners {
+    Owners::new(host_user, app.user().map_or((0, 0), |user| user.ids()))
+}
+
+fn file_systems(
+    app: &App,
+    vcpus: u8,
+    store: &StoreView,
+    owners: Owners,
+) -> anyhow::Result<Vec<fs::Config>> {
     let vcpus = u16::from(vcpus);
     let store = store_content(store)?.map(|content| fs::Config {
         tag: STORE_TAG.into(),
@@ -207,8 +219,15 @@ fn file_systems(app: &App, vcpus: u8, store: &StoreView) -> anyhow::Result<Vec<f
         .map(|(share, tag)| fs::Config {
             tag,
             root: share.source.clone(),
-            content: Content::Changing {
-                timeout: Content::CHANGING_TIMEOUT,
+            content: if share.read_only {
+                Content::Changing {
+                    timeout: Content::CHANGING_TIMEOUT,
+                }
+            } else {
+                Content::Writable {
+                    timeout: Content::CHANGING_TIMEOUT,
+                    owners,
+                }
             },
             vcpus,
         });

@@ -91,6 +91,10 @@ fn good_files() -> Vec<Value> {
             "shares",
             json!([{ "source": "/", "mountPoint": "/a/b", "readOnly": true, "tag": "b" }]),
         ),
+        with(
+            "shares",
+            json!([{ "source": "data", "mountPoint": "/data", "readOnly": false }]),
+        ),
         with("root", json!({ "type": "tmpfs", "size": "100%" })),
         with(
             "volumes",

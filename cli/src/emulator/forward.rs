@@ -202,7 +202,7 @@ fn inside() -> Result<[(OsString, OsString); 4]> {
         (places::RUNTIME_VARIABLE.into(), runtime.into()),
         (places::STATE_VARIABLE.into(), places::state()?.into()),
         (accel::VARIABLE.into(), "kvm".into()),
-        (accel::INSIDE.into(), "1".into()),
+        (accel::INSIDE.into(), accel::ids_for_inside().into()),
     ])
 }
 

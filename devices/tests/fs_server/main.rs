@@ -10,5 +10,8 @@ mod read_only;
 mod requests;
 mod sessions;
 mod store;
+mod tables;
 mod threads;
 mod walk;
+mod wicked;
+mod writable;

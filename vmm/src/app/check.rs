@@ -233,12 +233,6 @@ impl Check {
             let here = |key: &'static str| place.clone().index(nth).key(key);
             self.host_path(&share.source, here("source"));
             self.guest_path(&share.mount_point.to_string_lossy(), here("mountPoint"));
-            if !share.read_only {
-                self.complain(
-                    here("readOnly"),
-                    "must be true, is false: this mvm shares folders read-only".into(),
-                );
-            }
             if let Some(tag) = &share.tag {
                 self.tag(tag, here("tag"));
             }

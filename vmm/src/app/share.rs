@@ -26,9 +26,9 @@ pub struct Share {
     /// Where the machine has it.
     #[schemars(schema_with = "schema::mount_point")]
     pub mount_point: PathBuf,
-    /// Whether the machine can only read it.
+    /// Whether the machine can only read it. Files that it makes belong to the user who runs mvm,
+    /// carry no set-uid bits, and leave 5 % of the disk or 1 GiB free.
     #[serde(default = "yes")]
-    #[schemars(extend("const" = true))]
     pub read_only: bool,
     /// The device's name in the machine: up to 36 printable ASCII characters. By default "share"
     /// and the share's number, from 0.

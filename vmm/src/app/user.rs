@@ -5,7 +5,7 @@
 pub enum User {
     /// A name that the machine's `/etc/passwd` has.
     Name(String),
-    /// Numbers; without a group, the user's own by `/etc/passwd`, else the one with the same number.
+    /// Numbers; without a group, the user's own by `/etc/passwd`, else root's.
     Id {
         /// User id.
         uid: u32,
@@ -18,21 +18,24 @@ impl User {
     /// All that can stand for a user; the names are those that `useradd` takes.
     pub const PATTERN: &str = "^([a-z_][a-z0-9_-]{0,31}|[0-9]{1,10}(:[0-9]{1,10})?)$";
 
-    /// Where systems number their first user.
+    /// User and group of a name that the machine knows from its app.json alone: where systems
+    /// number their first user.
     const FIRST: u32 = 1000;
+
+    /// User and group of `nobody`.
+    const NOBODY: u32 = 65_534;
 
     /// User and group id that it has in the machine.
     pub fn ids(&self) -> (u32, u32) {
         match self {
-            Self::Name(name) => {
-                let id = match name.as_str() {
-                    "root" => 0,
-                    "nobody" => 65534,
-                    _ => Self::FIRST,
-                };
-                (id, id)
+            Self::Name(name) if name == "root" => (0, 0),
+            Self::Name(name) if name == "nobody" => (Self::NOBODY, Self::NOBODY),
+            Self::Name(_) => (Self::FIRST, Self::FIRST),
+            Self::Id { uid, gid } => {
+                // As the machine's `/etc/passwd` has it; who is not in there has root's group.
+                let known = if *uid == Self::NOBODY { *uid } else { 0 };
+                (*uid, gid.unwrap_or(known))
             }
-            Self::Id { uid, gid } => (*uid, gid.unwrap_or(*uid)),
         }
     }
 }
@@ -94,6 +97,17 @@ mod tests {
                 gid: Some(0)
             })
         );
+    }
+
+    #[test]
+    fn a_user_has_the_numbers_that_the_machine_knows_it_by() {
+        let ids = |text: &str| text.parse::<User>().unwrap().ids();
+        assert_eq!(ids("root"), (0, 0));
+        assert_eq!(ids("nobody"), (65_534, 65_534));
+        assert_eq!(ids("postgres"), (1000, 1000));
+        assert_eq!(ids("33"), (33, 0));
+        assert_eq!(ids("65534"), (65_534, 65_534));
+        assert_eq!(ids("33:44"), (33, 44));
     }
 
     #[test]

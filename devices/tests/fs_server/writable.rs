@@ -1,0 +1,504 @@
+//! What a guest makes and changes in a writable share.
+
+use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::Path;
+
+use devices::virtio::fs::wire::{FOPEN_NOFLUSH, ROOT_ID, Set, opcode};
+use devices::virtio::fs::{Content, Owners, Server, Wall};
+use rustix::fs::{XattrFlags, lsetxattr, statvfs};
+use rustix::io::Errno;
+use tempfile::TempDir;
+
+use crate::changes::{mount_writable, own, set, writable};
+use crate::client::{Client, changing, object};
+
+fn share() -> (TempDir, Client) {
+    let folder = tempfile::tempdir().unwrap();
+    let client = mount_writable(folder.path());
+    (folder, client)
+}
+
+fn read(folder: &TempDir, path: &str) -> Vec<u8> {
+    fs::read(folder.path().join(path)).unwrap()
+}
+
+fn mode(folder: &TempDir, path: &str) -> u32 {
+    let stat = fs::symlink_metadata(folder.path().join(path)).unwrap();
+    stat.permissions().mode() & 0o7777
+}
+
+#[test]
+fn the_host_sees_what_the_guest_writes_at_once() {
+    let (folder, client) = share();
+    let (entry, open) = client
+        .create(ROOT_ID, b"file", libc::O_RDWR, 0o640)
+        .unwrap();
+    let (node, fh) = (entry.nodeid, open.fh);
+    assert_eq!(entry.attr.mode, libc::S_IFREG | 0o640);
+    assert_eq!((entry.attr.uid, entry.attr.gid), own());
+    let data: Vec<u8> = (0..20_000u32).flat_map(u32::to_le_bytes).collect();
+    assert_eq!(client.write(node, fh, 3, &data, 0), Ok(data.len()));
+    assert_eq!(read(&folder, "file"), [&[0; 3], &*data].concat());
+    client.fsync(node, fh, 0).unwrap();
+    client.fsync(node, fh, 1).unwrap();
+    client.call(opcode::SYNCFS, ROOT_ID, &[0; 8]).unwrap();
+    // What is written is what is read, and its size no surprise at the next opening.
+    assert_eq!(client.read_open(node, fh, 3, 80_000), Ok(data));
+    let again = client.open(node, libc::O_RDONLY).unwrap();
+    assert_ne!(again.open_flags & FOPEN_NOFLUSH, 0);
+    assert_eq!(
+        open.open_flags & FOPEN_NOFLUSH,
+        0,
+        "mapped pages are written at close"
+    );
+    client.release(node, again.fh).unwrap();
+    let cut = client.open(node, libc::O_WRONLY | libc::O_TRUNC).unwrap();
+    assert_eq!(read(&folder, "file"), b"");
+    client.release(node, cut.fh).unwrap();
+    client.open(node, libc::O_RDONLY | libc::O_TRUNC).unwrap();
+}
+
+#[test]
+fn a_file_without_a_name_goes_on_by_its_handle() {
+    let (folder, client) = share();
+    let (entry, open) = client
+        .create(ROOT_ID, b"file", libc::O_RDWR, 0o600)
+        .unwrap();
+    let (node, fh) = (entry.nodeid, open.fh);
+    client.unlink(ROOT_ID, b"file").unwrap();
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+    assert_eq!(client.write(node, fh, 0, b"kept", 0), Ok(4));
+    assert_eq!(client.read_open(node, fh, 0, 10), Ok(b"kept".to_vec()));
+    // Linux gives no handle with most of these.
+    let attr = client.getattr(node).unwrap();
+    assert_eq!((attr.nlink, attr.size), (0, 4));
+    assert_eq!(client.chmod(node, 0o444).unwrap().mode & 0o777, 0o444);
+    client.chmod(node, 0o644).unwrap();
+    assert_eq!(client.truncate(node, None, 2).unwrap().size, 2);
+    assert_eq!(client.truncate(node, Some(fh), 1).unwrap().size, 1);
+    client.fsync(node, fh, 0).unwrap();
+    // A new file, perhaps with the old one's number, is none of its.
+    let other = client.create_file(ROOT_ID, b"file", b"other");
+    assert_ne!(other, node);
+    assert_eq!(client.getattr(node).unwrap().size, 1);
+    client.release(node, fh).unwrap();
+    assert_eq!(client.getattr(node).err(), Some(Errno::STALE));
+    assert_eq!(client.open(node, libc::O_RDWR).err(), Some(Errno::STALE));
+    assert_eq!(client.getattr(other).unwrap().size, 5);
+}
+
+#[test]
+fn a_number_that_the_host_gives_again_is_another_node() {
+    let (_folder, client) = share();
+    let mut nodes = Vec::new();
+    for round in 0..50 {
+        let name = format!("file-{round}");
+        nodes.push(client.create_file(ROOT_ID, name.as_bytes(), b""));
+        client.unlink(ROOT_ID, name.as_bytes()).unwrap();
+    }
+    let last = client.create_file(ROOT_ID, b"last", b"last");
+    for node in nodes {
+        assert_ne!(node, last);
+        assert_eq!(client.getattr(node).err(), Some(Errno::STALE));
+        assert_eq!(client.truncate(node, None, 0).err(), Some(Errno::STALE));
+    }
+}
+
+#[test]
+fn a_renamed_directory_takes_all_below_it_along() {
+    let (folder, client) = share();
+    let directory = client.mkdir(ROOT_ID, b"old", 0o755).unwrap().nodeid;
+    let below = client.mkdir(directory, b"below", 0o755).unwrap().nodeid;
+    let file = client.create_file(below, b"file", b"content");
+    let elsewhere = client.mkdir(ROOT_ID, b"elsewhere", 0o755).unwrap().nodeid;
+    client
+        .rename((ROOT_ID, b"old"), (elsewhere, b"new"), 0)
+        .unwrap();
+    assert_eq!(read(&folder, "elsewhere/new/below/file"), b"content");
+    assert_eq!(client.getattr(file).unwrap().size, 7);
+    assert_eq!(client.lookup(below, b"file").unwrap().nodeid, file);
+    assert_eq!(client.lookup(elsewhere, b"new").unwrap().nodeid, directory);
+    assert_eq!(client.lookup(ROOT_ID, b"old").err(), Some(Errno::NOENT));
+    // What gets the old name is new.
+    let again = client.mkdir(ROOT_ID, b"old", 0o755).unwrap().nodeid;
+    assert_ne!(again, directory);
+    client.create_file(again, b"file", b"");
+    assert_eq!(client.getattr(file).unwrap().size, 7);
+    // Two that change places keep what is theirs.
+    let exchange = libc::RENAME_EXCHANGE;
+    client
+        .rename((elsewhere, b"new"), (ROOT_ID, b"old"), exchange)
+        .unwrap();
+    assert_eq!(client.node("old/below/file"), file);
+    assert_eq!(client.lookup(elsewhere, b"new").unwrap().nodeid, again);
+    assert_eq!(client.getattr(file).unwrap().size, 7);
+}
+
+#[test]
+fn hard_links_are_one_node_at_the_name_seen_last() {
+    let (folder, client) = share();
+    let node = client.create_file(ROOT_ID, b"one", b"content");
+    let linked = client.link(node, ROOT_ID, b"two").unwrap();
+    assert_eq!((linked.nodeid, linked.attr.nlink), (node, 2));
+    client.unlink(ROOT_ID, b"one").unwrap();
+    assert_eq!(client.getattr(node).unwrap().nlink, 1);
+    // The host links and removes as well.
+    let path = |name: &str| folder.path().join(name);
+    fs::hard_link(path("two"), path("three")).unwrap();
+    fs::remove_file(path("two")).unwrap();
+    assert_eq!(client.getattr(node).err(), Some(Errno::STALE));
+    let found = client.lookup(ROOT_ID, b"three").unwrap();
+    assert_eq!(found.nodeid, node);
+    assert_eq!(client.getattr(node).unwrap().size, 7);
+    let attr = client.link(node, ROOT_ID, b"four").unwrap().attr;
+    assert_eq!((attr.nlink, attr.ino), (2, found.attr.ino));
+}
+
+#[test]
+fn what_the_host_replaces_is_never_written_to() {
+    let (folder, client) = share();
+    let node = client.create_file(ROOT_ID, b"file", b"guest's");
+    let fh = client.open(node, libc::O_RDWR).unwrap().fh;
+    fs::write(folder.path().join("next"), "host's").unwrap();
+    fs::rename(folder.path().join("next"), folder.path().join("file")).unwrap();
+    assert_eq!(client.write(node, fh, 0, b"GUEST", 0), Ok(5));
+    assert_eq!(client.truncate(node, None, 0).unwrap().size, 0);
+    client.chmod(node, 0).unwrap();
+    client
+        .setxattr(node, b"user.a", b"b", 0)
+        .unwrap_or_default();
+    assert_eq!(read(&folder, "file"), b"host's");
+    assert_ne!(mode(&folder, "file"), 0);
+    client.release(node, fh).unwrap();
+    for refused in [
+        client.truncate(node, None, 0).map(drop),
+        client.chmod(node, 0).map(drop),
+        client.open(node, libc::O_RDWR).map(drop),
+        client.setxattr(node, b"user.a", b"b", 0),
+        client.link(node, ROOT_ID, b"link").map(drop),
+    ] {
+        assert_eq!(refused, Err(Errno::STALE));
+    }
+    assert_eq!(read(&folder, "file"), b"host's");
+}
+
+#[test]
+fn nothing_is_made_in_a_directory_that_the_host_has_moved() {
+    let (folder, client) = share();
+    let outside = tempfile::tempdir().unwrap();
+    let directory = client.mkdir(ROOT_ID, b"directory", 0o755).unwrap().nodeid;
+    let file = client.create_file(directory, b"file", b"");
+    let path = folder.path().join("directory");
+    fs::rename(&path, folder.path().join("aside")).unwrap();
+    let all_are_stale = || {
+        for refused in [
+            client
+                .create(directory, b"new", libc::O_RDWR, 0o600)
+                .map(drop),
+            client.mkdir(directory, b"new", 0o700).map(drop),
+            client.mknod(directory, b"new", libc::S_IFREG, 0).map(drop),
+            client.symlink(directory, b"new", b"target").map(drop),
+            client.link(file, directory, b"new").map(drop),
+            client.unlink(directory, b"file"),
+            client.rename((directory, b"file"), (ROOT_ID, b"file"), 0),
+        ] {
+            assert_eq!(refused, Err(Errno::STALE));
+        }
+    };
+    all_are_stale();
+    std::os::unix::fs::symlink(outside.path(), &path).unwrap();
+    all_are_stale();
+    assert_eq!(fs::read_dir(outside.path()).unwrap().count(), 0);
+    assert_eq!(
+        fs::read_dir(folder.path().join("aside")).unwrap().count(),
+        1
+    );
+}
+
+#[test]
+fn set_uid_and_set_group_bits_do_not_arrive() {
+    let (folder, client) = share();
+    let (entry, _) = client
+        .create(ROOT_ID, b"file", libc::O_RDWR, 0o6755)
+        .unwrap();
+    assert_eq!(entry.attr.mode & 0o7777, 0o755);
+    let attr = client.chmod(entry.nodeid, 0o6711).unwrap();
+    assert_eq!((attr.mode & 0o7777, mode(&folder, "file")), (0o711, 0o711));
+    let made = client
+        .mknod(ROOT_ID, b"made", libc::S_IFREG | 0o6755, 0)
+        .unwrap();
+    assert_eq!(made.attr.mode & 0o7777, 0o755);
+    let directory = client.mkdir(ROOT_ID, b"directory", 0o7755).unwrap().nodeid;
+    assert_eq!(mode(&folder, "directory"), 0o1755);
+    client.chmod(directory, 0o6755).unwrap();
+    assert_eq!(
+        mode(&folder, "directory"),
+        0o2755,
+        "whose group new files get"
+    );
+}
+
+#[test]
+fn device_nodes_are_refused() {
+    let (folder, client) = share();
+    for kind in [
+        libc::S_IFCHR,
+        libc::S_IFBLK,
+        libc::S_IFDIR,
+        libc::S_IFLNK,
+        libc::S_IFMT,
+    ] {
+        let made = client
+            .mknod(ROOT_ID, b"node", kind | 0o666, 0x0103)
+            .map(drop);
+        assert_eq!(made, Err(Errno::PERM), "{kind:#o}");
+    }
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+    client
+        .mknod(ROOT_ID, b"fifo", libc::S_IFIFO | 0o600, 0)
+        .unwrap();
+    client
+        .mknod(ROOT_ID, b"socket", libc::S_IFSOCK | 0o600, 0)
+        .unwrap();
+    // Opened here they could wait for ever; the guest's kernel does it by itself.
+    let fifo = client.node("fifo");
+    assert_eq!(client.open(fifo, libc::O_RDWR).err(), Some(Errno::ACCESS));
+    assert_eq!(client.truncate(fifo, None, 0).err(), Some(Errno::INVAL));
+}
+
+/// A folder whose file system keeps attributes of users.
+fn share_with_attributes() -> (TempDir, Client) {
+    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let client = mount_writable(folder.path());
+    (folder, client)
+}
+
+#[test]
+fn users_attributes_are_kept_and_no_others() {
+    let (folder, client) = share_with_attributes();
+    let node = client.create_file(ROOT_ID, b"file", b"");
+    client.setxattr(node, b"user.one", b"first", 0).unwrap();
+    client.setxattr(node, b"user.two", b"", 0).unwrap();
+    let path = folder.path().join("file");
+    let mut buffer = [0; 100];
+    let bytes = rustix::fs::lgetxattr(&path, "user.one", &mut buffer[..]).unwrap();
+    assert_eq!(&buffer[..bytes], b"first");
+    assert_eq!(client.getxattr(node, b"user.one", 5), Ok(b"first".to_vec()));
+    assert_eq!(client.getxattr(node, b"user.one", 4), Err(Errno::RANGE));
+    assert_eq!(
+        Client::size_of(client.getxattr(node, b"user.one", 0)),
+        Ok(5)
+    );
+    assert_eq!(client.getxattr(node, b"user.two", 10), Ok(vec![]));
+    assert_eq!(client.getxattr(node, b"user.three", 10), Err(Errno::NODATA));
+    let mut names: Vec<_> = client
+        .listxattr(node, 100)
+        .unwrap()
+        .split(|byte| *byte == 0)
+        .map(<[u8]>::to_vec)
+        .collect();
+    names.sort();
+    assert_eq!(names, [&b""[..], b"user.one", b"user.two"]);
+    assert_eq!(Client::size_of(client.listxattr(node, 0)), Ok(18));
+    assert_eq!(client.listxattr(node, 17), Err(Errno::RANGE));
+    let create = client.setxattr(node, b"user.one", b"", libc::XATTR_CREATE as u32);
+    assert_eq!(create, Err(Errno::EXIST));
+    let replace = client.setxattr(node, b"user.no", b"", libc::XATTR_REPLACE as u32);
+    assert_eq!(replace, Err(Errno::NODATA));
+    for name in [
+        &b"security.capability"[..],
+        b"security.selinux",
+        b"trusted.overlay.opaque",
+        b"system.posix_acl_access",
+        b"mine",
+        b"users.a",
+    ] {
+        let unknown = Err(Errno::OPNOTSUPP);
+        assert_eq!(client.setxattr(node, name, b"\x01\0\0\x02", 0), unknown);
+        assert_eq!(client.getxattr(node, name, 100).map(drop), unknown);
+        assert_eq!(client.removexattr(node, name), unknown);
+    }
+    client.removexattr(node, b"user.one").unwrap();
+    assert_eq!(client.removexattr(node, b"user.one"), Err(Errno::NODATA));
+    // What the host's own programs have set is not listed either, where they may set it.
+    let _ = lsetxattr(&path, "trusted.host", b"", XattrFlags::empty());
+    assert_eq!(client.listxattr(node, 100), Ok(b"user.two\0".to_vec()));
+}
+
+#[test]
+fn an_appended_write_goes_to_the_end_that_the_host_knows() {
+    let (folder, client) = share();
+    let node = client.create_file(ROOT_ID, b"log", b"guest\n");
+    let append = libc::O_WRONLY | libc::O_APPEND;
+    let fh = client.open(node, append).unwrap().fh;
+    fs::write(folder.path().join("log"), "guest\nhost\n").unwrap();
+    let long = vec![b'x'; 12_000];
+    assert_eq!(client.write(node, fh, 6, &long, append), Ok(12_000));
+    assert_eq!(read(&folder, "log"), [b"guest\nhost\n", &*long].concat());
+}
+
+#[test]
+fn holes_are_found_made_and_copied() {
+    let (folder, client) = share();
+    let (entry, open) = client
+        .create(ROOT_ID, b"file", libc::O_RDWR, 0o600)
+        .unwrap();
+    let (node, fh) = (entry.nodeid, open.fh);
+    client.fallocate(node, fh, 0, 0, 1 << 20).unwrap();
+    assert_eq!(client.getattr(node).unwrap().size, 1 << 20);
+    client.write(node, fh, 1 << 20, b"end", 0).unwrap();
+    let punch = libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE;
+    client.fallocate(node, fh, punch, 0, 1 << 20).unwrap();
+    assert_eq!(client.lseek(node, fh, 0, libc::SEEK_HOLE), Ok(0));
+    assert_eq!(client.lseek(node, fh, 0, libc::SEEK_DATA), Ok(1 << 20));
+    assert_eq!(
+        client.lseek(node, fh, 1 << 30, libc::SEEK_DATA),
+        Err(Errno::NXIO)
+    );
+    assert_eq!(client.lseek(node, fh, 0, libc::SEEK_SET), Err(Errno::INVAL));
+    assert_eq!(client.copy((node, fh, 1 << 20), (node, fh, 0), 3), Ok(3));
+    assert_eq!(&read(&folder, "file")[..4], b"end\0");
+    let collapse = libc::FALLOC_FL_COLLAPSE_RANGE;
+    assert_eq!(
+        client.fallocate(node, fh, collapse, 0, 4096),
+        Err(Errno::OPNOTSUPP)
+    );
+}
+
+#[test]
+fn a_part_of_the_disk_is_not_the_guests() {
+    let (folder, client) = share();
+    let host = statvfs(folder.path()).unwrap();
+    let reply = client.call(opcode::STATFS, ROOT_ID, &[]).unwrap();
+    let shown: devices::virtio::fs::wire::StatfsOut = object(&reply);
+    assert!(shown.bavail < host.f_bavail);
+    let (entry, open) = client
+        .create(ROOT_ID, b"file", libc::O_RDWR, 0o600)
+        .unwrap();
+    let all = host.f_bavail * host.f_frsize;
+    let refused = client.fallocate(entry.nodeid, open.fh, 0, 0, all);
+    assert_eq!(refused, Err(Errno::NOSPC));
+    let kept_size = client.fallocate(entry.nodeid, open.fh, libc::FALLOC_FL_KEEP_SIZE, 0, all);
+    assert_eq!(kept_size, Err(Errno::NOSPC));
+    let stat = fs::metadata(folder.path().join("file")).unwrap();
+    assert_eq!((stat.len(), stat.blocks()), (0, 0));
+}
+
+#[test]
+fn files_are_the_programs_own_for_a_user_without_root() {
+    let folder = tempfile::tempdir().unwrap();
+    let content = Content::Writable {
+        timeout: Content::CHANGING_TIMEOUT,
+        owners: Owners::Own {
+            host: own(),
+            guest: (4321, 8765),
+        },
+    };
+    let client = Client::mount(folder.path(), content);
+    let node = client.create_file(ROOT_ID, b"file", b"");
+    let attr = client.getattr(node).unwrap();
+    assert_eq!((attr.uid, attr.gid), (4321, 8765));
+    let stat = fs::metadata(folder.path().join("file")).unwrap();
+    assert_eq!((stat.uid(), stat.gid()), own());
+    let listed = client.lookup(ROOT_ID, b"file").unwrap().attr;
+    assert_eq!((listed.uid, listed.gid), (4321, 8765));
+    // Without root's capabilities this is all that a user may set.
+    std::thread::scope(|scope| {
+        let chown = || {
+            let none = rustix::thread::CapabilitySets {
+                effective: rustix::thread::CapabilitySet::empty(),
+                permitted: rustix::thread::CapabilitySet::empty(),
+                inheritable: rustix::thread::CapabilitySet::empty(),
+            };
+            rustix::thread::set_capabilities(None, none).unwrap();
+            client.chown(node, 4321, 8765).unwrap();
+            assert_eq!(client.chown(node, 5, 8765).err(), Some(Errno::PERM));
+            assert_eq!(client.chown(node, u32::MAX, 0).err(), Some(Errno::INVAL));
+        };
+        scope.spawn(chown).join().unwrap();
+    });
+}
+
+#[test]
+fn a_worker_of_roots_takes_set_uid_bits_off_and_has_no_umask() {
+    let folder = tempfile::tempdir().unwrap();
+    let program = folder.path().join("program");
+    fs::write(&program, "the host's").unwrap();
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o6755)).unwrap();
+    let client = mount_writable(folder.path());
+    let wall = Wall::new(client.server.root(), writable());
+    std::thread::scope(|scope| {
+        let work = || {
+            wall.confine_thread().unwrap();
+            let node = client.node("program");
+            let fh = client.open(node, libc::O_WRONLY).unwrap().fh;
+            client.write(node, fh, 0, b"the guest's", 0).unwrap();
+            client
+                .create(ROOT_ID, b"open", libc::O_RDWR, 0o666)
+                .unwrap();
+            client
+                .rename((ROOT_ID, b"open"), (ROOT_ID, b"moved"), 0)
+                .unwrap();
+            client.link(node, ROOT_ID, b"linked").unwrap();
+            client.chmod(node, 0o700).unwrap();
+            client.chmod(node, 0o755).unwrap();
+        };
+        scope.spawn(work).join().unwrap();
+    });
+    assert_eq!(mode(&folder, "program"), 0o755);
+    assert_eq!(mode(&folder, "moved"), 0o666);
+    assert_eq!(read(&folder, "linked"), b"the guest's");
+}
+
+#[test]
+fn times_are_set_to_the_nanosecond() {
+    let (folder, client) = share();
+    let node = client.create_file(ROOT_ID, b"file", b"");
+    let mut setattr = set(Set::ATIME | Set::MTIME);
+    (setattr.atime, setattr.atimensec) = (0u64.wrapping_sub(1), 7);
+    (setattr.mtime, setattr.mtimensec) = (1_000_000_000, 999_999_999);
+    client.setattr(node, &setattr).unwrap();
+    let stat = fs::metadata(folder.path().join("file")).unwrap();
+    assert_eq!((stat.atime(), stat.atime_nsec()), (-1, 7));
+    assert_eq!(
+        (stat.mtime(), stat.mtime_nsec()),
+        (1_000_000_000, 999_999_999)
+    );
+    client
+        .setattr(node, &set(Set::MTIME | Set::MTIME_NOW))
+        .unwrap();
+    let stat = fs::metadata(folder.path().join("file")).unwrap();
+    assert!(stat.mtime() > 1_700_000_000);
+    assert_eq!(stat.atime(), -1);
+}
+
+#[test]
+fn a_share_that_is_read_only_is_not_made_writable_by_a_handle() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("file"), "kept").unwrap();
+    let client = Client::mount(folder.path(), changing());
+    let node = client.node("file");
+    let fh = client.open(node, libc::O_RDONLY).unwrap().fh;
+    assert_eq!(client.write(node, fh, 0, b"gone", 0), Err(Errno::ROFS));
+    assert_eq!(client.truncate(node, Some(fh), 0).err(), Some(Errno::ROFS));
+    assert_eq!(client.fallocate(node, fh, 0, 0, 9), Err(Errno::ROFS));
+    // Nor is a file of a writable one that was opened for reading alone.
+    let writer = mount_writable(folder.path());
+    let node = writer.node("file");
+    let fh = writer.open(node, libc::O_RDONLY).unwrap().fh;
+    assert_eq!(writer.write(node, fh, 0, b"gone", 0), Err(Errno::BADF));
+    assert_eq!(writer.fallocate(node, fh, 0, 0, 9), Err(Errno::BADF));
+    assert_eq!(read(&folder, "file"), b"kept");
+}
+
+#[test]
+fn a_folder_that_cannot_be_shared_is_an_error() {
+    let error = Server::open(
+        Path::new("/no/such"),
+        writable(),
+        &std::sync::Arc::default(),
+    );
+    let error = format!("{:#}", error.err().unwrap());
+    assert!(error.starts_with("cannot share /no/such: "), "{error}");
+}
