@@ -15,6 +15,7 @@ mod power;
 mod processors;
 mod requests;
 mod shares;
+mod shares_writable;
 mod signals;
 mod store;
 mod streams;

@@ -86,9 +86,9 @@ impl Count {
             .is_ok()
     }
 
-    /// Whether one is left.
-    pub fn any(&self) -> bool {
-        self.0.load(Ordering::Relaxed) > 0
+    /// Whether so many are left.
+    pub fn has(&self, wanted: usize) -> bool {
+        self.0.load(Ordering::Relaxed) >= wanted
     }
 
     /// Gives back what was taken.

@@ -6,6 +6,7 @@
 //! may say anything: only the guest follows it.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
 
 use rustix::fs::{
     AtFlags, CWD, FileType, Mode, OFlags, Stat, chownat, fstat, linkat, mkdirat, mknodat, symlinkat,
@@ -42,7 +43,7 @@ impl Server {
         let name = request.name_after::<CreateIn>()?;
         let wanted = OFlags::from_bits_retain(flags);
         let access = access(wanted)?;
-        let directory = self.directory_for(request)?;
+        let directory = self.directory_for(request, name)?;
         let room = lock(&self.handles).room();
         room.inspect_err(|error| self.count_refused(*error))?;
         let mode = host::permissions(Kind::File, mode);
@@ -153,7 +154,7 @@ impl Server {
         reply.require(size_of::<EntryOut>())?;
         let LinkIn { oldnodeid } = request.arguments()?;
         let name = request.name_after::<LinkIn>()?;
-        let directory = self.directory_for(request)?;
+        let directory = self.directory_for(request, name)?;
         let file = self.reach(oldnodeid)?;
         let flags = AtFlags::SYMLINK_FOLLOW;
         linkat(CWD, host::path_of(&file), &directory, name.bytes(), flags)?;
@@ -170,7 +171,7 @@ impl Server {
         make: impl FnOnce(BorrowedFd<'_>) -> Result<(), Errno>,
     ) -> Result<(), Failure> {
         reply.require(size_of::<EntryOut>())?;
-        let directory = self.directory_for(request)?;
+        let directory = self.directory_for(request, name)?;
         make(directory.as_fd())?;
         if self.gives_away(&request.header) {
             let made = host::open_beneath(&directory, name.bytes(), host::PLACE)?;
@@ -181,13 +182,13 @@ impl Server {
     }
 
     /// The directory that a request adds a name to, when host and guest have room for it.
-    fn directory_for(&self, request: &Request<'_>) -> Result<std::sync::Arc<OwnedFd>, Errno> {
+    fn directory_for(&self, request: &Request<'_>, name: Name<'_>) -> Result<Arc<OwnedFd>, Errno> {
         let header = &request.header;
         self.content
             .owners()
             .wanted(Some(header.uid), Some(header.gid))?;
         let directory = self.tree.place(header.nodeid)?;
-        let room = lock(&self.tree.nodes).room();
+        let room = lock(&self.tree.nodes).room(name);
         room.inspect_err(|error| self.count_refused(*error))?;
         self.reserve.take(&directory, BLOCK_BYTES)?;
         Ok(directory)

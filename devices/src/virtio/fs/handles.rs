@@ -102,7 +102,7 @@ impl Handles {
     /// # Errors
     /// `EMFILE`: the budget is spent.
     pub fn room(&self) -> Result<(), Errno> {
-        if self.budget.handles.any() {
+        if self.budget.handles.has(1) {
             Ok(())
         } else {
             Err(Errno::MFILE)

@@ -252,15 +252,17 @@ impl Nodes {
         Ok(self.id(slot))
     }
 
-    /// Refuses what would find no room for one node more.
+    /// Refuses what would find no room for one node more, of this name.
     ///
     /// # Errors
     /// `ENFILE`: the budget is spent.
-    pub fn room(&self) -> Result<(), Errno> {
-        if self.free.is_empty() && !self.budget.nodes.any() {
-            return Err(Errno::NFILE);
+    pub fn room(&self, name: Name<'_>) -> Result<(), Errno> {
+        let has_slot = !self.free.is_empty() || self.budget.nodes.has(1);
+        let name_bytes = OwnName::from(name).heap_bytes();
+        if has_slot && self.budget.long_names_bytes.has(name_bytes) {
+            return Ok(());
         }
-        Ok(())
+        Err(Errno::NFILE)
     }
 
     /// Gives `lookups` of a node back. More than there are, an unknown id or the root: no harm.

@@ -166,8 +166,11 @@ mod tests {
     use std::path::PathBuf;
     use std::thread;
 
+    use rustix::fs::{CWD, FileType};
+
     use super::*;
     use crate::virtio::fs::filter::Filter;
+    use crate::virtio::fs::owners::Owners;
 
     /// What a thread that is confined to `content` can open: the share's `a/file`, its `b/file`,
     /// `top`, and a file beside the share.
@@ -215,6 +218,54 @@ mod tests {
         });
         let free = confinement == Confinement::None;
         assert_eq!(readable, [true, true, true, free]);
+    }
+
+    #[test]
+    fn a_worker_changes_its_writable_share_and_nothing_else() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        fs::create_dir_all(path("share/directory")).unwrap();
+        fs::write(path("share/file"), "inside").unwrap();
+        fs::write(path("beside"), "outside").unwrap();
+        let root = Arc::new(host::open_root(&path("share")).unwrap());
+        let content = Content::Writable {
+            timeout: Content::CHANGING_TIMEOUT,
+            owners: Owners::Same,
+        };
+        let wall = Wall::new(root, content);
+        let work = || {
+            let confinement = wall.confine_thread().unwrap();
+            fs::write(path("share/new"), "made").unwrap();
+            fs::rename(path("share/new"), path("share/directory/new")).unwrap();
+            fs::remove_file(path("share/file")).unwrap();
+            let outside = [
+                fs::write(path("beside"), "changed").is_ok(),
+                fs::write(path("made"), "").is_ok(),
+                fs::remove_file(path("beside")).is_ok(),
+                fs::rename(path("share/directory"), path("moved")).is_ok(),
+            ];
+            (confinement, outside)
+        };
+        let (confinement, outside) = thread::scope(|scope| scope.spawn(work).join().unwrap());
+        assert_eq!(outside, [confinement == Confinement::None; 4]);
+    }
+
+    #[test]
+    fn a_worker_of_a_writable_share_makes_no_device_nodes() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = Arc::new(host::open_root(folder.path()).unwrap());
+        let content = Content::Writable {
+            timeout: Content::CHANGING_TIMEOUT,
+            owners: Owners::Same,
+        };
+        let wall = Wall::new(root, content);
+        let work = || {
+            wall.confine_thread().unwrap();
+            let (path, kind) = (folder.path().join("node"), FileType::CharacterDevice);
+            rustix::fs::mknodat(CWD, path, kind, 0o666.into(), 0x0103)
+        };
+        let made = thread::scope(|scope| scope.spawn(work).join().unwrap());
+        assert!([Err(Errno::PERM), Err(Errno::ACCESS)].contains(&made));
     }
 
     #[test]

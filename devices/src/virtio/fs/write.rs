@@ -8,6 +8,7 @@
 
 use std::io;
 use std::os::fd::AsFd;
+use std::sync::Arc;
 
 use rustix::fs::{
     FallocateFlags, OFlags, SeekFrom, copy_file_range, fallocate, fdatasync, fsync, seek, syncfs,
@@ -166,7 +167,7 @@ impl Server {
     }
 
     /// The open regular file that a request means.
-    fn open_file_of(&self, node: u64, fh: u64) -> Result<std::sync::Arc<Open>, Errno> {
+    fn open_file_of(&self, node: u64, fh: u64) -> Result<Arc<Open>, Errno> {
         let open = lock(&self.handles).get(fh, node)?;
         if open.identity.kind != Kind::File {
             return Err(Errno::ISDIR);

@@ -10,6 +10,8 @@ use super::super::{Config, Content, Share};
 use super::*;
 use crate::virtio::fake::Driver;
 
+mod writing;
+
 const HIPRIO: usize = 0;
 const FIRST: usize = 1;
 const HEADER: usize = size_of::<InHeader>();

@@ -222,3 +222,135 @@ fn many_nodes_are_all_found_and_all_forgotten() {
     assert_eq!(nodes.len(), 1);
     assert_eq!(nodes.index.len(), 0);
 }
+
+const DIRECTORY: Found = Found {
+    identity: Identity {
+        ino: 0,
+        dev: 0,
+        kind: Kind::Directory,
+    },
+    linked: false,
+};
+
+fn at(parent: u64, bytes: &[u8]) -> At<'_> {
+    let name = name(bytes);
+    At { parent, name }
+}
+
+fn enter(nodes: &mut Nodes, parent: u64, bytes: &[u8], found: Found) -> u64 {
+    let Found { identity, linked } = found;
+    nodes.enter(parent, name(bytes), identity, linked).unwrap()
+}
+
+/// The names from the root to a node.
+fn path(nodes: &Nodes, mut id: u64) -> Result<String, Errno> {
+    let mut path = String::new();
+    while let Some(place) = nodes.place(id)? {
+        path = format!("/{}{path}", String::from_utf8_lossy(place.name.bytes()));
+        id = place.parent;
+    }
+    Ok(path)
+}
+
+fn linked(ino: u64) -> Found {
+    Found {
+        identity: file(ino),
+        linked: true,
+    }
+}
+
+#[test]
+fn what_is_below_a_directory_moves_with_it() {
+    let mut nodes = Nodes::new(ROOT_IDENTITY, Arc::default());
+    let a = enter(&mut nodes, ROOT_ID, b"a", DIRECTORY);
+    let below = enter(&mut nodes, a, b"below", DIRECTORY);
+    let file = enter(&mut nodes, below, b"file", linked(10));
+    let b = enter(&mut nodes, ROOT_ID, b"b", DIRECTORY);
+    nodes.renamed(at(ROOT_ID, b"a"), at(b, b"moved"), DIRECTORY);
+    assert_eq!(path(&nodes, file), Ok("/b/moved/below/file".into()));
+    assert_eq!(enter(&mut nodes, b, b"moved", DIRECTORY), a);
+    assert_ne!(enter(&mut nodes, ROOT_ID, b"a", DIRECTORY), a);
+    nodes.forget(b, 1);
+    nodes.forget(a, 2);
+    nodes.forget(below, 1);
+    assert_eq!(path(&nodes, file), Ok("/b/moved/below/file".into()));
+    nodes.forget(file, 1);
+    assert_eq!(
+        path(&nodes, b),
+        Err(Errno::STALE),
+        "nothing needs it any more"
+    );
+}
+
+#[test]
+fn two_directories_change_places() {
+    let mut nodes = Nodes::new(ROOT_IDENTITY, Arc::default());
+    let a = enter(&mut nodes, ROOT_ID, b"a", DIRECTORY);
+    let b = enter(&mut nodes, a, b"b", DIRECTORY);
+    let c = enter(&mut nodes, ROOT_ID, b"c", DIRECTORY);
+    let one = (at(a, b"b"), DIRECTORY);
+    nodes.exchanged(one, (at(ROOT_ID, b"c"), DIRECTORY));
+    assert_eq!(path(&nodes, b), Ok("/c".into()));
+    assert_eq!(path(&nodes, c), Ok("/a/b".into()));
+    let file = enter(&mut nodes, ROOT_ID, b"file", linked(10));
+    nodes.exchanged((at(ROOT_ID, b"file"), linked(10)), (at(a, b"b"), DIRECTORY));
+    assert_eq!(path(&nodes, file), Ok("/a/b".into()));
+    assert_eq!(path(&nodes, c), Ok("/file".into()));
+}
+
+#[test]
+fn a_circle_that_the_host_makes_by_its_own_moves_is_none_in_the_table() {
+    let mut nodes = Nodes::new(ROOT_IDENTITY, Arc::default());
+    let a = enter(&mut nodes, ROOT_ID, b"a", DIRECTORY);
+    let b = enter(&mut nodes, a, b"b", DIRECTORY);
+    // The host has moved a/b elsewhere between the walk to it and the rename of a into it.
+    nodes.renamed(at(ROOT_ID, b"a"), at(b, b"a"), DIRECTORY);
+    assert_eq!(path(&nodes, a), Err(Errno::STALE));
+    assert_eq!(path(&nodes, b), Err(Errno::STALE));
+    let again = enter(&mut nodes, ROOT_ID, b"a", DIRECTORY);
+    assert_ne!(again, a);
+    nodes.forget(b, 1);
+    nodes.forget(a, 1);
+    nodes.forget(again, 1);
+    assert_eq!(nodes.len(), 1);
+}
+
+#[test]
+fn what_was_removed_is_found_no_more() {
+    let mut nodes = Nodes::new(ROOT_IDENTITY, Arc::default());
+    let file = enter(&mut nodes, ROOT_ID, b"file", linked(10));
+    let directory = enter(&mut nodes, ROOT_ID, b"directory", DIRECTORY);
+    nodes.removed(at(ROOT_ID, b"file"), linked(10));
+    nodes.removed(at(ROOT_ID, b"directory"), DIRECTORY);
+    for id in [file, directory] {
+        assert_eq!(path(&nodes, id), Err(Errno::STALE));
+    }
+    let below = nodes.enter(directory, name(b"below"), self::file(11), true);
+    assert_eq!(below, Err(Errno::STALE));
+    assert_ne!(enter(&mut nodes, ROOT_ID, b"file", linked(10)), file);
+    assert_ne!(
+        enter(&mut nodes, ROOT_ID, b"directory", DIRECTORY),
+        directory
+    );
+    // Who has it open still knows what it was.
+    assert_eq!(nodes.identity(file), Ok(self::file(10)));
+    nodes.forget(file, 1);
+    assert_eq!(nodes.identity(file), Err(Errno::STALE));
+}
+
+#[test]
+fn a_renamed_node_pays_for_its_name() {
+    let budget = Arc::new(Budget::new(10, 100, 0));
+    let mut nodes = Nodes::new(ROOT_IDENTITY, budget.clone());
+    let long = [b'l'; 100];
+    let node = enter(&mut nodes, ROOT_ID, b"short", linked(10));
+    nodes.renamed(at(ROOT_ID, b"short"), at(ROOT_ID, &long), linked(10));
+    assert!(!budget.long_names_bytes.take(1));
+    // There is no way to refuse what the host has done; the guest looks the name up again.
+    let other = enter(&mut nodes, ROOT_ID, b"other", DIRECTORY);
+    nodes.renamed(at(ROOT_ID, b"other"), at(ROOT_ID, &[b'm'; 100]), DIRECTORY);
+    assert_eq!(path(&nodes, other), Err(Errno::STALE));
+    nodes.renamed(at(ROOT_ID, &long), at(ROOT_ID, b"short"), linked(10));
+    assert!(budget.long_names_bytes.take(100));
+    assert_eq!(path(&nodes, node), Ok("/short".into()));
+}
