@@ -213,7 +213,7 @@ impl Client {
             .map(|body| object::<LseekOut>(&body).offset)
     }
 
-    /// COPY_FILE_RANGE.
+    /// `COPY_FILE_RANGE`.
     pub fn copy(
         &self,
         (node_in, fh_in, off_in): (u64, u64, u64),

@@ -11,7 +11,8 @@ use zerocopy::IntoBytes;
 
 use crate::client::{Client, changing, closure, header, immutable};
 
-fn sample() -> TempDir {
+/// A folder `share`, and a secret beside it.
+pub fn sample() -> TempDir {
     let folder = tempfile::tempdir().unwrap();
     let root = folder.path();
     fs::create_dir_all(root.join("share/directory")).unwrap();
@@ -33,7 +34,8 @@ fn clients(folder: &TempDir) -> [Client; 3] {
     })
 }
 
-fn silent(number: u32) -> bool {
+/// Whether a request has no reply.
+pub fn silent(number: u32) -> bool {
     [opcode::FORGET, opcode::BATCH_FORGET, opcode::INTERRUPT].contains(&number)
 }
 
@@ -60,16 +62,18 @@ fn every_number_with_every_length_is_answered() {
     }
 }
 
-fn numbers() -> impl Strategy<Value = u32> {
+/// Request numbers.
+pub fn numbers() -> impl Strategy<Value = u32> {
     prop_oneof![9 => 0..opcode::END, 1 => any::<u32>()]
 }
 
-fn nodes() -> impl Strategy<Value = u64> {
+/// Nodes that there may be.
+pub fn nodes() -> impl Strategy<Value = u64> {
     prop_oneof![8 => 0..8u64, 1 => any::<u64>(), 1 => (0..8u64).prop_map(|id| id | 1 << 32)]
 }
 
 /// Bodies that are likely to get past the first check: small numbers, and names.
-fn bodies() -> impl Strategy<Value = Vec<u8>> {
+pub fn bodies() -> impl Strategy<Value = Vec<u8>> {
     let words = prop::collection::vec(
         prop_oneof![
             Just(0u64),

@@ -6,14 +6,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use devices::virtio::fs::wire::{
-    CreateIn, LinkIn, MkdirIn, MknodIn, ROOT_ID, Rename2In, RenameIn, WriteIn, opcode,
+    CreateIn, LinkIn, MkdirIn, MknodIn, ROOT_ID, Rename2In, RenameIn, Set, WriteIn, opcode,
 };
+use proptest::prelude::*;
 use rustix::io::Errno;
 use zerocopy::{FromZeros, IntoBytes};
 
 use crate::changes::{mount_writable, set};
-use crate::client::Client;
-use devices::virtio::fs::wire::Set;
+use crate::client::{Client, header};
+use crate::hostile::{bodies, nodes, numbers, sample, silent};
 
 /// Requests that end in one name, and the bytes before it.
 fn naming(file: u64) -> [(u32, Vec<u8>); 7] {
@@ -313,6 +314,52 @@ fn numbers_that_are_nobodys_are_refused() {
     unknown.valid |= !Set::all().bits();
     unknown.mode = 0o640;
     assert_eq!(client.setattr(node, &unknown).unwrap().mode & 0o7777, 0o640);
+}
+
+/// Arguments of any request, then two names or one.
+fn arguments() -> impl Strategy<Value = Vec<u8>> {
+    let words = prop::collection::vec(prop_oneof![4 => 0..4u64, 1 => any::<u64>()], 0..12);
+    let names = prop_oneof![
+        Just(&b"file\0"[..]),
+        Just(&b"new\0"[..]),
+        Just(&b"directory\0"[..]),
+        Just(&b"link\0"[..]),
+        Just(&b"../secret\0"[..]),
+        Just(&b"user.a\0"[..]),
+        Just(&b""[..]),
+    ];
+    (words, names.clone(), names)
+        .prop_map(|(words, one, other)| [words.as_bytes(), one, other].concat())
+}
+
+proptest! {
+    #[test]
+    fn any_sequence_of_changes_stays_inside(
+        requests in prop::collection::vec(
+            (numbers(), nodes(), prop_oneof![arguments(), bodies()], 0..9000usize),
+            1..200,
+        ),
+    ) {
+        let folder = sample();
+        let client = mount_writable(&folder.path().join("share"));
+        for name in ["file", "directory", "link"] {
+            client.node(name);
+        }
+        for (number, node, body, room) in &requests {
+            let header = header(*number, 1, *node, body.len());
+            let request = [header.as_bytes(), body].concat();
+            let reply = client.send(&request, *room);
+            prop_assert_eq!(reply.is_some(), !silent(*number));
+            let reply = reply.map(|(_, body)| body).unwrap_or_default();
+            let found = reply.windows(7).any(|window| window == b"outside");
+            prop_assert!(!found);
+        }
+        client.init(7, 41, 0).unwrap();
+        client.mkdir(ROOT_ID, b"still in order", 0o700).unwrap();
+        let secret = fs::read(folder.path().join("secret")).unwrap();
+        prop_assert_eq!(secret, b"outside");
+        prop_assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2);
+    }
 }
 
 #[test]

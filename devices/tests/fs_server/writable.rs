@@ -78,6 +78,9 @@ fn a_file_without_a_name_goes_on_by_its_handle() {
     assert_eq!(client.truncate(node, None, 2).unwrap().size, 2);
     assert_eq!(client.truncate(node, Some(fh), 1).unwrap().size, 1);
     client.fsync(node, fh, 0).unwrap();
+    let again = client.open(node, libc::O_RDONLY).unwrap().fh;
+    assert_eq!(client.read_open(node, again, 0, 10), Ok(b"k".to_vec()));
+    client.release(node, again).unwrap();
     // A new file, perhaps with the old one's number, is none of its.
     let other = client.create_file(ROOT_ID, b"file", b"other");
     assert_ne!(other, node);
@@ -406,12 +409,12 @@ fn files_are_the_programs_own_for_a_user_without_root() {
     // Without root's capabilities this is all that a user may set.
     std::thread::scope(|scope| {
         let chown = || {
-            let none = rustix::thread::CapabilitySets {
+            let no_rights = rustix::thread::CapabilitySets {
                 effective: rustix::thread::CapabilitySet::empty(),
                 permitted: rustix::thread::CapabilitySet::empty(),
                 inheritable: rustix::thread::CapabilitySet::empty(),
             };
-            rustix::thread::set_capabilities(None, none).unwrap();
+            rustix::thread::set_capabilities(None, no_rights).unwrap();
             client.chown(node, 4321, 8765).unwrap();
             assert_eq!(client.chown(node, 5, 8765).err(), Some(Errno::PERM));
             assert_eq!(client.chown(node, u32::MAX, 0).err(), Some(Errno::INVAL));

@@ -174,8 +174,8 @@ impl Server {
         let directory = self.directory_for(request, name)?;
         make(directory.as_fd())?;
         if self.gives_away(&request.header) {
-            let made = host::open_beneath(&directory, name.bytes(), host::PLACE)?;
-            self.give(made.as_fd(), &request.header, &directory)?;
+            let fd = host::open_beneath(&directory, name.bytes(), host::PLACE)?;
+            self.give(fd.as_fd(), &request.header, &directory)?;
         }
         let stat = host::stat_name(&directory, name.bytes())?;
         reply.put_object(&self.enter(request.header.nodeid, name, &stat)?)

@@ -8,6 +8,7 @@ use rustix::fs::{OFlags, fstat};
 use rustix::io::Errno;
 
 use super::handles::Open;
+use super::host;
 use super::lock;
 use super::nodes::Kind;
 use super::reply::{Failure, Sink};
@@ -88,7 +89,10 @@ impl Server {
     /// Opens a file that may change for `access`, and holds it open: its handle, and `FOPEN_KEEP_CACHE` where
     /// that is safe.
     pub(super) fn hold(&self, node: u64, access: OFlags) -> Result<(u64, u32), Errno> {
-        let open = self.tree.open_node(node, access);
+        let open = match self.tree.open_node(node, access) {
+            Err(Errno::STALE) if self.content.writable() => self.open_again(node, access),
+            open => open,
+        };
         let open = open.inspect_err(|error| self.count_refused(*error))?;
         let mut kept = 0;
         if open.identity.kind == Kind::File {
@@ -102,6 +106,13 @@ impl Server {
             }
         }
         Ok((self.keep(open)?, kept))
+    }
+
+    /// Opens a file that is open but has no name any more, as by way of the guest's `/proc`.
+    fn open_again(&self, node: u64, access: OFlags) -> Result<Open, Errno> {
+        let open = lock(&self.handles).of_node(node).ok_or(Errno::STALE)?;
+        let fd = host::reopen(&open.fd, access)?;
+        Ok(Open::new(node, open.identity, fd))
     }
 
     /// Holds an open file for the guest: its handle.

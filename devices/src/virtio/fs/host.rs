@@ -97,10 +97,10 @@ pub fn reopen(fd: impl AsFd, access: OFlags) -> Result<OwnedFd, Errno> {
 /// runs with another's rights; on a directory the set-group bit only says whose group new files
 /// get.
 pub fn permissions(kind: Kind, mode: u32) -> Mode {
-    let mode = Mode::from_raw_mode(mode) - Mode::SUID;
+    let mode = Mode::from_raw_mode(mode).difference(Mode::SUID);
     match kind {
         Kind::Directory => mode,
-        _ => mode - Mode::SGID,
+        _ => mode.difference(Mode::SGID),
     }
 }
 

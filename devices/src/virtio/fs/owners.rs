@@ -2,7 +2,7 @@
 //!
 //! A user who is not root owns all that the guest makes, whoever makes it there. To the guest
 //! these files belong to its program's user, so that a program finds its files its own (git,
-//! PostgreSQL and ssh look), as in a container without root. The two numbers change places, so
+//! `PostgreSQL` and ssh look), as in a container without root. The two numbers change places, so
 //! that no two owners look like one: a file of the host's user with the program's number is shown
 //! with the number of who runs mvm. Whether an owner may be set is then the host's decision, which
 //! allows such a user only what changes nothing.

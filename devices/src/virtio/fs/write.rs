@@ -1,5 +1,5 @@
 //! Content that the guest writes: WRITE, FSYNC, FSYNCDIR, SYNCFS, FALLOCATE, LSEEK,
-//! COPY_FILE_RANGE.
+//! `COPY_FILE_RANGE`.
 //!
 //! What a guest's fsync(2) promises is the host's own promise: the reply comes after the host's
 //! fsync(2). `O_DIRECT` passes the guest's cache by and not the host's, so that it asks no

@@ -158,17 +158,17 @@ impl Worlds {
         {
             return;
         }
-        let more = [0, libc::O_EXCL, libc::O_TRUNC, libc::O_APPEND, libc::O_SYNC];
+        let others = [0, libc::O_EXCL, libc::O_TRUNC, libc::O_APPEND, libc::O_SYNC];
         let access = self.chance.of(&[libc::O_RDWR, libc::O_WRONLY]);
-        let flags = access | self.chance.of(&more);
-        let mode = self
+        let flags = access | self.chance.of(&others);
+        let permissions = self
             .chance
             .of(&[0o644, 0o600, 0o4755, 0o2777, 0o1666, 0o400]);
         let made = self.guest.retry(&[&path[..path.len() - 1]], |guest| {
             let (parent, name) = guest.parent(&path)?;
-            guest.client.create(parent, name, flags, mode)
+            guest.client.create(parent, name, flags, permissions)
         });
-        let kept = kept(mode, None);
+        let kept = kept(permissions, None);
         let file = self.host.open(&path, flags | libc::O_CREAT, kept);
         assert_eq!(
             made.map(drop),
@@ -231,12 +231,12 @@ impl Worlds {
     fn mkdir(&mut self) {
         let path = self.chance.path();
         let mode = self.chance.of(&[0o755, 0o700, 0o1777]);
-        let made = self.guest.retry(&[&path[..path.len() - 1]], |guest| {
+        let entry = self.guest.retry(&[&path[..path.len() - 1]], |guest| {
             let (parent, name) = guest.parent(&path)?;
             guest.client.mkdir(parent, name, mode)
         });
-        assert_eq!(made.map(drop), self.host.mkdir(&path, mode));
-        self.note(&path, made);
+        assert_eq!(entry.map(drop), self.host.mkdir(&path, mode));
+        self.note(&path, entry);
     }
 
     fn mknod(&mut self) {
@@ -245,12 +245,12 @@ impl Worlds {
             .chance
             .of(&[libc::S_IFREG, libc::S_IFIFO, libc::S_IFSOCK]);
         let mode = kind | self.chance.of(&[0o644, 0o600]);
-        let made = self.guest.retry(&[&path[..path.len() - 1]], |guest| {
+        let entry = self.guest.retry(&[&path[..path.len() - 1]], |guest| {
             let (parent, name) = guest.parent(&path)?;
             guest.client.mknod(parent, name, mode, 0)
         });
-        assert_eq!(made.map(drop), self.host.mknod(&path, mode));
-        self.note(&path, made);
+        assert_eq!(entry.map(drop), self.host.mknod(&path, mode));
+        self.note(&path, entry);
     }
 
     fn symlink(&mut self) {

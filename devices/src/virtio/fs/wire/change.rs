@@ -152,7 +152,7 @@ pub struct WriteIn {
     pub padding: u32,
 }
 
-/// `struct fuse_write_out`, also the reply to COPY_FILE_RANGE.
+/// `struct fuse_write_out`, also the reply to `COPY_FILE_RANGE`.
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct WriteOut {
