@@ -3,6 +3,8 @@
 mod changes;
 mod changing;
 mod client;
+mod full;
+mod harmless;
 mod hostile;
 mod listing;
 mod oracle;

@@ -24,7 +24,6 @@ use super::nodes::Kind;
 use super::owners::Owners;
 use super::reply::{Failure, Sink};
 use super::request::Request;
-use super::reserve::BLOCK_BYTES;
 use super::server::Server;
 use super::tree::TARGET_BYTES_MAX;
 use super::wire::{CreateIn, EntryOut, InHeader, LinkIn, MkdirIn, MknodIn, OpenOut};
@@ -44,8 +43,7 @@ impl Server {
         let wanted = OFlags::from_bits_retain(flags);
         let access = access(wanted)?;
         let directory = self.directory_for(request, name)?;
-        let room = lock(&self.handles).room();
-        room.inspect_err(|error| self.count_refused(*error))?;
+        self.room_for_handle()?;
         let mode = host::permissions(Kind::File, mode);
         let (entry, fh) = match host::create_beneath(&directory, name.bytes(), access, mode) {
             Ok(fd) => self.created(request, name, &directory, fd)?,
@@ -190,7 +188,7 @@ impl Server {
         let directory = self.tree.place(header.nodeid)?;
         let room = lock(&self.tree.nodes).room(name);
         room.inspect_err(|error| self.count_refused(*error))?;
-        self.reserve.take(&directory, BLOCK_BYTES)?;
+        self.reserve.take_for_file(&directory)?;
         Ok(directory)
     }
 

@@ -49,6 +49,7 @@ impl Server {
         self.must_be(Kind::File, node)?;
         let access = access(wanted)?;
         if wanted.contains(OFlags::TRUNC) {
+            self.room_for_handle()?;
             self.truncate(node, 0)?;
         }
         let (fh, kept) = self.hold(node, access)?;
@@ -86,8 +87,8 @@ impl Server {
         reply.put_object(&open_out(fh, kept, OFlags::RDONLY))
     }
 
-    /// Opens a file that may change for `access`, and holds it open: its handle, and `FOPEN_KEEP_CACHE` where
-    /// that is safe.
+    /// Opens a file that may change for `access`, and holds it open: its handle, and
+    /// `FOPEN_KEEP_CACHE` where that is safe.
     pub(super) fn hold(&self, node: u64, access: OFlags) -> Result<(u64, u32), Errno> {
         let open = match self.tree.open_node(node, access) {
             Err(Errno::STALE) if self.content.writable() => self.open_again(node, access),
@@ -113,6 +114,12 @@ impl Server {
         let open = lock(&self.handles).of_node(node).ok_or(Errno::STALE)?;
         let fd = host::reopen(&open.fd, access)?;
         Ok(Open::new(node, open.identity, fd))
+    }
+
+    /// Refuses, before anything is changed, what would find no room for one handle more.
+    pub(super) fn room_for_handle(&self) -> Result<(), Errno> {
+        let room = lock(&self.handles).room();
+        room.inspect_err(|error| self.count_refused(*error))
     }
 
     /// Holds an open file for the guest: its handle.

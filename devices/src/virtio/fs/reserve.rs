@@ -3,13 +3,14 @@
 //! No guest fills the file system of a share: what would leave less free than a reserve is refused
 //! with `ENOSPC`, which is what a full disk says. Asking the host how much is free costs a system
 //! call, so that an amount is granted at a time and asked for again when it is used up or old.
-//! Seventeen shares that are granted as much at once leave most of the reserve.
 //!
 //! Where the reserve is reached, content may still be replaced in place, as on a full disk: a
-//! database that writes to its own pages goes on.
+//! database that writes to its own pages goes on. Not every such write does without new blocks
+//! (files may share theirs, be compressed, or have them past their end and holes before it), so
+//! that it stops where half of the reserve is left.
 
 use std::collections::HashMap;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
@@ -30,6 +31,9 @@ const INODES_MAX: u64 = 1 << 16;
 /// Bytes granted at a time: a second of writing at the speed of a slow disk.
 const GRANT_BYTES: u64 = 16 << 20;
 
+/// Shares of a machine that may be on one file system: all are granted something at once.
+const SHARES_MAX: u64 = 16;
+
 /// For how long what was granted holds: others fill the disk as well.
 const GRANT_VALID: Duration = Duration::from_secs(1);
 
@@ -49,12 +53,28 @@ struct Grant {
 }
 
 impl Reserve {
-    /// Takes `bytes` of the file system that `file` is on, for something new.
+    /// Takes `bytes` of the file system that `file` is on.
     ///
     /// # Errors
     /// `ENOSPC`: less than the reserve would stay free.
     pub fn take(&self, file: impl AsFd, bytes: u64) -> Result<(), Errno> {
-        let file = file.as_fd();
+        self.take_with_inodes(file.as_fd(), bytes, 0)
+    }
+
+    /// Takes what one file more in `directory` needs.
+    ///
+    /// # Errors
+    /// As [`Reserve::take`].
+    pub fn take_for_file(&self, directory: impl AsFd) -> Result<(), Errno> {
+        self.take_with_inodes(directory.as_fd(), BLOCK_BYTES, 1)
+    }
+
+    fn take_with_inodes(
+        &self,
+        file: BorrowedFd<'_>,
+        bytes: u64,
+        wanted_inodes: u64,
+    ) -> Result<(), Errno> {
         let dev = fstat(file)?.st_dev;
         let now = Instant::now();
         {
@@ -67,10 +87,14 @@ impl Reserve {
                 return Ok(());
             }
         }
-        let free = free_bytes(&fstatvfs(file)?);
-        let left = free.checked_sub(bytes).ok_or(Errno::NOSPC)?;
+        let host = fstatvfs(file)?;
+        let inodes = free_inodes(&host);
+        let left = free_bytes(&host).checked_sub(bytes);
+        let left = left
+            .filter(|_| inodes >= wanted_inodes)
+            .ok_or(Errno::NOSPC)?;
         let grant = Grant {
-            bytes: left.min(GRANT_BYTES),
+            bytes: granted(left, inodes),
             until: now.checked_add(GRANT_VALID).unwrap_or(now),
         };
         let mut grants = lock(&self.0);
@@ -89,7 +113,12 @@ impl Reserve {
     pub fn take_for_write(&self, file: impl AsFd, offset: u64, bytes: u64) -> Result<(), Errno> {
         let file = file.as_fd();
         match self.take(file, bytes) {
-            Err(Errno::NOSPC) if has_blocks(&fstat(file)?, offset, bytes) => Ok(()),
+            Err(Errno::NOSPC)
+                if has_blocks(&fstat(file)?, offset, bytes)
+                    && leaves_half(&fstatvfs(file)?, bytes) =>
+            {
+                Ok(())
+            }
             taken => taken,
         }
     }
@@ -119,21 +148,41 @@ fn has_blocks(file: &Stat, offset: u64, bytes: u64) -> bool {
     offset.saturating_add(bytes) <= size && on_disk >= size
 }
 
-/// What the guest may use: bytes; none where the inodes run out.
-fn free_bytes(host: &StatVfs) -> u64 {
-    let inodes_reserve = (host.f_files / PART).min(INODES_MAX);
+/// What is granted when so many bytes and inodes are left: no more than all shares together may
+/// use up before they ask again, whether for content or for as many files of a block.
+fn granted(bytes: u64, inodes: u64) -> u64 {
+    let files = inodes.saturating_mul(BLOCK_BYTES);
+    (bytes.min(files) / SHARES_MAX).min(GRANT_BYTES)
+}
+
+/// Inodes that the guest may use.
+fn free_inodes(host: &StatVfs) -> u64 {
     // File systems that make inodes as they need them say 0.
-    if host.f_files > 0 && host.f_favail <= inodes_reserve {
-        return 0;
+    if host.f_files == 0 {
+        return u64::MAX;
     }
+    let reserve = (host.f_files / PART).min(INODES_MAX);
+    host.f_favail.saturating_sub(reserve)
+}
+
+fn free_bytes(host: &StatVfs) -> u64 {
     free_blocks(host).saturating_mul(host.f_frsize)
 }
 
 /// Blocks that the guest may use.
 pub fn free_blocks(host: &StatVfs) -> u64 {
+    host.f_bavail.saturating_sub(reserved_blocks(host))
+}
+
+fn reserved_blocks(host: &StatVfs) -> u64 {
     let enough = BYTES_MAX.checked_div(host.f_frsize).unwrap_or(0);
-    let reserve = (host.f_blocks / PART).min(enough);
-    host.f_bavail.saturating_sub(reserve)
+    (host.f_blocks / PART).min(enough)
+}
+
+/// Whether half of the reserve is left, even if `bytes` that are replaced take new blocks.
+fn leaves_half(host: &StatVfs, bytes: u64) -> bool {
+    let beyond = host.f_bavail.saturating_sub(reserved_blocks(host) / 2);
+    beyond.saturating_mul(host.f_frsize) >= bytes
 }
 
 #[cfg(test)]
@@ -162,9 +211,28 @@ mod tests {
 
     #[test]
     fn inodes_run_out_as_well() {
-        assert_eq!(free_bytes(&host(1000, 1000, 100, 5)), 0);
-        assert_eq!(free_bytes(&host(1000, 1000, 100, 6)), 950 * 4096);
-        assert_eq!(free_bytes(&host(1000, 1000, 0, 0)), 950 * 4096);
+        assert_eq!(free_inodes(&host(1000, 1000, 100, 5)), 0);
+        assert_eq!(free_inodes(&host(1000, 1000, 100, 6)), 1);
+        assert_eq!(free_inodes(&host(1000, 1000, 0, 0)), u64::MAX);
+        let million = 1 << 20;
+        let left = free_inodes(&host(1000, 1000, 8 * million, million));
+        assert_eq!(left, million - INODES_MAX);
+    }
+
+    #[test]
+    fn what_all_shares_are_granted_is_there() {
+        assert_eq!(granted(u64::MAX, u64::MAX), GRANT_BYTES);
+        assert_eq!(granted(1600, u64::MAX), 100);
+        // Sixteen files in each of sixteen shares.
+        assert_eq!(granted(u64::MAX, 256), 16 * BLOCK_BYTES);
+        assert_eq!(granted(u64::MAX, 15), 15 * BLOCK_BYTES / 16);
+    }
+
+    #[test]
+    fn half_of_the_reserve_is_never_used() {
+        assert!(leaves_half(&host(1000, 26, 0, 0), 4096));
+        assert!(!leaves_half(&host(1000, 26, 0, 0), 4097));
+        assert!(!leaves_half(&host(1000, 25, 0, 0), 1));
     }
 
     #[test]

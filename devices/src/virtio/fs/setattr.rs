@@ -99,7 +99,8 @@ impl Server {
     }
 }
 
-/// ftruncate(2), by a descriptor of its own: the one at hand may not be open for writing.
+/// ftruncate(2), by the descriptor at hand where it is open for writing: the file's permissions may
+/// no longer allow what its opening did. Otherwise by one of its own.
 fn cut(file: BorrowedFd<'_>, stat: &Stat, size: u64) -> Result<(), Errno> {
     match host::identity(stat).kind {
         Kind::File => {}
@@ -109,7 +110,10 @@ fn cut(file: BorrowedFd<'_>, stat: &Stat, size: u64) -> Result<(), Errno> {
     if i64::try_from(size).is_err() {
         return Err(Errno::FBIG);
     }
-    ftruncate(host::reopen(file, OFlags::WRONLY)?, size)
+    match ftruncate(file, size) {
+        Err(Errno::BADF | Errno::INVAL) => ftruncate(host::reopen(file, OFlags::WRONLY)?, size),
+        done => done,
+    }
 }
 
 fn times(set: Set, arguments: &SetattrIn) -> Timestamps {
