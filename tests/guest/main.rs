@@ -11,6 +11,7 @@ mod fixtures;
 mod kernels;
 mod killed;
 mod memory;
+mod ordinary_user;
 mod power;
 mod processors;
 mod requests;

@@ -100,6 +100,49 @@ fn a_database_and_mapped_files_arrive() -> Result<()> {
     Ok(())
 }
 
+const CALLS: &str = r#"
+import errno, fcntl, mmap, os, sys
+os.chdir("/share")
+def attempt(call, *arguments):
+    try:
+        call(*arguments)
+        return "done"
+    except OSError as error:
+        return errno.errorcode[error.errno]
+
+pages = mmap.mmap(-1, 8192)
+pages[:] = b"d" * 8192
+direct = os.open("direct", os.O_RDWR | os.O_CREAT | os.O_DIRECT)
+print(os.write(direct, pages), os.preadv(direct, [pages], 4096))
+
+first, second = (os.open("direct", os.O_RDWR) for _ in range(2))
+fcntl.flock(first, fcntl.LOCK_EX)
+print(attempt(fcntl.flock, second, fcntl.LOCK_EX | fcntl.LOCK_NB))
+fcntl.flock(first, fcntl.LOCK_UN)
+fcntl.lockf(first, fcntl.LOCK_EX)
+sys.stdout.flush()
+child = os.fork()
+if child == 0:
+    print(attempt(fcntl.lockf, second, fcntl.LOCK_EX | fcntl.LOCK_NB), flush=True)
+    os._exit(0)
+os.waitpid(child, 0)
+
+print(attempt(os.open, ".", os.O_TMPFILE | os.O_RDWR))
+shared = os.statvfs(".")
+print(shared.f_bavail < shared.f_bfree, shared.f_namemax)
+"#;
+
+#[test]
+fn locks_hold_and_direct_writes_arrive() -> Result<()> {
+    let folder = TempDir::new()?;
+    let machine = tool("calls", ["python3", "-c", CALLS]);
+    let text = writing(machine, folder.path()).run()?.success();
+
+    assert_eq!(text, "8192 4096\nEAGAIN\nEAGAIN\nENOTSUP\nTrue 255\n");
+    assert_eq!(fs::read(folder.path().join("direct"))?, [b'd'; 8192]);
+    Ok(())
+}
+
 #[test]
 fn what_would_harm_the_host_does_not_arrive() -> Result<()> {
     let folder = TempDir::new()?;
