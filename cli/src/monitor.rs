@@ -103,9 +103,13 @@ pub fn run(start: Start<'_>) -> anyhow::Result<Ended> {
     let mut server = None;
     let finished = greet(app, &store, host, &kernel).and_then(|mut guest| {
         server = Some(Server::start(listener, Box::new(controlled))?);
+        let started = || {
+            running.booted.tell();
+            (start.started)();
+        };
         let company = Company {
             commands: Some(commands),
-            started: Some(start.started),
+            started: Some(Box::new(started)),
         };
         let outcome = converse(app, &mut guest, start.streams, company)?;
         write_back(app, &mut guest, &outcome)?;

@@ -19,6 +19,7 @@ pub mod layout;
 pub mod machine;
 pub mod memory;
 pub mod pause;
+pub mod settle;
 pub mod state;
 pub mod vcpu;
 pub mod volume;

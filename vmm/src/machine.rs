@@ -1,6 +1,7 @@
 //! The machine: the parts that `app.json` asks for, put together and started.
 
 use std::io::Write;
+use std::ops::Range;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -19,6 +20,7 @@ use crate::closure::{STORE_DIR, StorePath, StoreView};
 use crate::console::{Console, log_file};
 use crate::kvm::Vm;
 use crate::pause::{self, Gate, Pause};
+use crate::settle::{self, Booted};
 use crate::vcpu::{Exit, Vcpu};
 use crate::{cpuid, kernel, kvm, memory, volume};
 
@@ -52,6 +54,8 @@ pub struct Machine {
     console: Console,
     shares: Vec<Share>,
     vsock: vsock::Host,
+    /// Guest memory that is the kernel's file.
+    mapped: Vec<Range<u64>>,
 }
 
 impl Machine {
@@ -61,6 +65,7 @@ impl Machine {
     /// A part cannot be had; the message names it.
     pub fn new(app: &App, inputs: Inputs<'_>) -> anyhow::Result<Self> {
         let vcpus = vcpus(app)?;
+        settle::begin();
         let memory = memory::allocate(app.memory_bytes())?;
         let vm = Vm::new(kvm::open()?, &memory)?;
         let mut board = Board::new(&vm, &memory);
@@ -119,6 +124,7 @@ impl Machine {
             console,
             shares,
             vsock,
+            mapped: kernel.mapped,
         })
     }
 
@@ -135,10 +141,13 @@ impl Machine {
             .into_iter()
             .map(|vcpu| vcpu.start(exits.clone(), Arc::clone(&gate)))
             .collect::<anyhow::Result<_>>()?;
+        let pause = Arc::new(Pause::new(gate, vcpus));
+        let booted = settle::follow(self.memory.clone(), self.mapped, Arc::clone(&pause))?;
         let running = Running {
             _memory: self.memory,
             _vm: self.vm,
-            pause: Pause::new(gate, vcpus),
+            booted,
+            pause,
             console: self.console,
             shares: self.shares,
             vsock: self.vsock,
@@ -152,8 +161,10 @@ pub struct Running {
     /// Kept mapped as long as a vCPU may run.
     _memory: Memory,
     _vm: Vm,
+    /// To be told when its guest has booted.
+    pub booted: Booted,
     /// Stops its processors.
-    pub pause: Pause,
+    pub pause: Arc<Pause>,
     /// What the kernel says.
     pub console: Console,
     /// The store and the shares.

@@ -5,6 +5,8 @@
 //! reference to them, since a file that is cut short while mapped turns accesses into `SIGBUS`.
 #![expect(unsafe_code, reason = "maps files over guest memory")]
 
+mod clean;
+
 use std::fs::File;
 use std::sync::Arc;
 
@@ -17,6 +19,7 @@ use vm_memory::{
 };
 
 use crate::layout;
+pub use clean::give_back;
 
 /// A page of the host, which all of mvm's hosts have in this size.
 pub const PAGE_BYTES: u64 = 4096;

@@ -65,12 +65,18 @@ impl Gate {
 pub struct Pause {
     gate: Arc<Gate>,
     vcpus: Vec<JoinHandle<()>>,
+    /// One at a time pauses or resumes.
+    turn: Mutex<()>,
 }
 
 impl Pause {
     /// Of the vCPUs in these threads, which wait at `gate`.
     pub(crate) fn new(gate: Arc<Gate>, vcpus: Vec<JoinHandle<()>>) -> Self {
-        Self { gate, vcpus }
+        Self {
+            gate,
+            vcpus,
+            turn: Mutex::default(),
+        }
     }
 
     /// Returns when no vCPU runs.
@@ -78,6 +84,43 @@ impl Pause {
     /// # Errors
     /// It is paused, or a vCPU does not stop.
     pub fn pause(&self) -> anyhow::Result<()> {
+        let _turn = self.turn();
+        self.close()
+    }
+
+    /// Lets them go on.
+    ///
+    /// # Errors
+    /// It is not paused.
+    pub fn resume(&self) -> anyhow::Result<()> {
+        let _turn = self.turn();
+        self.open()
+    }
+
+    /// Does something while no vCPU runs.
+    ///
+    /// # Errors
+    /// A vCPU does not stop, or as `act`.
+    pub fn during(&self, act: impl FnOnce() -> anyhow::Result<()>) -> anyhow::Result<()> {
+        let _turn = self.turn();
+        if self.is_paused() {
+            return act();
+        }
+        self.close()?;
+        let done = act();
+        self.open().and(done)
+    }
+
+    /// Whether it is paused.
+    pub fn is_paused(&self) -> bool {
+        self.gate.state().is_closed
+    }
+
+    fn turn(&self) -> MutexGuard<'_, ()> {
+        self.turn.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn close(&self) -> anyhow::Result<()> {
         let mut state = self.gate.state();
         ensure!(!state.is_closed, "it is paused already");
         state.is_closed = true;
@@ -97,21 +140,12 @@ impl Pause {
         Ok(())
     }
 
-    /// Lets them go on.
-    ///
-    /// # Errors
-    /// It is not paused.
-    pub fn resume(&self) -> anyhow::Result<()> {
+    fn open(&self) -> anyhow::Result<()> {
         let mut state = self.gate.state();
         ensure!(state.is_closed, "it is not paused");
         state.is_closed = false;
         self.gate.changed.notify_all();
         Ok(())
-    }
-
-    /// Whether it is paused.
-    pub fn is_paused(&self) -> bool {
-        self.gate.state().is_closed
     }
 }
 
@@ -156,6 +190,8 @@ mod tests {
         assert!(pause.resume().is_err());
         pause.pause().unwrap();
         assert!(pause.pause().is_err() && pause.is_paused());
+        pause.during(|| Ok(())).unwrap();
+        assert!(pause.is_paused());
         let then = rounds.load(Ordering::SeqCst);
         thread::sleep(Duration::from_millis(20));
         assert_eq!(rounds.load(Ordering::SeqCst), then);
@@ -163,6 +199,11 @@ mod tests {
         while rounds.load(Ordering::SeqCst) < then + 10 {
             thread::yield_now();
         }
+        let error = pause.during(|| Err(anyhow!("no luck"))).unwrap_err();
+        assert_eq!(
+            (error.to_string().as_str(), pause.is_paused()),
+            ("no luck", false)
+        );
         end.store(true, Ordering::SeqCst);
         for vcpu in pause.vcpus {
             vcpu.join().unwrap();
