@@ -13,7 +13,7 @@ const FILE: &str = "vmlinux";
 const SYSTEM_FOLDERS: [&str; 2] = ["/usr/local/lib/mvm", "/usr/lib/mvm"];
 
 /// What every kernel is told. Each word saves a probe or decides what happens at the end.
-const BASE: [&str; 9] = [
+const BASE: [&str; 10] = [
     // Messages before there is a real console go the same way, so that an early panic is seen.
     // The level must come before, or everything goes there until it does.
     // Without the port's name Linux reads on into the next word.
@@ -31,6 +31,9 @@ const BASE: [&str; 9] = [
     "random.trust_cpu=on",
     // One port, not the four that Linux would look for.
     "8250.nr_uarts=1",
+    // Free memory is reported in blocks of 64 KiB: of those of 2 MiB, the default, what init and
+    // the boot freed leaves none.
+    "page_reporting.page_reporting_order=4",
     // Distribution kernels: the initramfs has what is needed.
     "rdinit=/init",
 ];

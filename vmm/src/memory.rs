@@ -19,7 +19,7 @@ use vm_memory::{
 };
 
 use crate::layout;
-pub use clean::give_back;
+pub use clean::{give_back, give_back_own};
 
 /// A page of the host, which all of mvm's hosts have in this size.
 pub const PAGE_BYTES: u64 = 4096;

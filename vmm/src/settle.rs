@@ -2,8 +2,8 @@
 //!
 //! Booting touches memory in a way that nothing afterwards does. A little of it everywhere: with
 //! huge pages, each of these becomes 2 MiB, so there are none until the guest has booted. And most
-//! of the kernel's text, to adapt it to the processor: what the guest has only read goes back to
-//! the page cache, from which it returns when it is executed.
+//! of the kernel's text, to adapt it to the processor, and of this program's, to put the machine
+//! together: what was only read goes back to the page cache, from which it returns when it is used.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -15,14 +15,15 @@ use anyhow::Context;
 use devices::Memory;
 use rustix::thread::disable_transparent_huge_pages;
 
-use crate::memory::give_back;
+use crate::memory::{give_back, give_back_own};
 use crate::pause::Pause;
 
 /// Long enough for any guest to boot, of those who have nobody to say that it did.
 const BOOT: Duration = Duration::from_secs(5);
 
-/// From the end of the boot until its pages are taken away: what starts then is not slowed down.
-const QUIET: Duration = Duration::from_secs(1);
+/// From the end of the boot until pages are taken away: what starts then is not slowed down, and
+/// the guest has reported what it freed (after two seconds), which takes text of its own.
+const QUIET: Duration = Duration::from_secs(3);
 
 /// Says that the guest has booted.
 pub struct Booted(Sender<()>);
@@ -62,8 +63,7 @@ fn settle(memory: &Memory, mapped: &[Range<u64>], pause: &Pause, booted: &Receiv
     let _ = booted.recv_timeout(BOOT);
     let _ = disable_transparent_huge_pages(false);
     thread::sleep(QUIET);
-    if !mapped.is_empty() {
-        // Where it cannot be had, the machine keeps the memory that it has.
-        let _ = pause.during(|| give_back(memory, mapped));
-    }
+    // Where it cannot be had, the machine keeps the memory that it has.
+    let _ = pause.during(|| give_back(memory, mapped));
+    let _ = give_back_own();
 }

@@ -1,7 +1,7 @@
 //! virtio-balloon (virtio 1.2 §5.5): memory that the guest does not use goes back to the host.
 //!
-//! The guest's kernel reports what it has freed, in blocks of 2 MiB or more and two seconds after
-//! (Linux' `page_reporting.c`), and the host takes those pages back; the guest gets new ones by
+//! The guest's kernel reports what it has freed, in large blocks and two seconds after (Linux'
+//! `page_reporting.c`), and the host takes those pages back; the guest gets new ones by
 //! touching them. The classical balloon, by which a host asks for memory, works too, and is asked
 //! for nothing: its target is fixed.
 //!

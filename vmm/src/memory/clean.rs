@@ -1,10 +1,11 @@
-//! Pages of the kernel's file that the guest has only read, given back to the page cache.
+//! Pages of files that were only read, given back to the page cache: they return from there when
+//! they are read again.
 #![expect(
     unsafe_code,
-    reason = "madvise takes raw pointers into guest memory, and changes what is there"
+    reason = "madvise takes raw pointers, into guest memory among others"
 )]
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
 
@@ -17,48 +18,76 @@ use super::PAGE_BYTES;
 /// What the kernel tells of each page of a process (Linux' `Documentation/admin-guide/mm/pagemap.rst`).
 const PAGEMAP: &str = "/proc/self/pagemap";
 
+/// What the kernel tells of each mapping of a process.
+const MAPS: &str = "/proc/self/maps";
+
 /// The page is there, and it is a file's: not a copy that was made at its first write.
 const PRESENT_OF_FILE: u64 = 1 << 63 | 1 << 61;
 
-/// Gives back the pages of `mapped`, ranges of guest memory that [`super::map_file`] made, which are
-/// still those of the file; the guest finds them there when it reads them again.
+/// Gives back what is still the file's in `mapped`, ranges of guest memory that
+/// [`super::map_file`] made.
 ///
 /// The guest must not run meanwhile: what it writes between the look at a page and the return
 /// would be lost.
 ///
 /// # Errors
-/// The host does not tell which these are.
+/// The host does not tell which pages these are.
 pub fn give_back(memory: &GuestMemoryMmap, mapped: &[Range<u64>]) -> anyhow::Result<()> {
-    let pagemap = File::open(PAGEMAP).with_context(|| format!("cannot open {PAGEMAP}"))?;
     for range in mapped {
         let bytes = usize::try_from(range.end - range.start)?;
         let slice = memory
             .get_slice(GuestAddress(range.start), bytes)
             .context("cannot find the kernel's pages")?;
-        let host = slice.ptr_guard_mut();
-        let first = host.as_ptr() as u64 / PAGE_BYTES;
-        for run in runs(&entries(&pagemap, first, bytes)?) {
-            let start = host.as_ptr().wrapping_add(run.start * PAGE_BYTES as usize);
-            // SAFETY: the run lies in guest memory, which is mapped while `memory` is borrowed, and
-            // of which no reference exists. What it reads as is the file's before and after.
-            unsafe {
-                madvise(
-                    start.cast(),
-                    run.len() * PAGE_BYTES as usize,
-                    Advice::LinuxDontNeed,
-                )
-            }
-            .context("cannot give the kernel's pages back")?;
-        }
+        let host = slice.ptr_guard_mut().as_ptr() as u64;
+        give_back_clean(&(host..host + bytes as u64))?;
     }
     Ok(())
 }
 
-/// Whether each page of `bytes` from page `first` of this process is there and a file's.
-fn entries(pagemap: &File, first: u64, bytes: usize) -> anyhow::Result<Vec<bool>> {
-    let mut entries = vec![0; bytes / PAGE_BYTES as usize * size_of::<u64>()];
-    pagemap
-        .read_exact_at(&mut entries, first * size_of::<u64>() as u64)
+/// Gives back this program's own text and constants.
+///
+/// # Errors
+/// As [`give_back`].
+pub fn give_back_own() -> anyhow::Result<()> {
+    let maps = fs::read_to_string(MAPS).with_context(|| format!("cannot read {MAPS}"))?;
+    maps.lines()
+        .filter_map(constant)
+        .try_for_each(|range| give_back_clean(&range))
+}
+
+/// The addresses of a mapping of a file that nobody can write to.
+fn constant(line: &str) -> Option<Range<u64>> {
+    // "7f2300000000-7f2300001000 r-xp 00001000 fe:01 1234    /usr/bin/mvm"
+    let fields: Vec<&str> = line.split_ascii_whitespace().collect();
+    let [addresses, "r-xp" | "r--p", _, _, inode, ..] = fields[..] else {
+        return None;
+    };
+    let (start, end) = addresses.split_once('-')?;
+    let address = |digits| u64::from_str_radix(digits, 16).ok();
+    (inode != "0").then_some(address(start)?..address(end)?)
+}
+
+/// Gives back what is a file's in a range of addresses, whole pages that nobody writes to.
+fn give_back_clean(range: &Range<u64>) -> anyhow::Result<()> {
+    for run in runs(&clean(range)?) {
+        let start = range.start + run.start as u64 * PAGE_BYTES;
+        let bytes = run.len() * PAGE_BYTES as usize;
+        // SAFETY: these pages are mapped, and read as the file has them before and after.
+        unsafe { madvise(start as *mut _, bytes, Advice::LinuxDontNeed) }
+            .context("cannot give pages back")?;
+    }
+    Ok(())
+}
+
+/// Whether each page of a range of addresses is there and a file's.
+fn clean(range: &Range<u64>) -> anyhow::Result<Vec<bool>> {
+    let pages = usize::try_from((range.end - range.start) / PAGE_BYTES)?;
+    let mut entries = vec![0; pages * size_of::<u64>()];
+    File::open(PAGEMAP)
+        .and_then(|pagemap| {
+            let offset = range.start / PAGE_BYTES * size_of::<u64>() as u64;
+            pagemap.read_exact_at(&mut entries, offset)
+        })
         .with_context(|| format!("cannot read {PAGEMAP}"))?;
     let (entries, _) = entries.as_chunks();
     Ok(entries
@@ -96,15 +125,40 @@ mod tests {
     }
 
     #[test]
+    fn constants_are_what_no_one_can_write() {
+        let line = "7f23000-7f24000 r--p 00001000 fe:01 1234                 /usr/bin/mvm";
+        assert_eq!(constant(line), Some(0x7f2_3000..0x7f2_4000));
+        for (from, to) in [
+            ("r--p", "rw-p"),
+            ("r--p", "r--s"),
+            ("1234", "0"),
+            ("-", " "),
+        ] {
+            assert_eq!(constant(&line.replacen(from, to, 1)), None);
+        }
+    }
+
+    #[test]
+    fn this_program_goes_on_without_its_text() {
+        let text = this_program_goes_on_without_its_text as fn() as usize as u64;
+        let page = text / PAGE_BYTES * PAGE_BYTES;
+        let page = page..page + PAGE_BYTES;
+        assert_eq!(clean(&page).unwrap(), [true]);
+        give_back_own().unwrap();
+        assert!(CONSTANTS.iter().sum::<u64>() > 0);
+    }
+
+    static CONSTANTS: [u64; 1024] = [1; 1024];
+
+    #[test]
     fn what_was_read_goes_and_what_was_written_stays() {
         let memory = allocate(1 << 20).unwrap();
         let mut file = tempfile::tempfile().unwrap();
         file.write_all(&[7; 4 * 4096]).unwrap();
         map_file(&memory, 0x4000, 4 * 4096, &file, 0).unwrap();
         let byte = |gpa| memory.read_obj::<u8>(GuestAddress(gpa)).unwrap();
-        let pagemap = File::open(PAGEMAP).unwrap();
-        let first = memory.get_host_address(GuestAddress(0x4000)).unwrap() as u64 / PAGE_BYTES;
-        let there = || entries(&pagemap, first, 4 * 4096).unwrap();
+        let host = memory.get_host_address(GuestAddress(0x4000)).unwrap() as u64;
+        let there = || clean(&(host..host + 4 * 4096)).unwrap();
 
         memory.write_obj(9u8, GuestAddress(0x5000)).unwrap();
         assert_eq!([byte(0x4000), byte(0x5000), byte(0x6000)], [7, 9, 7]);
