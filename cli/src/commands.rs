@@ -2,6 +2,7 @@
 
 pub mod check;
 pub mod completion;
+pub mod cp;
 pub mod create;
 pub mod exec;
 pub mod inspect;

@@ -1,6 +1,7 @@
 //! The `mvm` program: parse, dispatch, print one error, set the exit code.
 
 mod accel;
+mod agent;
 mod attach;
 mod commands;
 mod control;
@@ -47,6 +48,7 @@ enum Command {
     Exec(commands::exec::Args),
     Shell(commands::exec::ShellArgs),
     Login(commands::exec::LoginArgs),
+    Cp(commands::cp::Args),
     Start(commands::start::Args),
     Restart(commands::start::RestartArgs),
     Stop(commands::stop::Args),
@@ -100,6 +102,7 @@ impl Command {
             Self::Exec(args) => commands::exec::run(args),
             Self::Shell(args) => commands::exec::shell(args),
             Self::Login(args) => commands::exec::login(args),
+            Self::Cp(args) => commands::cp::run(args),
             Self::Start(args) => commands::start::run(args),
             Self::Restart(args) => commands::start::restart(args),
             Self::Stop(args) => commands::stop::run(args),

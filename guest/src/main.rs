@@ -8,7 +8,6 @@
 
 use std::ffi::{c_char, c_int};
 
-use guest::agent::SERVE;
 use rustix::process::getpid;
 
 /// The C library's `main`.
@@ -16,9 +15,9 @@ use rustix::process::getpid;
 #[unsafe(no_mangle)]
 extern "C" fn main(_argc: c_int, _argv: *const *const c_char) -> c_int {
     // Process 1 is init whatever it is told: the kernel passes words on that it does not know.
-    let role = std::env::args_os().nth(1).filter(|_| !getpid().is_init());
-    match role {
-        Some(role) if role == SERVE => guest::visit::run(),
-        _ => guest::init::run(),
+    let mut arguments = std::env::args_os().skip(1);
+    match arguments.next().filter(|_| !getpid().is_init()) {
+        Some(role) => guest::roles::run(&role, &arguments.collect::<Vec<_>>()),
+        None => guest::init::run(),
     }
 }

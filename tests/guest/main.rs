@@ -5,6 +5,7 @@
 
 mod accel;
 mod background;
+mod copy;
 mod exec;
 mod exit_status;
 mod fixtures;

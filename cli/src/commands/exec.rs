@@ -3,21 +3,17 @@
 use std::ffi::OsString;
 use std::io::{self, IsTerminal};
 use std::process::ExitCode;
-use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use guest::protocol::{Exec, Tty};
 use vmm::app::App;
 
-use crate::attach::{Company, Connection, Outcome, Stdio, attach};
-use crate::control::client;
+use crate::agent;
+use crate::attach::{Company, Outcome, Stdio, attach};
 use crate::environment;
 use crate::machines;
 use crate::output::say;
 use crate::terminal;
-
-/// For the guest to start a process that serves this command, however busy it is.
-const HELLO_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Run one more program in a machine that runs
 ///
@@ -129,16 +125,9 @@ fn tty() -> Tty {
 
 /// Runs what `exec` makes of the machine's app.json, with this process's streams.
 fn execute(name: &str, exec: impl FnOnce(&App) -> Result<Exec>) -> Result<ExitCode> {
-    let machine = machines::find(name)?;
-    machine.ensure_running()?;
-    let name = &machine.name;
-    let info = client::info(name)?;
-    if info.paused {
-        bail!("{name} is paused; `mvm unpause {name}` lets it go on");
-    }
-    let exec = exec(&info.app)?;
-    let mut guest = Connection::open(client::agent(name)?, HELLO_TIMEOUT)
-        .with_context(|| format!("cannot run a program in {name}"))?;
+    let name = &machines::find(name)?.name;
+    let (mut guest, app) = agent::connect(name)?;
+    let exec = exec(&app)?;
     match attach(&mut guest, &exec, Stdio::inherited()?, Company::default())? {
         Outcome::Lost => bail!("{name} has ended"),
         Outcome::Refused { code, message } => {
