@@ -12,20 +12,28 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
+use guest::processes::Report;
 use guest::protocol::{ByteString, Exec, Exit};
+use guest::roles;
 use rustix::pipe::{PipeFlags, pipe_with};
 use vmm::app::App;
 
-use crate::attach::{Company, Connection, Outcome, Stdio, attach};
+use crate::attach::{Company, Connection, Outcome, Stdio, attach, collect};
 use crate::control::client;
 use crate::machines::running;
-use crate::output::say;
+use crate::output::{plain, say};
 
 /// For the guest to start a process that serves this command, however busy it is.
 const HELLO_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Bytes of what a role says of its errors: some lines, whatever the guest sends.
 const WORDS_MAX: u64 = 64 << 10;
+
+/// Bytes of a report: some thousand processes.
+const REPORT_MAX: usize = 4 << 20;
+
+/// For a guest to look at its processes.
+const REPORT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Connects with the agent of the machine called `name`; what that is made from comes with it.
 ///
@@ -54,11 +62,9 @@ pub fn carry_out(
     output: OwnedFd,
 ) -> Result<()> {
     let (mut guest, _) = connect(name)?;
-    let argv = [OsString::from("/proc/self/exe")].into_iter().chain(role);
     let exec = Exec {
-        argv: argv.map(ByteString::from).collect(),
         stdin: input.is_some(),
-        ..Exec::default()
+        ..execution(role)
     };
     let (words, errors) = pipe()?;
     let words = thread::Builder::new()
@@ -92,6 +98,33 @@ pub fn carry_out(
     last.map_or(Ok(()), |last| bail!("{name}: {last}"))
 }
 
+/// What runs in the machine called `name`, by its own word.
+///
+/// # Errors
+/// It does not run, is paused, or answers nothing of use.
+pub fn report(name: &str) -> Result<Report> {
+    let (mut guest, _) = connect(name)?;
+    let exec = execution([roles::PROCESSES.into()]);
+    let cannot = || format!("cannot ask {name} for its processes");
+    let (outcome, answer) =
+        collect(&mut guest, &exec, REPORT_MAX, REPORT_TIMEOUT).with_context(cannot)?;
+    ensure!(
+        outcome == Outcome::Exited(Exit::Code(0)),
+        "{}: mvm-init ended with status {}",
+        cannot(),
+        outcome.status()
+    );
+    serde_json::from_slice(&answer).with_context(cannot)
+}
+
+fn execution(role: impl IntoIterator<Item = OsString>) -> Exec {
+    let argv = [OsString::from("/proc/self/exe")].into_iter().chain(role);
+    Exec {
+        argv: argv.map(ByteString::from).collect(),
+        ..Exec::default()
+    }
+}
+
 /// A pipe's reading and writing end.
 pub fn pipe() -> Result<(OwnedFd, OwnedFd)> {
     pipe_with(PipeFlags::CLOEXEC).context("cannot make a pipe")
@@ -110,10 +143,7 @@ fn lines(words: OwnedFd) -> Vec<String> {
     // What could not be read is not shown; the role's status says that it failed.
     let _ = (&mut words).take(WORDS_MAX).read_to_end(&mut bytes);
     let _ = io::copy(&mut words, &mut io::sink());
-    String::from_utf8_lossy(&bytes)
-        .lines()
-        .map(|line| line.chars().filter(|c| !c.is_control()).collect())
-        .collect()
+    String::from_utf8_lossy(&bytes).lines().map(plain).collect()
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@
 //! non-blocking; and a reader that stands still must stop neither the other stream nor Ctrl-C.
 //! Leaves out the machine: what happens to it when the program ends is the caller's to decide.
 
+mod collect;
 mod commands;
 mod connection;
 mod input;
@@ -26,6 +27,7 @@ use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use rustix::io::Errno;
 
 use crate::terminal::{self, RawMode};
+pub use collect::collect;
 pub use commands::{Command, Commander, Commands, commands};
 pub use connection::{Closed, Connection};
 use input::Input;

@@ -3,3 +3,4 @@
 pub mod client;
 pub mod message;
 pub mod server;
+pub mod statistics;

@@ -12,8 +12,10 @@ mod init_binary;
 mod logs;
 mod machines;
 mod monitor;
+mod openmetrics;
 mod output;
 mod places;
+mod size;
 mod state;
 mod table;
 mod terminal;
@@ -60,6 +62,9 @@ enum Command {
     Status(commands::inspect::StatusArgs),
     Inspect(commands::inspect::Args),
     Logs(commands::logs::Args),
+    Top(commands::top::Args),
+    Stats(commands::stats::Args),
+    Metrics(commands::metrics::Args),
     Rm(commands::rm::Args),
     Destroy(commands::rm::DestroyArgs),
     Prune(commands::rm::PruneArgs),
@@ -114,6 +119,9 @@ impl Command {
             Self::Status(args) => commands::inspect::status(args),
             Self::Inspect(args) => commands::inspect::run(args),
             Self::Logs(args) => commands::logs::run(args),
+            Self::Top(args) => commands::top::run(args),
+            Self::Stats(args) => commands::stats::run(args),
+            Self::Metrics(args) => commands::metrics::run(args),
             Self::Rm(args) => commands::rm::run(args),
             Self::Destroy(args) => commands::rm::destroy(args),
             Self::Prune(args) => commands::rm::prune(args),

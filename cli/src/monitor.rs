@@ -2,6 +2,7 @@
 
 mod control;
 mod end;
+mod measure;
 mod setup;
 mod statistics;
 

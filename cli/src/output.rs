@@ -22,6 +22,11 @@ pub fn say(line: fmt::Arguments<'_>) {
     let _ = writeln!(io::stderr(), "mvm: {line}");
 }
 
+/// Words of a guest, without what would act on a terminal.
+pub fn plain(words: &str) -> String {
+    words.chars().filter(|c| !c.is_control()).collect()
+}
+
 /// Prints `value` as JSON for people and programs.
 ///
 /// # Errors

@@ -13,6 +13,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::agent::SERVE;
 use crate::archive::{Destination, Form, Rules, Source, unpack};
+use crate::processes::Report;
 use crate::visit;
 
 /// Writes the archive of a path to standard output.
@@ -26,6 +27,9 @@ pub const WITH_OWNERS: &str = "--owners";
 
 /// An argument of [`EXTRACT`]: an archive of anything, into a folder.
 pub const STREAM: &str = "--stream";
+
+/// Writes a [`Report`] as JSON to standard output.
+pub const PROCESSES: &str = "processes";
 
 /// The status of a role that failed.
 const FAILED: i32 = 1;
@@ -56,6 +60,7 @@ fn carry_out(role: &OsStr, arguments: &[OsString]) -> Result<()> {
     match role.to_str() {
         Some(ARCHIVE) => archive(path),
         Some(EXTRACT) => extract(path, has(STREAM), has(WITH_OWNERS)),
+        Some(PROCESSES) => report(),
         _ => bail!("mvm-init knows no role {}", role.display()),
     }
 }
@@ -67,6 +72,11 @@ fn archive(path: &Path) -> Result<()> {
     source.pack(BufWriter::with_capacity(BUFFER, out), &mut |path, what| {
         eprintln!("left out {}, which is {what}", path.display());
     })
+}
+
+fn report() -> Result<()> {
+    let report = Report::now()?;
+    serde_json::to_writer(io::stdout().lock(), &report).context("cannot tell what runs")
 }
 
 fn extract(path: &Path, is_stream: bool, owners: bool) -> Result<()> {

@@ -8,6 +8,7 @@ mod background;
 mod copy;
 mod exec;
 mod exit_status;
+mod figures;
 mod fixtures;
 mod kernels;
 mod killed;

@@ -12,6 +12,7 @@ pub mod boot;
 pub mod bus;
 pub mod closure;
 pub mod console;
+pub mod counts;
 pub mod cpuid;
 pub mod kernel;
 pub mod kvm;

@@ -12,12 +12,14 @@ use devices::Memory;
 use devices::virtio::fs::{self, Budget, Content, Filter, Owners};
 pub use devices::virtio::fs::{Confinement, Counters, Wall};
 use devices::virtio::{balloon, console, rng, vsock};
+use vm_memory::{GuestMemoryBackend as _, GuestMemoryRegion as _, GuestRegionMmap};
 
 use crate::app::{App, ConsoleMode, MAX_VCPUS, STORE_TAG};
 use crate::board::Board;
 use crate::boot::{self, acpi, initramfs, modules};
 use crate::closure::{STORE_DIR, StorePath, StoreView};
 use crate::console::{Console, log_file};
+pub use crate::counts::Counts;
 use crate::kvm::Vm;
 use crate::pause::{self, Gate, Pause};
 use crate::settle::{self, Booted};
@@ -136,6 +138,7 @@ impl Machine {
         let (exits, receiver) = mpsc::channel();
         pause::take_signal()?;
         let gate = Arc::new(Gate::default());
+        let counts = self.vcpus.iter().map(Vcpu::counts).collect();
         let vcpus = self
             .vcpus
             .into_iter()
@@ -144,10 +147,11 @@ impl Machine {
         let pause = Arc::new(Pause::new(gate, vcpus));
         let booted = settle::follow(self.memory.clone(), self.mapped, Arc::clone(&pause))?;
         let running = Running {
-            _memory: self.memory,
+            memory: self.memory,
             _vm: self.vm,
             booted,
             pause,
+            counts,
             console: self.console,
             shares: self.shares,
             vsock: self.vsock,
@@ -159,10 +163,12 @@ impl Machine {
 /// A machine that runs.
 pub struct Running {
     /// Kept mapped as long as a vCPU may run.
-    _memory: Memory,
+    memory: Memory,
     _vm: Vm,
     /// To be told when its guest has booted.
     pub booted: Booted,
+    /// How often each processor has left the guest.
+    pub counts: Vec<Arc<Counts>>,
     /// Stops its processors.
     pub pause: Arc<Pause>,
     /// What the kernel says.
@@ -171,6 +177,17 @@ pub struct Running {
     pub shares: Vec<Share>,
     /// Sockets between this process and the guest, whose address is [`GUEST_CID`].
     pub vsock: vsock::Host,
+}
+
+impl Running {
+    /// Where in this process guest memory is mapped, as addresses.
+    pub fn memory_ranges(&self) -> Vec<Range<u64>> {
+        let range = |region: &GuestRegionMmap| {
+            let start = region.as_ptr().expose_provenance() as u64;
+            start..start + region.len()
+        };
+        self.memory.iter().map(range).collect()
+    }
 }
 
 /// What can be told of a share while its guest uses it.

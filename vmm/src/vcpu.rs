@@ -27,6 +27,7 @@ use vmm_sys_util::ioctl::{_IOC_READ, _IOC_WRITE, ioctl_expr, ioctl_with_mut_ref}
 
 use crate::boot::{self, Entry};
 use crate::bus::Bus;
+use crate::counts::{Counts, Reason};
 use crate::kvm::Vm;
 use crate::layout;
 use crate::pause::Gate;
@@ -60,6 +61,7 @@ pub struct Vcpu {
     id: u8,
     fd: VcpuFd,
     bus: Arc<Bus>,
+    counts: Arc<Counts>,
 }
 
 impl Vcpu {
@@ -84,7 +86,17 @@ impl Vcpu {
         if id == 0 {
             set_boot_state(&fd, entry).context("cannot set the state of the boot CPU")?;
         }
-        Ok(Self { id, fd, bus })
+        Ok(Self {
+            id,
+            fd,
+            bus,
+            counts: Arc::default(),
+        })
+    }
+
+    /// How often it has left the guest.
+    pub fn counts(&self) -> Arc<Counts> {
+        Arc::clone(&self.counts)
     }
 
     /// Maps guest memory into the page tables that the processor translates guest addresses with,
@@ -132,7 +144,9 @@ impl Vcpu {
 
     fn run(&mut self, gate: &Gate) -> anyhow::Result<Exit> {
         loop {
-            match self.fd.run() {
+            let exit = self.fd.run();
+            self.counts.count(reason(&exit));
+            match exit {
                 Ok(VcpuExit::IoIn(port, data)) => self.bus.port_read(port, data),
                 Ok(VcpuExit::IoOut(port, data)) => match self.bus.port_write(port, data) {
                     Some(power::Request::Off) => return Ok(Exit::Off),
@@ -212,6 +226,19 @@ fn outcome(run: impl FnOnce() -> anyhow::Result<Exit>) -> Exit {
     panic::catch_unwind(AssertUnwindSafe(run))
         .unwrap_or_else(|_| Err(anyhow!("a vCPU's thread panicked")))
         .unwrap_or_else(Exit::Failed)
+}
+
+fn reason(exit: &Result<VcpuExit<'_>, kvm_ioctls::Error>) -> Reason {
+    match exit {
+        Ok(VcpuExit::IoIn(..)) => Reason::PortRead,
+        Ok(VcpuExit::IoOut(..)) => Reason::PortWrite,
+        Ok(VcpuExit::MmioRead(..)) => Reason::MemoryRead,
+        Ok(VcpuExit::MmioWrite(..)) => Reason::MemoryWrite,
+        Ok(VcpuExit::Hlt) => Reason::Halt,
+        Ok(VcpuExit::Intr) => Reason::Interruption,
+        Err(error) if is_interruption(*error) => Reason::Interruption,
+        _ => Reason::Other,
+    }
 }
 
 /// A signal arrived, or KVM wants to be called again.

@@ -26,6 +26,22 @@ impl fmt::Display for Closed {
 
 impl std::error::Error for Closed {}
 
+/// Until when something must have come.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Deadline {
+    at: Instant,
+    time: Duration,
+}
+
+impl Deadline {
+    pub(super) fn after(time: Duration) -> Self {
+        Self {
+            at: Instant::now() + time,
+            time,
+        }
+    }
+}
+
 /// A guest that has said hello.
 pub struct Connection {
     stream: UnixStream,
@@ -107,6 +123,24 @@ impl Connection {
         self.buffer.fill(&mut &self.stream)
     }
 
+    /// Reads once, and waits for that until `deadline`.
+    pub(super) fn fill_until(&mut self, deadline: Deadline) -> Result<usize> {
+        loop {
+            let left = deadline.at.saturating_duration_since(Instant::now());
+            ensure!(
+                !left.is_zero(),
+                "it did not answer within {} s",
+                deadline.time.as_secs_f32()
+            );
+            self.stream.set_read_timeout(Some(left))?;
+            match self.fill() {
+                Ok(count) => return Ok(count),
+                Err(error) if super::is_transient(&error) => {}
+                Err(error) => return Err(error).context("cannot read from the guest"),
+            }
+        }
+    }
+
     /// The next message that has wholly come, with its session. The guest's word that it failed is
     /// an error here.
     pub(super) fn next_message(&mut self) -> Result<Option<(u32, Message<'_>)>> {
@@ -122,8 +156,12 @@ impl Connection {
     }
 
     pub(super) fn send(&mut self, message: &Message<'_>) -> Result<()> {
+        self.send_in(MACHINE, message)
+    }
+
+    pub(super) fn send_in(&mut self, session: u32, message: &Message<'_>) -> Result<()> {
         let mut bytes = Vec::new();
-        message.encode(MACHINE, &mut bytes)?;
+        message.encode(session, &mut bytes)?;
         self.stream
             .write_all(&bytes)
             .context("cannot write to the guest")
@@ -131,7 +169,7 @@ impl Connection {
 
     /// Waits for a message of the machine's session.
     fn await_message(&mut self, timeout: Duration) -> Result<Reply> {
-        let deadline = Instant::now() + timeout;
+        let deadline = Deadline::after(timeout);
         loop {
             if let Some((_, message)) = self.next_message()? {
                 let reply = match message {
@@ -143,18 +181,8 @@ impl Connection {
                 self.stream.set_read_timeout(None)?;
                 return Ok(reply);
             }
-            let left = deadline.saturating_duration_since(Instant::now());
-            ensure!(
-                !left.is_zero(),
-                "it did not answer within {} s",
-                timeout.as_secs_f32()
-            );
-            self.stream.set_read_timeout(Some(left))?;
-            match self.fill() {
-                Ok(0) => bail!(Closed),
-                Ok(_) => {}
-                Err(error) if super::is_transient(&error) => {}
-                Err(error) => return Err(error).context("cannot read from the guest"),
+            if self.fill_until(deadline)? == 0 {
+                bail!(Closed);
             }
         }
     }

@@ -2,6 +2,7 @@
 //!
 //! The one thing to know: no machine is needed, since the agent runs its programs on this system.
 
+mod collected;
 mod flow;
 mod hostile;
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, anyhow, bail};
 
 use super::message::{Call, Info, Reply, Request, VERSION, receive, send};
+use super::statistics::Statistics;
 use crate::machines::record::End;
 use crate::machines::running;
 
@@ -36,6 +37,17 @@ pub fn glance(name: &str) -> anyhow::Result<Option<Info>> {
 pub fn info(name: &str) -> anyhow::Result<Info> {
     match ask(name, &Request::Info, Some(ANSWER_TIMEOUT))? {
         (Reply::Info(info), _) => Ok(*info),
+        (reply, _) => Err(unexpected(&reply)),
+    }
+}
+
+/// What the machine `name` has used and done so far.
+///
+/// # Errors
+/// As [`glance`].
+pub fn statistics(name: &str) -> anyhow::Result<Statistics> {
+    match ask(name, &Request::Statistics, Some(ANSWER_TIMEOUT))? {
+        (Reply::Statistics(statistics), _) => Ok(*statistics),
         (reply, _) => Err(unexpected(&reply)),
     }
 }
@@ -110,6 +122,7 @@ fn unexpected(reply: &Reply) -> anyhow::Error {
     let what = match reply {
         Reply::Done => "nothing",
         Reply::Info(_) => "what it is",
+        Reply::Statistics(_) => "what it has done",
         Reply::Ended(_) => "its end",
         Reply::Error(_) => "an error",
     };

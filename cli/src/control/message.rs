@@ -12,6 +12,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use vmm::app::App;
 
+use super::statistics::Statistics;
 use crate::machines::record::End;
 
 /// Both sides are `mvm`, but a machine may have been started by an older one.
@@ -36,6 +37,8 @@ pub struct Call {
 pub enum Request {
     /// What the machine is.
     Info,
+    /// What it has used and done so far.
+    Statistics,
     /// To talk to the guest's agent.
     Agent,
     /// A signal for the program.
@@ -61,6 +64,8 @@ pub enum Reply {
     Done,
     /// To [`Request::Info`].
     Info(Box<Info>),
+    /// To [`Request::Statistics`].
+    Statistics(Box<Statistics>),
     /// To [`Request::Wait`].
     Ended(End),
     /// It cannot be done; why.

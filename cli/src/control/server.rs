@@ -14,6 +14,7 @@ use std::time::Duration;
 use anyhow::Context;
 
 use super::message::{Call, Info, Reply, Request, VERSION, receive, send};
+use super::statistics::Statistics;
 use crate::machines::record::End;
 
 /// Clients that are being heard at a time; those that have been handed to the agent, or wait for
@@ -30,6 +31,8 @@ const CLIENT_TIMEOUT: Duration = Duration::from_secs(5);
 pub trait Machine: Send + Sync {
     /// What it is.
     fn info(&self) -> Info;
+    /// What it has used and done so far.
+    fn statistics(&self) -> anyhow::Result<Statistics>;
     /// Connects a client with the guest's agent.
     fn connect_agent(&self, stream: UnixStream) -> anyhow::Result<()>;
     /// Signals the program.
@@ -133,6 +136,7 @@ impl Shared {
         let machine = &self.machine;
         let done = match call.request {
             Request::Info => return Ok(send(&stream, &Reply::Info(Box::new(machine.info())))?),
+            Request::Statistics => return Ok(send(&stream, &self.statistics())?),
             Request::Agent => return self.hand_over(stream),
             Request::Wait => return self.keep(stream),
             Request::Signal { signal } => machine.signal(signal),
@@ -145,6 +149,13 @@ impl Shared {
             Err(error) => Reply::Error(format!("{error:#}")),
         };
         Ok(send(&stream, &reply)?)
+    }
+
+    fn statistics(&self) -> Reply {
+        match self.machine.statistics() {
+            Ok(statistics) => Reply::Statistics(Box::new(statistics)),
+            Err(error) => Reply::Error(format!("{error:#}")),
+        }
     }
 
     /// The agent's bytes follow the answer, so that is sent first.
@@ -213,6 +224,13 @@ mod tests {
             Ok(())
         }
 
+        fn statistics(&self) -> anyhow::Result<Statistics> {
+            Ok(Statistics {
+                threads: 11,
+                ..Statistics::default()
+            })
+        }
+
         fn power_off(&self) -> anyhow::Result<()> {
             anyhow::bail!("no switch")
         }
@@ -260,6 +278,8 @@ mod tests {
             panic!("an info is asked for");
         };
         assert_eq!((info.pid, info.app.name.as_str()), (7, "web"));
+        let statistics = socket.ask(Request::Statistics);
+        assert!(matches!(statistics, Reply::Statistics(told) if told.threads == 11));
         assert!(matches!(
             socket.ask(Request::Signal { signal: 15 }),
             Reply::Done

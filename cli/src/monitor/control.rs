@@ -14,6 +14,7 @@ use crate::FAILED;
 use crate::attach::{Command, Commander};
 use crate::control::message::Info;
 use crate::control::server::Machine;
+use crate::control::statistics::Statistics;
 use crate::machines::record::End;
 
 /// The machine of this process.
@@ -44,6 +45,10 @@ impl Machine for Controlled {
             paused: self.running.pause.is_paused(),
             app: self.app.clone(),
         }
+    }
+
+    fn statistics(&self) -> Result<Statistics> {
+        super::measure::measure(&self.running)
     }
 
     fn connect_agent(&self, stream: UnixStream) -> Result<()> {

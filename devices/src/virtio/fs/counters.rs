@@ -13,6 +13,7 @@ const COUNTERS: usize = opcode::END as usize + 1;
 /// Counters of one share, read by the monitor while the workers count.
 pub struct Counters {
     requests: [AtomicU64; COUNTERS],
+    replied_bytes: AtomicU64,
     nodes_refused: AtomicU64,
     handles_refused: AtomicU64,
 }
@@ -21,6 +22,7 @@ impl Default for Counters {
     fn default() -> Self {
         Self {
             requests: [const { AtomicU64::new(0) }; COUNTERS],
+            replied_bytes: AtomicU64::new(0),
             nodes_refused: AtomicU64::new(0),
             handles_refused: AtomicU64::new(0),
         }
@@ -52,6 +54,11 @@ impl Counters {
             .fold(0, u64::saturating_add)
     }
 
+    /// Bytes of all replies, headers included.
+    pub fn replied_bytes(&self) -> u64 {
+        self.replied_bytes.load(Ordering::Relaxed)
+    }
+
     /// Names that got no node because the node table was full.
     pub fn nodes_refused(&self) -> u64 {
         self.nodes_refused.load(Ordering::Relaxed)
@@ -67,6 +74,11 @@ impl Counters {
         if let Some(count) = self.requests.get(index) {
             count.fetch_add(1, Ordering::Relaxed);
         }
+    }
+
+    pub(super) fn count_reply(&self, bytes: usize) {
+        let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
+        self.replied_bytes.fetch_add(bytes, Ordering::Relaxed);
     }
 
     pub(super) fn count_node_refused(&self) {
@@ -98,5 +110,8 @@ mod tests {
         let expected = [("LOOKUP", 2), ("READ", 1), ("unknown", 3)];
         assert_eq!(counters.snapshot(), expected.into());
         assert_eq!(counters.requests(), 6);
+        counters.count_reply(100);
+        counters.count_reply(16);
+        assert_eq!(counters.replied_bytes(), 116);
     }
 }

@@ -104,11 +104,13 @@ impl Server {
             Err(Failure::Broken(fault)) => return Err(fault),
         };
         let bytes = body_bytes.saturating_add(size_of::<OutHeader>());
-        reply.finish(&OutHeader {
+        let replied = reply.finish(&OutHeader {
             len: u32::try_from(bytes).unwrap_or(u32::MAX),
             error,
             unique: header.unique,
-        })
+        })?;
+        self.counters.count_reply(replied);
+        Ok(replied)
     }
 
     /// Ends the session: the device was reset. A request still being served finds no node.

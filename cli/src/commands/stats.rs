@@ -1,0 +1,204 @@
+//! `mvm stats`: what machines use.
+//!
+//! The one thing to know: processor time is told for the time between two looks, so the first line
+//! takes a second. What the guest uses is its own word; all else is what the host's kernel counts.
+
+use std::collections::BTreeMap;
+use std::io::{self, IsTerminal};
+use std::process::ExitCode;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+use guest::processes::Report;
+use serde::Serialize;
+
+use crate::agent;
+use crate::control::client;
+use crate::control::statistics::Statistics;
+use crate::machines;
+use crate::output::{print, print_json};
+use crate::size;
+use crate::table::table;
+
+/// Between two looks.
+const PERIOD: Duration = Duration::from_secs(1);
+
+/// Moves to the corner of a terminal, and wipes what is below.
+const HOME_AND_WIPE: &str = "\x1b[H\x1b[J";
+
+/// Show what machines use, again and again
+///
+/// CPU: of one processor, the guest and mvm together. MEMORY: what the guest uses, by its own word, of
+/// what it has. RESIDENT: how much memory of the host that takes. OVERHEAD: what mvm takes besides.
+/// SHARES: bytes that its store and its shares have sent. Without names, all that run.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The machines
+    #[arg(value_name = "NAME")]
+    names: Vec<String>,
+    /// Show it once
+    #[arg(long)]
+    no_stream: bool,
+    /// Print JSON: an object in a line for each machine and second, or a list with --no-stream
+    #[arg(long)]
+    json: bool,
+}
+
+/// What is known of a machine at one moment.
+struct Look {
+    at: Instant,
+    statistics: Statistics,
+    /// None while it is paused, or if it does not answer.
+    report: Option<Report>,
+}
+
+impl Look {
+    fn at(name: &str) -> Result<Self> {
+        Ok(Self {
+            at: Instant::now(),
+            statistics: client::statistics(name)?,
+            report: agent::report(name).ok(),
+        })
+    }
+}
+
+/// A machine with `--json`.
+#[derive(Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Row {
+    name: String,
+    /// Of one processor.
+    cpu_percent: f64,
+    /// By the guest's own word.
+    memory_used_bytes: Option<u64>,
+    memory_total_bytes: Option<u64>,
+    /// Processes of the guest.
+    processes: Option<usize>,
+    /// Memory of the host: all of the monitor, the guest's part of it, and what is not the guest's.
+    resident_bytes: u64,
+    proportional_bytes: u64,
+    guest_resident_bytes: u64,
+    overhead_bytes: u64,
+    /// Threads of the monitor.
+    threads: u64,
+    /// Bytes that the store and the shares have sent since the start.
+    share_bytes: u64,
+}
+
+impl Row {
+    fn new(name: &str, before: &Look, now: &Look) -> Self {
+        let memory = &now.statistics.memory;
+        let bytes = |kib: u64| kib.saturating_mul(1024);
+        let report = now.report.as_ref();
+        Self {
+            name: name.into(),
+            cpu_percent: percent(before, now),
+            memory_used_bytes: report.map(|report| {
+                let available = report.memory_available_kib;
+                bytes(report.memory_total_kib.saturating_sub(available))
+            }),
+            memory_total_bytes: report.map(|report| bytes(report.memory_total_kib)),
+            processes: report.map(|report| report.processes.len()),
+            resident_bytes: bytes(memory.resident_kib),
+            proportional_bytes: bytes(memory.proportional_kib),
+            guest_resident_bytes: bytes(memory.guest_kib),
+            overhead_bytes: bytes(memory.overhead_kib),
+            threads: now.statistics.threads,
+            share_bytes: now
+                .statistics
+                .shares
+                .values()
+                .map(|share| share.replied_bytes)
+                .fold(0, u64::saturating_add),
+        }
+    }
+
+    fn cells(&self) -> [String; 7] {
+        let memory = match (self.memory_used_bytes, self.memory_total_bytes) {
+            (Some(used), Some(total)) => {
+                format!("{} / {}", size::bytes(used), size::bytes(total))
+            }
+            _ => "-".into(),
+        };
+        [
+            self.name.clone(),
+            format!("{:.1} %", self.cpu_percent),
+            memory,
+            size::bytes(self.resident_bytes),
+            size::bytes(self.overhead_bytes),
+            size::bytes(self.share_bytes),
+            self.processes.map_or("-".into(), |count| count.to_string()),
+        ]
+    }
+}
+
+fn percent(before: &Look, now: &Look) -> f64 {
+    let used = now
+        .statistics
+        .cpu_ms
+        .saturating_sub(before.statistics.cpu_ms);
+    let passed = now.at.duration_since(before.at).as_secs_f64();
+    if passed > 0.0 {
+        // Of some hours at most, so no digit is lost.
+        let tenths = Duration::from_millis(used).as_secs_f64() / passed * 1000.0;
+        tenths.round() / 10.0
+    } else {
+        0.0
+    }
+}
+
+/// Runs the command.
+pub fn run(args: &Args) -> Result<ExitCode> {
+    let mut before = looks(args)?;
+    loop {
+        thread::sleep(PERIOD);
+        let now = looks(args)?;
+        let rows: Vec<_> = now
+            .iter()
+            .filter_map(|(name, now)| Some(Row::new(name, before.get(name)?, now)))
+            .collect();
+        show(args, &rows)?;
+        if args.no_stream || (now.is_empty() && !args.names.is_empty()) {
+            return Ok(ExitCode::SUCCESS);
+        }
+        before = now;
+    }
+}
+
+/// Looks at each machine that is asked for and runs.
+fn looks(args: &Args) -> Result<BTreeMap<String, Look>> {
+    let machines = if args.names.is_empty() {
+        machines::all()?
+    } else {
+        let found = args.names.iter().map(|name| machines::find(name));
+        found.collect::<Result<_>>()?
+    };
+    let running = machines.into_iter().filter(|machine| machine.is_running);
+    // One that ends meanwhile, or is still starting, is left out.
+    let look =
+        |machine: machines::Machine| Some((machine.name.clone(), Look::at(&machine.name).ok()?));
+    Ok(running.filter_map(look).collect())
+}
+
+fn show(args: &Args, rows: &[Row]) -> Result<()> {
+    if args.json && args.no_stream {
+        return print_json(&rows);
+    }
+    let mut text = String::new();
+    if args.json {
+        for row in rows {
+            text += &(serde_json::to_string(row)? + "\n");
+        }
+    } else {
+        if !args.no_stream && io::stdout().is_terminal() {
+            text += HOME_AND_WIPE;
+        }
+        let heads = [
+            "NAME", "CPU", "MEMORY", "RESIDENT", "OVERHEAD", "SHARES", "PIDS",
+        ];
+        let cells: Vec<_> = rows.iter().map(Row::cells).collect();
+        text += &table(heads, &cells);
+    }
+    print(text.as_bytes())
+}
