@@ -69,6 +69,8 @@ enum Command {
     Destroy(commands::rm::DestroyArgs),
     Prune(commands::rm::PruneArgs),
     Check(commands::check::Args),
+    Doctor(commands::doctor::Args),
+    Version(commands::version::Args),
     Schema(commands::schema::Args),
     Completion(commands::completion::Args),
     Emulator(emulator::Args),
@@ -92,6 +94,8 @@ impl Command {
         match self {
             Self::Run(_) | Self::Start(_) | Self::Restart(_) => Concern::Starts,
             Self::Check(_)
+            | Self::Doctor(_)
+            | Self::Version(_)
             | Self::Schema(_)
             | Self::Completion(_)
             | Self::Emulator(_)
@@ -126,6 +130,8 @@ impl Command {
             Self::Destroy(args) => commands::rm::destroy(args),
             Self::Prune(args) => commands::rm::prune(args),
             Self::Check(args) => commands::check::run(args),
+            Self::Doctor(args) => commands::doctor::run(args),
+            Self::Version(args) => commands::version::run(args),
             Self::Schema(args) => commands::schema::run(args),
             Self::Completion(args) => commands::completion::run::<Cli>(args),
             Self::Emulator(args) => emulator::run(args),

@@ -131,3 +131,31 @@ fn the_schema_is_json_with_its_dialect() {
     );
     assert_eq!(schema["additionalProperties"], json!(false));
 }
+
+#[test]
+fn the_doctor_fails_where_there_is_no_kernel() {
+    let folder = folder();
+    let output = Command::new(env!("CARGO_BIN_EXE_mvm"))
+        .args(["doctor", "--json"])
+        .env("MVM_KERNEL", folder.path().join("vmlinux"))
+        .output()
+        .expect("run mvm");
+    assert_eq!(output.status.code(), Some(1));
+    let checks: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    let kernel = checks
+        .as_array()
+        .and_then(|checks| checks.iter().find(|check| check["name"] == "kernel"));
+    assert_eq!(kernel.expect("a check")["level"], "fail");
+}
+
+#[test]
+fn the_version_is_told_for_people_and_programs() {
+    let folder = folder();
+    let text_of = |args: &[&str]| text(&mvm(folder.path(), args).stdout).to_owned();
+    let version = env!("CARGO_PKG_VERSION");
+    assert_eq!(text_of(&["--version"]), format!("mvm {version}\n"));
+    assert!(text_of(&["version"]).starts_with(&format!("mvm {version}\n")));
+    let json: Value = serde_json::from_str(&text_of(&["version", "--json"])).expect("JSON");
+    assert_eq!(json["version"], version);
+    assert!(json["guestProtocol"].is_u64(), "{json}");
+}

@@ -5,7 +5,7 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
-use std::io::{self, BufWriter};
+use std::io::{self, BufWriter, Write};
 use std::os::fd::AsFd;
 use std::path::Path;
 
@@ -76,7 +76,10 @@ fn archive(path: &Path) -> Result<()> {
 
 fn report() -> Result<()> {
     let report = Report::now()?;
-    serde_json::to_writer(io::stdout().lock(), &report).context("cannot tell what runs")
+    let mut out = io::stdout().lock();
+    serde_json::to_writer(&mut out, &report).context("cannot tell what runs")?;
+    // At its end this process throws away what was not.
+    out.flush().context("cannot tell what runs")
 }
 
 fn extract(path: &Path, is_stream: bool, owners: bool) -> Result<()> {
