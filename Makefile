@@ -3,6 +3,7 @@
 TARGET  := x86_64-unknown-linux-gnu
 STATIC  := target/static
 RELEASE := target/release
+SHARE   := $(DESTDIR)/usr/local/share
 
 .PHONY: all mvm guest kernel fixtures debian-kernel tools run test check bench install clean
 
@@ -56,8 +57,11 @@ install:
 	install -D -m 755 $(RELEASE)/mvm $(DESTDIR)/usr/local/bin/mvm
 	install -D -m 755 $(RELEASE)/mvm-init $(DESTDIR)/usr/local/libexec/mvm/mvm-init
 	install -D -m 644 target/guest-kernel/vmlinux $(DESTDIR)/usr/local/lib/mvm/vmlinux
-	install -d $(DESTDIR)/usr/local/share/bash-completion/completions
-	$(RELEASE)/mvm completion bash >$(DESTDIR)/usr/local/share/bash-completion/completions/mvm
+	install -d $(SHARE)/bash-completion/completions $(SHARE)/zsh/site-functions $(SHARE)/fish/vendor_completions.d
+	$(RELEASE)/mvm completion bash >$(SHARE)/bash-completion/completions/mvm
+	$(RELEASE)/mvm completion zsh >$(SHARE)/zsh/site-functions/_mvm
+	$(RELEASE)/mvm completion fish >$(SHARE)/fish/vendor_completions.d/mvm.fish
+	$(RELEASE)/mvm man $(SHARE)/man/man1
 
 clean:
 	cargo clean

@@ -8,6 +8,7 @@ pub mod doctor;
 pub mod exec;
 pub mod inspect;
 pub mod logs;
+pub mod man;
 pub mod metrics;
 pub mod monitor;
 pub mod pause;

@@ -25,7 +25,7 @@ use std::process::ExitCode;
 
 use accel::{Accel, Place};
 use clap::error::ErrorKind;
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 use vmm::app::Problems;
 
 /// mvm itself failed; every other status is the program's own.
@@ -75,6 +75,8 @@ enum Command {
     Completion(commands::completion::Args),
     Emulator(emulator::Args),
     #[command(hide = true)]
+    Man(commands::man::Args),
+    #[command(hide = true)]
     Monitor(commands::monitor::Args),
 }
 
@@ -98,6 +100,7 @@ impl Command {
             | Self::Version(_)
             | Self::Schema(_)
             | Self::Completion(_)
+            | Self::Man(_)
             | Self::Emulator(_)
             | Self::Monitor(_) => Concern::Nothing,
             _ => Concern::Finds,
@@ -133,7 +136,8 @@ impl Command {
             Self::Doctor(args) => commands::doctor::run(args),
             Self::Version(args) => commands::version::run(args),
             Self::Schema(args) => commands::schema::run(args),
-            Self::Completion(args) => commands::completion::run::<Cli>(args),
+            Self::Completion(args) => commands::completion::run(args),
+            Self::Man(args) => commands::man::run::<Cli>(args),
             Self::Emulator(args) => emulator::run(args),
             Self::Monitor(args) => commands::monitor::run(args),
         }
@@ -141,6 +145,11 @@ impl Command {
 }
 
 fn main() -> ExitCode {
+    match commands::completion::answer(Cli::command) {
+        Ok(false) => {}
+        Ok(true) => return ExitCode::SUCCESS,
+        Err(error) => return usage(&error),
+    }
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => return usage(&error),

@@ -110,7 +110,7 @@ mod tests {
         let warn = Check::warn("a", "there is none", "make one");
         let fail = Check::fail("b", "it is broken", "mend it");
         assert_eq!(warn.row(), ["warn", "a", "there is none; make one"]);
-        assert_eq!(status(&[warn.clone()]), ExitCode::SUCCESS);
+        assert_eq!(status(std::slice::from_ref(&warn)), ExitCode::SUCCESS);
         assert_eq!(status(&[warn, fail]), ExitCode::FAILURE);
     }
 

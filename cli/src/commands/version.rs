@@ -22,7 +22,7 @@ pub struct Args {
 /// What is printed.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Version {
+struct Facts {
     version: &'static str,
     guest_protocol: u32,
     control_protocol: u32,
@@ -31,18 +31,18 @@ struct Version {
 
 /// Runs the command.
 pub fn run(args: &Args) -> Result<ExitCode> {
-    let version = Version {
+    let facts = Facts {
         version: env!("CARGO_PKG_VERSION"),
-        guest_protocol: guest::protocol::VERSION.into(),
+        guest_protocol: guest::protocol::VERSION,
         control_protocol: message::VERSION,
         architecture: std::env::consts::ARCH,
     };
     if args.json {
-        print_json(&version)?;
+        print_json(&facts)?;
     } else {
         let text = format!(
             "mvm {}\nguest protocol {}\ncontrol protocol {}\narchitecture {}\n",
-            version.version, version.guest_protocol, version.control_protocol, version.architecture
+            facts.version, facts.guest_protocol, facts.control_protocol, facts.architecture
         );
         print(text.as_bytes())?;
     }

@@ -1,0 +1,75 @@
+//! What is installed beside `mvm`: completion and manual pages.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use tempfile::TempDir;
+
+/// What completion offers for the last of `words`, and a state folder with a machine in it.
+fn offered(words: &[&str]) -> Vec<String> {
+    let folder = tempfile::tempdir().expect("folder");
+    let app = folder.path().join("app.json");
+    let text = r#"{"name":"database","app":{"entrypoint":"/bin/sh"},"store":"none"}"#;
+    fs::write(&app, text).expect("write");
+    let created = mvm(&folder)
+        .args(["create".as_ref(), app.as_os_str()])
+        .output();
+    assert!(created.expect("run mvm").status.success());
+    let output = mvm(&folder)
+        .env("MVM_COMPLETE", "fish")
+        .args(["--", "mvm"])
+        .args(words)
+        .output()
+        .expect("run mvm");
+    let text = String::from_utf8(output.stdout).expect("UTF-8");
+    // Fish shows what stands behind a tab as a description.
+    let words = text
+        .lines()
+        .map(|line| line.split('\t').next().unwrap_or_default());
+    words.map(String::from).collect()
+}
+
+fn mvm(folder: &TempDir) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_mvm"));
+    command.env("MVM_STATE_DIR", folder.path().join("state"));
+    command.env("MVM_RUNTIME_DIR", folder.path().join("run"));
+    command.env("MVM_ACCEL", "kvm");
+    command
+}
+
+#[test]
+fn names_of_machines_are_completed() {
+    assert_eq!(offered(&["stop", "da"]), ["database"]);
+    assert_eq!(offered(&["logs", "--follow", "d"]), ["database"]);
+    assert_eq!(offered(&["exec", "x"]), Vec::<String>::new());
+    let commands = offered(&["st"]);
+    assert_eq!(commands, ["start", "stop", "status", "stats"]);
+}
+
+#[test]
+fn each_shell_has_a_script_that_asks_mvm() {
+    for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
+        let folder = tempfile::tempdir().expect("folder");
+        let output = mvm(&folder).args(["completion", shell]).output();
+        let output = output.expect("run mvm");
+        assert!(output.status.success(), "{shell}");
+        let script = String::from_utf8(output.stdout).expect("UTF-8");
+        assert!(script.contains("MVM_COMPLETE"), "{shell}: {script}");
+        assert_eq!(String::from_utf8_lossy(&output.stderr), "");
+    }
+}
+
+#[test]
+fn each_command_has_a_manual_page() {
+    let folder = tempfile::tempdir().expect("folder");
+    let pages = folder.path().join("man1");
+    let status = mvm(&folder).arg("man").arg(&pages).status();
+    assert!(status.expect("run mvm").success());
+    let page = |name: &str| fs::read_to_string(pages.join(name)).unwrap_or_default();
+    assert!(page("mvm.1").contains(".TH mvm 1"), "{}", page("mvm.1"));
+    for (name, words) in [("mvm-run.1", "\\-\\-detach"), ("mvm-cp.1", "\\-\\-archive")] {
+        assert!(page(name).contains(words), "{name}: {}", page(name));
+    }
+    assert!(!Path::new(&pages).join("mvm-monitor.1").exists());
+}
