@@ -21,5 +21,6 @@ pub mod start;
 pub mod stats;
 pub mod stop;
 pub mod top;
+pub mod update;
 pub mod version;
 pub mod wait;

@@ -53,6 +53,7 @@ enum Command {
     Cp(commands::cp::Args),
     Start(commands::start::Args),
     Restart(commands::start::RestartArgs),
+    Update(commands::update::Args),
     Stop(commands::stop::Args),
     Kill(commands::signal::Args),
     Pause(commands::pause::PauseArgs),
@@ -94,7 +95,7 @@ enum Concern {
 impl Command {
     fn concern(&self) -> Concern {
         match self {
-            Self::Run(_) | Self::Start(_) | Self::Restart(_) => Concern::Starts,
+            Self::Run(_) | Self::Start(_) | Self::Restart(_) | Self::Update(_) => Concern::Starts,
             Self::Check(_)
             | Self::Doctor(_)
             | Self::Version(_)
@@ -117,6 +118,7 @@ impl Command {
             Self::Cp(args) => commands::cp::run(args),
             Self::Start(args) => commands::start::run(args),
             Self::Restart(args) => commands::start::restart(args),
+            Self::Update(args) => commands::update::run(args),
             Self::Stop(args) => commands::stop::run(args),
             Self::Kill(args) => commands::signal::run(args),
             Self::Pause(args) => commands::pause::pause(args),

@@ -12,6 +12,7 @@ mod figures;
 mod fixtures;
 mod kernels;
 mod killed;
+mod logs;
 mod memory;
 mod ordinary_user;
 mod power;
@@ -24,6 +25,7 @@ mod store;
 mod streams;
 mod system;
 mod terminal;
+mod update;
 mod users;
 mod volumes;
 

@@ -30,7 +30,7 @@ pub struct Args {
     #[arg(long, short)]
     follow: bool,
     /// Only the last lines
-    #[arg(long, value_name = "N")]
+    #[arg(long, short = 'n', value_name = "N")]
     tail: Option<usize>,
     /// Only what came at this time or later: RFC 3339, or a duration such as 10m before now
     #[arg(long, value_name = "TIME", value_parser = time)]

@@ -53,7 +53,11 @@ pub fn restart(args: &RestartArgs) -> Result<ExitCode> {
     })
 }
 
-fn start(record: &Record) -> Result<()> {
+/// Starts a kept machine that does not run.
+///
+/// # Errors
+/// Its program cannot be run.
+pub fn start(record: &Record) -> Result<()> {
     match detach::start(record)? {
         None => Ok(()),
         Some(end) => bail!(

@@ -129,6 +129,14 @@ impl Record {
             .with_context(|| format!("{} has gone", self.path.join(FACTS).display()))
     }
 
+    /// Replaces that.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub fn set_facts(&self, facts: &Facts) -> anyhow::Result<()> {
+        self.write(FACTS, facts)
+    }
+
     /// How it ended last; none if it has not run or has been killed with its monitor.
     ///
     /// # Errors
