@@ -3,6 +3,7 @@
 
 use std::io::{ErrorKind, Read, Write};
 use std::os::unix::net::UnixStream;
+use std::sync::Arc;
 
 use devices::virtio::fake::{Driver, HOLE, ISLAND, ISLAND_END, Port, SEAM, Sockets, packet};
 use devices::virtio::vsock::packet::op;
@@ -146,6 +147,7 @@ proptest! {
             serial: "test".into(),
             read_only: false,
             vcpus: 2,
+            counters: Arc::default(),
         };
         let mut driver = Driver::start(|memory| config.open(memory).unwrap());
         for act in acts {

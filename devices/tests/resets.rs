@@ -5,6 +5,7 @@
 
 use std::fs;
 use std::os::unix::net::UnixStream;
+use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
@@ -27,6 +28,7 @@ fn resets_leave_neither_threads_nor_descriptors() {
         serial: "test".into(),
         read_only: false,
         vcpus: 2,
+        counters: Arc::default(),
     };
     let mut disk = Driver::attach(|memory| config.open(memory).unwrap());
     let mut balloon = Driver::attach(balloon::open);

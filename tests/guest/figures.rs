@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use anyhow::{Context, Result};
 use mvm_test::{Machines, Signal};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::shell;
 
@@ -132,6 +132,24 @@ fn metrics_are_in_the_format_and_of_all_that_run() -> Result<()> {
     assert!(!after.contains("machine=\"two\""), "{after}");
     let refused = machines.mvm(["metrics", "three"])?;
     assert_eq!((refused.status, refused.stdout()), (125, String::new()));
+    Ok(())
+}
+
+#[test]
+fn bytes_of_volumes_are_told() -> Result<()> {
+    let machines = Machines::new()?;
+    let volume = json!({ "name": "data", "mountPoint": "/data", "size": "64M" });
+    let script = "head -c 1048576 /dev/zero >/data/file; sync; echo done; exec sleep 1000";
+    machines.start(shell("volume", script).set("/volumes/0", volume))?;
+    while machines.mvm(["logs", "volume"])?.stdout() != "done\n" {}
+    let rows = json(&machines, &["stats", "--no-stream", "--json", "volume"])?;
+    assert!(rows[0]["diskReadBytes"].as_u64() > Some(0), "{rows}");
+    assert!(
+        rows[0]["diskWrittenBytes"].as_u64() >= Some(1 << 20),
+        "{rows}"
+    );
+    let text = machines.mvm(["metrics", "volume"])?.stdout();
+    assert!(families(&text)?.contains("mvm_disk_flushes"), "{text}");
     Ok(())
 }
 

@@ -11,7 +11,7 @@ use anyhow::{Context, anyhow};
 use devices::Memory;
 use devices::virtio::fs::{self, Budget, Content, Filter, Owners};
 pub use devices::virtio::fs::{Confinement, Counters, Wall};
-use devices::virtio::{balloon, console, rng, vsock};
+use devices::virtio::{balloon, blk, console, rng, vsock};
 use vm_memory::{GuestMemoryBackend as _, GuestMemoryRegion as _, GuestRegionMmap};
 
 use crate::app::{App, ConsoleMode, MAX_VCPUS, STORE_TAG};
@@ -55,6 +55,7 @@ pub struct Machine {
     vcpus: Vec<Vcpu>,
     console: Console,
     shares: Vec<Share>,
+    disks: Vec<Disk>,
     vsock: vsock::Host,
     /// Guest memory that is the kernel's file.
     mapped: Vec<Range<u64>>,
@@ -86,7 +87,12 @@ impl Machine {
         }
         let (device, vsock) = vsock::open(&memory, GUEST_CID)?;
         board.add(device)?;
+        let mut disks = Vec::new();
         for disk in volume::disks(app, vcpus)? {
+            disks.push(Disk {
+                name: disk.serial.clone(),
+                counters: Arc::clone(&disk.counters),
+            });
             board.add(disk.open(&memory)?)?;
         }
         board.add(rng::open(&memory))?;
@@ -125,6 +131,7 @@ impl Machine {
             vcpus,
             console,
             shares,
+            disks,
             vsock,
             mapped: kernel.mapped,
         })
@@ -154,6 +161,7 @@ impl Machine {
             counts,
             console: self.console,
             shares: self.shares,
+            disks: self.disks,
             vsock: self.vsock,
         };
         Ok((running, Exits(receiver)))
@@ -175,6 +183,8 @@ pub struct Running {
     pub console: Console,
     /// The store and the shares.
     pub shares: Vec<Share>,
+    /// The volumes, in the order of app.json.
+    pub disks: Vec<Disk>,
     /// Sockets between this process and the guest, whose address is [`GUEST_CID`].
     pub vsock: vsock::Host,
 }
@@ -198,6 +208,14 @@ pub struct Share {
     pub counters: Arc<Counters>,
     /// What keeps its workers inside.
     pub wall: Arc<Wall>,
+}
+
+/// What can be told of a disk while its guest uses it.
+pub struct Disk {
+    /// What the guest finds it by, such as `volume0`.
+    pub name: String,
+    /// What the guest asked of it.
+    pub counters: Arc<blk::Counters>,
 }
 
 /// Tells why a machine ended.

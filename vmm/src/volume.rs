@@ -13,6 +13,7 @@ use std::fs::{self, File, Metadata, OpenOptions};
 use std::io;
 use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::{Context, bail, ensure};
 use devices::virtio::blk;
@@ -37,6 +38,7 @@ pub fn disks(app: &App, vcpus: u8) -> anyhow::Result<Vec<blk::Config>> {
             serial: serial(nth),
             read_only: volume.read_only,
             vcpus: vcpus.into(),
+            counters: Arc::default(),
         })
     };
     app.volumes.iter().enumerate().map(disk).collect()

@@ -31,7 +31,8 @@ const HOME_AND_WIPE: &str = "\x1b[H\x1b[J";
 ///
 /// CPU: of one processor, the guest and mvm together. MEMORY: what the guest uses, by its own word, of
 /// what it has. RESIDENT: how much memory of the host that takes. OVERHEAD: what mvm takes besides.
-/// SHARES: bytes that its store and its shares have sent. Without names, all that run.
+/// SHARES: bytes that its store and its shares have sent. VOLUMES: bytes read and written. Without
+/// names, all that run.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// The machines
@@ -84,6 +85,9 @@ struct Row {
     threads: u64,
     /// Bytes that the store and the shares have sent since the start.
     share_bytes: u64,
+    /// Bytes that were read from its volumes and written to them since the start.
+    disk_read_bytes: u64,
+    disk_written_bytes: u64,
 }
 
 impl Row {
@@ -91,6 +95,8 @@ impl Row {
         let memory = &now.statistics.memory;
         let bytes = |kib: u64| kib.saturating_mul(1024);
         let report = now.report.as_ref();
+        let disks = now.statistics.disks.values();
+        let sum = |sum: u64, bytes| sum.saturating_add(bytes);
         Self {
             name: name.into(),
             cpu_percent: percent(before, now),
@@ -110,11 +116,13 @@ impl Row {
                 .shares
                 .values()
                 .map(|share| share.replied_bytes)
-                .fold(0, u64::saturating_add),
+                .fold(0, sum),
+            disk_read_bytes: disks.clone().map(|disk| disk.read_bytes).fold(0, sum),
+            disk_written_bytes: disks.map(|disk| disk.written_bytes).fold(0, sum),
         }
     }
 
-    fn cells(&self) -> [String; 7] {
+    fn cells(&self) -> [String; 8] {
         let memory = match (self.memory_used_bytes, self.memory_total_bytes) {
             (Some(used), Some(total)) => {
                 format!("{} / {}", size::bytes(used), size::bytes(total))
@@ -128,6 +136,11 @@ impl Row {
             size::bytes(self.resident_bytes),
             size::bytes(self.overhead_bytes),
             size::bytes(self.share_bytes),
+            format!(
+                "{} / {}",
+                size::bytes(self.disk_read_bytes),
+                size::bytes(self.disk_written_bytes)
+            ),
             self.processes.map_or("-".into(), |count| count.to_string()),
         ]
     }
@@ -195,7 +208,7 @@ fn show(args: &Args, rows: &[Row]) -> Result<()> {
             text += HOME_AND_WIPE;
         }
         let heads = [
-            "NAME", "CPU", "MEMORY", "RESIDENT", "OVERHEAD", "SHARES", "PIDS",
+            "NAME", "CPU", "MEMORY", "RESIDENT", "OVERHEAD", "SHARES", "VOLUMES", "PIDS",
         ];
         let cells: Vec<_> = rows.iter().map(Row::cells).collect();
         text += &table(heads, &cells);

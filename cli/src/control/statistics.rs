@@ -21,6 +21,20 @@ pub struct Statistics {
     pub threads: u64,
     /// The store and the shares, by their tags.
     pub shares: BTreeMap<String, Share>,
+    /// The volumes, by what the guest finds them by.
+    pub disks: BTreeMap<String, Disk>,
+}
+
+/// What a guest asked of one disk.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Disk {
+    /// Bytes to read.
+    pub read_bytes: u64,
+    /// Bytes to write.
+    pub written_bytes: u64,
+    /// Flushes.
+    pub flushes: u64,
 }
 
 /// One vCPU.

@@ -8,10 +8,10 @@ use std::ops::Range;
 
 use anyhow::{Context, Result};
 use guest::processes::{Stat, kib};
-use vmm::machine::Running;
+use vmm::machine::{self, Running};
 
 use super::statistics::of_all;
-use crate::control::statistics::{Memory, Statistics, Vcpu};
+use crate::control::statistics::{Disk, Memory, Statistics, Vcpu};
 
 /// Looks at this process and its machine.
 ///
@@ -34,7 +34,18 @@ pub fn measure(running: &Running) -> Result<Statistics> {
         memory: memory(&smaps, &running.memory_ranges()),
         threads: process.threads,
         shares: of_all(&running.shares),
+        disks: running.disks.iter().map(disk).collect(),
     })
+}
+
+fn disk(disk: &machine::Disk) -> (String, Disk) {
+    let counters = &disk.counters;
+    let told = Disk {
+        read_bytes: counters.read_bytes(),
+        written_bytes: counters.written_bytes(),
+        flushes: counters.flushes(),
+    };
+    (disk.name.clone(), told)
 }
 
 /// Names and processor times of all threads.

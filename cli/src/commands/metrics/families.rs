@@ -28,6 +28,9 @@ pub struct Families {
     requests: Family,
     replies: Family,
     refused: Family,
+    disk_reads: Family,
+    disk_writes: Family,
+    flushes: Family,
 }
 
 impl Families {
@@ -88,6 +91,22 @@ impl Families {
                 "bytes",
                 "Bytes of all replies to them.",
             ),
+            disk_reads: Family::new(
+                "mvm_disk_read_bytes",
+                Counter,
+                "bytes",
+                "Bytes that the guest wanted to read from its volumes.",
+            ),
+            disk_writes: Family::new(
+                "mvm_disk_written_bytes",
+                Counter,
+                "bytes",
+                "Bytes that the guest wanted to write to its volumes.",
+            ),
+            flushes: count(
+                "mvm_disk_flushes",
+                "How often the guest wanted what it wrote to be durable.",
+            ),
             refused: count(
                 "mvm_fuse_refused",
                 "Nodes and handles that the guest did not get since it held too many.",
@@ -129,6 +148,7 @@ impl Families {
         }
         self.add_memory(name, statistics);
         self.add_shares(name, statistics);
+        self.add_disks(name, statistics);
     }
 
     fn add_memory(&mut self, name: &str, statistics: &Statistics) {
@@ -160,6 +180,15 @@ impl Families {
         }
     }
 
+    fn add_disks(&mut self, name: &str, statistics: &Statistics) {
+        for (volume, disk) in &statistics.disks {
+            let labels = [("machine", name), ("disk", volume)];
+            self.disk_reads.add(&labels, disk.read_bytes);
+            self.disk_writes.add(&labels, disk.written_bytes);
+            self.flushes.add(&labels, disk.flushes);
+        }
+    }
+
     /// As text of that format.
     pub fn text(&self) -> String {
         text(&[
@@ -179,6 +208,9 @@ impl Families {
             &self.requests,
             &self.replies,
             &self.refused,
+            &self.disk_reads,
+            &self.disk_writes,
+            &self.flushes,
         ])
     }
 }
@@ -201,13 +233,18 @@ mod tests {
     use vmm::app::App;
 
     use super::*;
-    use crate::control::statistics::{Share, Vcpu};
+    use crate::control::statistics::{Disk, Share, Vcpu};
 
     fn statistics() -> Statistics {
         let share = Share {
             requests: BTreeMap::from([("LOOKUP".into(), 3)]),
             replied_bytes: 4096,
             ..Share::default()
+        };
+        let disk = Disk {
+            read_bytes: 512,
+            written_bytes: 1024,
+            flushes: 3,
         };
         Statistics {
             cpu_ms: 1500,
@@ -217,6 +254,7 @@ mod tests {
             }],
             threads: 9,
             shares: BTreeMap::from([("store".into(), share)]),
+            disks: BTreeMap::from([("volume0".into(), disk)]),
             ..Statistics::default()
         }
     }
@@ -243,11 +281,12 @@ mod tests {
             "mvm_vcpu_exits_total{machine=\"one\",vcpu=\"0\",reason=\"halt\"} 2\n",
             "mvm_fuse_requests_total{machine=\"two\",share=\"store\",request=\"LOOKUP\"} 3\n",
             "mvm_fuse_reply_bytes_total{machine=\"one\",share=\"store\"} 4096\n",
+            "mvm_disk_written_bytes_total{machine=\"two\",disk=\"volume0\"} 1024\n",
         ] {
             assert!(text.contains(lines), "{lines} is not in:\n{text}");
         }
         let families = text.matches("# TYPE ").count();
-        assert_eq!(families, 16);
+        assert_eq!(families, 19);
         assert!(text.ends_with("\n# EOF\n"));
     }
 }

@@ -1,9 +1,10 @@
 //! What a disk does with a request that has been taken apart: checks it, and has its medium do it.
 
 use std::io;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::{SERIAL_BYTES_MAX, Traits};
+use super::{Counters, SERIAL_BYTES_MAX, Traits};
 use crate::log::Log;
 use crate::virtio::Buffers;
 
@@ -63,6 +64,7 @@ pub struct Disk {
     serial: [u8; SERIAL_BYTES_MAX],
     name: String,
     log: Log,
+    counters: Arc<Counters>,
     /// A flush failed. Linux tells that once and takes the pages for clean (`errseq_t`), so the
     /// next flush would succeed although data is lost.
     is_lost: AtomicBool,
@@ -83,6 +85,7 @@ impl Disk {
             serial,
             name: traits.name.clone(),
             log: Log::new(),
+            counters: traits.counters.clone(),
             is_lost: AtomicBool::new(false),
         }
     }
@@ -105,7 +108,10 @@ impl Disk {
     /// Reads `bytes` from `sector` on.
     pub fn read(&self, sector: u64, bytes: usize, to: &mut Buffers) -> Status {
         match self.offset(sector, bytes as u64) {
-            Some(offset) => self.tell("read", self.medium.read(offset, bytes, to)),
+            Some(offset) => {
+                self.counters.count_read(bytes);
+                self.tell("read", self.medium.read(offset, bytes, to))
+            }
             None => Status::IoError,
         }
     }
@@ -113,7 +119,10 @@ impl Disk {
     /// Writes `bytes` from `sector` on.
     pub fn write(&self, sector: u64, bytes: usize, from: &mut Buffers) -> Status {
         match self.offset(sector, bytes as u64) {
-            Some(offset) => self.tell("write", self.medium.write(offset, bytes, from)),
+            Some(offset) => {
+                self.counters.count_write(bytes);
+                self.tell("write", self.medium.write(offset, bytes, from))
+            }
             None => Status::IoError,
         }
     }
@@ -123,6 +132,7 @@ impl Disk {
         if self.is_lost.load(Ordering::SeqCst) {
             return Status::IoError;
         }
+        self.counters.count_flush();
         let status = self.tell("flush", self.medium.flush());
         if status != Status::Ok {
             self.is_lost.store(true, Ordering::SeqCst);

@@ -18,6 +18,7 @@
 //! secure erase, zones, life time; `VIRTIO_BLK_F_CONFIG_WCE`, for nobody has to turn the promise off.
 
 mod config;
+mod counters;
 mod disk;
 mod image;
 mod request;
@@ -33,6 +34,7 @@ use zerocopy::IntoBytes;
 
 use super::{Chain, Device, Facts, Fault, Handler, Part, Queue};
 use crate::Memory;
+pub use counters::Counters;
 use disk::Disk;
 pub use disk::{Medium, SECTOR_BYTES};
 use image::Image;
@@ -65,6 +67,8 @@ pub struct Config {
     pub read_only: bool,
     /// Virtual CPUs of the machine, as many of which may wait for the disk at once.
     pub vcpus: u16,
+    /// Counts what the guest does.
+    pub counters: Arc<Counters>,
 }
 
 impl Config {
@@ -81,6 +85,7 @@ impl Config {
             read_only: self.read_only,
             can_discard: image.can_discard() && !self.read_only,
             queues: self.vcpus.clamp(1, QUEUES_MAX),
+            counters: self.counters,
         };
         assemble(&traits, Box::new(image), memory)
     }
@@ -94,6 +99,7 @@ struct Traits {
     read_only: bool,
     can_discard: bool,
     queues: u16,
+    counters: Arc<Counters>,
 }
 
 /// The device over any medium of `traits.bytes`.

@@ -7,6 +7,7 @@ mod ranges;
 use std::fs::File;
 use std::io::Write;
 use std::os::unix::fs::FileExt;
+use std::sync::Arc;
 
 use virtio_bindings::virtio_blk as blk;
 
@@ -51,6 +52,7 @@ fn config(file: &File) -> Config {
         serial: "volume0".into(),
         read_only: false,
         vcpus: 1,
+        counters: Arc::default(),
     }
 }
 
@@ -127,7 +129,9 @@ fn config_space(driver: &Driver, offset: u64, bytes: usize) -> Vec<u8> {
 #[test]
 fn what_is_written_is_read_again_and_in_the_file() {
     let file = image();
-    let mut disk = Disk::new(config(&file));
+    let config = config(&file);
+    let counters = config.counters.clone();
+    let mut disk = Disk::new(config);
     let text = pattern(8192).split_off(100);
     disk.driver.write(disk.data, &text[..4096]);
     assert_eq!(disk.request(OUT, 9, 4096), OK);
@@ -138,6 +142,12 @@ fn what_is_written_is_read_again_and_in_the_file() {
     let mut found = vec![0; 4096];
     file.read_exact_at(&mut found, 9 * 512).unwrap();
     assert_eq!(found, text[..4096]);
+    let counted = (
+        counters.read_bytes(),
+        counters.written_bytes(),
+        counters.flushes(),
+    );
+    assert_eq!(counted, (4096, 4096, 0));
 }
 
 #[test]

@@ -60,6 +60,7 @@ fn scripted(queues: u16, waits: &'static [&'static str]) -> Scripted {
         read_only: false,
         can_discard: true,
         queues,
+        counters: Arc::default(),
     };
     let medium = Box::new(Script {
         waits,
