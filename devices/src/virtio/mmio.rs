@@ -11,6 +11,7 @@ use anyhow::Context;
 use virtio_bindings::virtio_config as status;
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
+use super::config::Config;
 use super::interrupt::Interrupt;
 use super::queue::Registers;
 use super::worker::{self, Worker};
@@ -59,6 +60,7 @@ mod reg {
     pub const QUEUE_DEVICE_HIGH: u64 = 0x0a4;
     pub const SHM_LEN_LOW: u64 = 0x0b0;
     pub const SHM_BASE_HIGH: u64 = 0x0bc;
+    pub const CONFIG_GENERATION: u64 = 0x0fc;
     pub const CONFIG: u64 = 0x100;
 }
 
@@ -66,6 +68,7 @@ mod reg {
 pub struct Mmio {
     facts: Facts,
     parts: Vec<PartSlot>,
+    config: Config,
     memory: Memory,
     interrupt: Interrupt,
     faulted: Arc<AtomicBool>,
@@ -114,6 +117,7 @@ impl Mmio {
             })
             .collect();
         Ok(Self {
+            config: Config::new(facts.config.clone()),
             facts,
             parts,
             memory,
@@ -143,7 +147,7 @@ impl Mmio {
     /// The guest reads `data.len()` bytes at `offset` of the window.
     pub fn read(&self, offset: u64, data: &mut [u8]) {
         if let Some(offset) = offset.checked_sub(reg::CONFIG) {
-            return self.read_config(offset, data);
+            return self.config.read(offset, data);
         }
         // Registers are 32 bits wide and aligned (§4.2.2.2); anything else reads as zero.
         let value = if data.len() == 4 && offset.is_multiple_of(4) {
@@ -173,15 +177,6 @@ impl Mmio {
         }
     }
 
-    fn read_config(&self, offset: u64, data: &mut [u8]) {
-        let start = usize::try_from(offset).unwrap_or(usize::MAX);
-        let bytes = self.facts.config.get(start..).unwrap_or_default();
-        let padded = bytes.iter().copied().chain(std::iter::repeat(0));
-        for (to, from) in data.iter_mut().zip(padded) {
-            *to = from;
-        }
-    }
-
     fn register(&self, offset: u64) -> u32 {
         let queue = self.queues.get(self.queue_sel as usize);
         match offset {
@@ -197,7 +192,7 @@ impl Mmio {
             // No shared memory region: a length of all ones (§4.2.2). Zero would be a region of
             // no bytes, which Linux's virtio-fs driver fails to probe.
             reg::SHM_LEN_LOW..=reg::SHM_BASE_HIGH => u32::MAX,
-            // ConfigGeneration among them: no configuration changes while its device lives.
+            reg::CONFIG_GENERATION => self.config.generation(),
             _ => 0,
         }
     }
@@ -340,6 +335,8 @@ impl Mmio {
             let setup = worker::Setup {
                 name,
                 queues,
+                features: self.driver_features,
+                config: self.config.clone(),
                 interrupt: self.interrupt.clone(),
                 faulted: self.faulted.clone(),
                 log: self.log.clone(),

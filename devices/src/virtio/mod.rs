@@ -8,6 +8,7 @@
 pub mod balloon;
 pub mod blk;
 pub mod chain;
+mod config;
 pub mod console;
 #[cfg(any(test, feature = "fake-driver"))]
 pub mod fake;
@@ -29,7 +30,8 @@ pub use iovec::Position;
 pub use queue::Queue;
 use vmm_sys_util::epoll::EventSet;
 
-/// What a driver reads of a device before it starts it. It never changes, so it is data.
+/// What a driver reads of a device before it starts it. All but `config` stays as it is, so it is
+/// data.
 #[derive(Clone, Debug)]
 pub struct Facts {
     /// Device type, virtio 1.2 §5.
@@ -40,7 +42,7 @@ pub struct Facts {
     pub features: u64,
     /// The largest size of each queue, in descriptors: powers of two.
     pub queue_sizes: Vec<u16>,
-    /// Device configuration space, little endian.
+    /// Device configuration space, little endian, as it is at first.
     pub config: Vec<u8>,
 }
 
@@ -66,8 +68,9 @@ pub struct Part {
 /// new ──start──▶ running ──stop──▶ new        a reset is `stop`, a later DRIVER_OK is `start`
 /// ```
 pub trait Handler: Send {
-    /// The driver set `DRIVER_OK`. Called first, on the worker's thread.
-    fn start(&mut self) -> anyhow::Result<()> {
+    /// The driver set `DRIVER_OK` and had accepted `features` (§2.2): some of the device's own and
+    /// of the transport's. Called first, on the worker's thread.
+    fn start(&mut self, _features: u64) -> anyhow::Result<()> {
         Ok(())
     }
 
@@ -90,6 +93,12 @@ pub trait Handler: Send {
     /// As [`Handler::kick`].
     fn ready(&mut self, _index: usize, _queues: &mut [Queue]) -> Result<(), Fault> {
         Ok(())
+    }
+
+    /// The device's configuration space, where it has changed since the last call. Asked for after
+    /// each call; the worker tells the driver (§2.5). Of one size as long as the device lives.
+    fn changed_config(&mut self) -> Option<Vec<u8>> {
+        None
     }
 
     /// The driver reset the device. No guest buffer is held after this returns.

@@ -12,6 +12,7 @@ use event_manager::{EventManager, EventOps, Events, MutEventSubscriber, Subscrib
 use vmm_sys_util::epoll::EventSet;
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
+use super::config::Config;
 use super::interrupt::Interrupt;
 use super::{Fault, Handler, Queue, Watch};
 use crate::log::Log;
@@ -29,6 +30,10 @@ pub struct Setup {
     pub name: String,
     /// The queues it serves, and the events that kick them, in the same order.
     pub queues: Vec<(Queue, EventFd)>,
+    /// The features that the driver accepted.
+    pub features: u64,
+    /// The device's configuration space.
+    pub config: Config,
     /// Raised when buffers were used.
     pub interrupt: Interrupt,
     /// Set when the device needs a reset.
@@ -57,6 +62,8 @@ impl Worker {
             queues,
             kicks,
             stop: stop.try_clone().context("cannot duplicate an eventfd")?,
+            features: setup.features,
+            config: setup.config,
             interrupt: setup.interrupt,
             faulted: setup.faulted,
             log: setup.log.clone(),
@@ -105,6 +112,8 @@ struct Loop {
     queues: Vec<Queue>,
     kicks: Vec<EventFd>,
     stop: EventFd,
+    features: u64,
+    config: Config,
     interrupt: Interrupt,
     faulted: Arc<AtomicBool>,
     log: Arc<Log>,
@@ -121,7 +130,7 @@ impl MutEventSubscriber for Loop {
             added = added.and(ops.add(Events::with_data(kick, index, EventSet::IN)));
         }
         let started = match added {
-            Ok(()) => self.handler.start(),
+            Ok(()) => self.handler.start(self.features),
             Err(error) => Err(anyhow::anyhow!("cannot wait for kicks: {error}")),
         };
         let served = match started {
@@ -196,6 +205,10 @@ impl Loop {
 
     /// Tells the driver what was done, and waits for what the handler waits for now.
     fn settle(&mut self, served: Result<(), Fault>, ops: &mut EventOps) {
+        if let Some(bytes) = self.handler.changed_config() {
+            self.config.set(bytes);
+            self.interrupt.config_change();
+        }
         let settled = served
             .and_then(|()| self.interrupt_if_wanted())
             .and_then(|()| self.rewatch(ops));

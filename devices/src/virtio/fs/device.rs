@@ -77,7 +77,7 @@ struct Worker {
 }
 
 impl Handler for Worker {
-    fn start(&mut self) -> anyhow::Result<()> {
+    fn start(&mut self, _: u64) -> anyhow::Result<()> {
         self.wall.confine_thread().map(drop)
     }
 

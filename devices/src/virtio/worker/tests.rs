@@ -94,7 +94,7 @@ fn chains_that_were_there_before_the_start_are_served() {
 fn a_handler_that_cannot_start_makes_its_device_need_a_reset() {
     struct Broken;
     impl Handler for Broken {
-        fn start(&mut self) -> anyhow::Result<()> {
+        fn start(&mut self, _: u64) -> anyhow::Result<()> {
             anyhow::bail!("no luck")
         }
         fn kick(&mut self, _: usize, _: &mut [Queue]) -> Result<(), Fault> {
