@@ -5,9 +5,9 @@ use std::io::{ErrorKind, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 
-use devices::virtio::fake::{Driver, HOLE, ISLAND, ISLAND_END, Port, SEAM, Sockets, packet};
+use devices::virtio::fake::{Card, Driver, HOLE, ISLAND, ISLAND_END, Port, SEAM, Sockets, packet};
 use devices::virtio::vsock::packet::op;
-use devices::virtio::{balloon, blk, console, rng};
+use devices::virtio::{balloon, blk, console, net, rng};
 use proptest::prelude::*;
 
 /// What a driver may do.
@@ -228,5 +228,43 @@ proptest! {
         prop_assert_eq!(&heard, b"from the guest");
         end.write_all(b"from the host").unwrap();
         prop_assert_eq!(sockets.hear().1, b"from the host");
+    }
+    #[test]
+    fn a_network_card_survives_any_driver(acts in prop::collection::vec(act(2), 1..80)) {
+        let (stream, mut host) = UnixStream::pair().unwrap();
+        let driver = Driver::start(|memory| {
+            let config = net::Config {
+                name: "net".into(),
+                mac: [2, 0, 0, 0, 0, 1],
+                mtu: 1500,
+                backend: Box::new(net::Stream::new(stream).unwrap()),
+            };
+            config.open(memory)
+        });
+        let mut card = Card::new(driver);
+        card.driver.polite = false;
+        // Something for the driver's buffers, whole and in part.
+        for bytes in [60u32, 1514, 9000, 60] {
+            host.write_all(&bytes.to_be_bytes()).unwrap();
+            host.write_all(&vec![7; bytes as usize]).unwrap();
+        }
+        host.write_all(&[0, 0, 0]).unwrap();
+        for act in acts {
+            perform(&mut card.driver, act);
+        }
+        card.open(u64::MAX);
+        host.write_all(&[60]).unwrap();
+        host.write_all(&[8; 60]).unwrap();
+        while card.receive().1 != vec![8; 60] {}
+        card.send(b"fourteen bytes");
+        let mut length = [0; 4];
+        let mut frame = Vec::new();
+        while frame != b"fourteen bytes" {
+            host.read_exact(&mut length).unwrap();
+            let bytes = u32::from_be_bytes(length);
+            prop_assert!((14..=1518).contains(&bytes), "a frame of {} bytes", bytes);
+            frame.resize(bytes as usize, 0);
+            host.read_exact(&mut frame).unwrap();
+        }
     }
 }

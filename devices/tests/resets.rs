@@ -10,7 +10,7 @@ use std::thread;
 use std::time::Duration;
 
 use devices::virtio::fake::Driver;
-use devices::virtio::{balloon, blk, console, rng, vsock};
+use devices::virtio::{balloon, blk, console, net, rng, vsock};
 
 const ROUNDS: usize = 1000;
 
@@ -32,9 +32,26 @@ fn resets_leave_neither_threads_nor_descriptors() {
     };
     let mut disk = Driver::attach(|memory| config.open(memory).unwrap());
     let mut balloon = Driver::attach(balloon::open);
+    let (stream, _network) = UnixStream::pair().unwrap();
+    let mut card = Driver::attach(|memory| {
+        let config = net::Config {
+            name: "net".into(),
+            mac: [2, 0, 0, 0, 0, 1],
+            mtu: 1500,
+            backend: Box::new(net::Stream::new(stream).unwrap()),
+        };
+        config.open(memory)
+    });
     let before = held();
     for _ in 0..ROUNDS {
-        for driver in [&mut rng, &mut console, &mut vsock, &mut disk, &mut balloon] {
+        for driver in [
+            &mut rng,
+            &mut console,
+            &mut vsock,
+            &mut disk,
+            &mut balloon,
+            &mut card,
+        ] {
             for reached in [0, 1, 3, 11] {
                 driver.set_register(0x070, reached & 1);
                 driver.set_register(0x070, reached & 3);

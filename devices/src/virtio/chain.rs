@@ -287,20 +287,33 @@ impl Buffers {
     }
 
     /// Host vectors over the next bytes, at most `limit_bytes` of them.
-    fn vectors(&self, limit_bytes: usize) -> iovec::Vectors<'_> {
+    pub(super) fn vectors(&self, limit_bytes: usize) -> iovec::Vectors<'_> {
         let mut vectors = iovec::Vectors::new(&self.memory);
+        self.add_to(&mut vectors, limit_bytes);
+        vectors
+    }
+
+    /// Adds the next bytes, at most `limit_bytes` of them; false when `vectors` has no room for all.
+    pub(super) fn add_to(&self, vectors: &mut iovec::Vectors<'_>, limit_bytes: usize) -> bool {
         let mut left = self.remaining.min(limit_bytes);
         let mut skip = self.offset;
         for segment in self.segments.get(self.current..).unwrap_or_default() {
-            let bytes = segment.bytes.saturating_sub(skip).min(left);
-            let full = !vectors.add(offset_gpa(segment.gpa, skip), bytes);
-            left = left.saturating_sub(bytes);
-            skip = 0;
-            if full || left == 0 {
+            if left == 0 {
                 break;
             }
+            let bytes = segment.bytes.saturating_sub(skip).min(left);
+            if !vectors.add(offset_gpa(segment.gpa, skip), bytes) {
+                return false;
+            }
+            left = left.saturating_sub(bytes);
+            skip = 0;
         }
-        vectors
+        true
+    }
+
+    /// Buffers that this consists of, empty ones aside.
+    pub(super) fn pieces(&self) -> usize {
+        self.segments.len()
     }
 
     /// The next piece that lies in one segment: at most `wanted` bytes; none when used up.
@@ -314,7 +327,8 @@ impl Buffers {
         (bytes > 0).then(|| (offset_gpa(segment.gpa, self.offset), bytes))
     }
 
-    fn advance(&mut self, bytes: usize) {
+    /// Goes on by `bytes`, which are at most what is left.
+    pub(super) fn advance(&mut self, bytes: usize) {
         self.remaining = self.remaining.saturating_sub(bytes);
         self.consumed = self.consumed.saturating_add(bytes);
         self.offset = self.offset.saturating_add(bytes);

@@ -24,9 +24,11 @@ use super::mmio::Mmio;
 use super::{Device, Facts};
 use crate::Memory;
 
+mod card;
 mod port;
 mod sockets;
 
+pub use card::Card;
 pub use port::{Port, message};
 pub use sockets::{Sockets, packet};
 

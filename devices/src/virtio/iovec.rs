@@ -28,7 +28,9 @@ pub enum Position {
 /// Host vectors over guest memory, valid as long as the memory is borrowed.
 pub struct Vectors<'a> {
     memory: &'a GuestMemoryMmap,
-    entries: [iovec; VECTORS_MAX],
+    /// Those over guest memory, between one for bytes of this process before and one behind them.
+    entries: [iovec; VECTORS_MAX + 2],
+    /// How many are over guest memory.
     used: usize,
 }
 
@@ -41,7 +43,7 @@ impl<'a> Vectors<'a> {
         };
         Self {
             memory,
-            entries: [empty; VECTORS_MAX],
+            entries: [empty; VECTORS_MAX + 2],
             used: 0,
         }
     }
@@ -51,7 +53,11 @@ impl<'a> Vectors<'a> {
     pub fn add(&mut self, gpa: GuestAddress, bytes: usize) -> bool {
         for slice in self.memory.get_slices(gpa, bytes) {
             let Ok(slice) = slice else { return false };
-            let Some(entry) = self.entries.get_mut(self.used) else {
+            if self.used == VECTORS_MAX {
+                return false;
+            }
+            let next = self.used.saturating_add(1);
+            let Some(entry) = self.entries.get_mut(next) else {
                 return false;
             };
             // A mapping without a guard object: `GuestMemoryMmap` regions stay mapped while the
@@ -60,9 +66,15 @@ impl<'a> Vectors<'a> {
                 iov_base: slice.ptr_guard_mut().as_ptr().cast(),
                 iov_len: slice.len(),
             };
-            self.used = self.used.saturating_add(1);
+            self.used = next;
         }
         true
+    }
+
+    /// Bytes of guest memory that these are over.
+    pub fn bytes(&self) -> usize {
+        let vectors = self.entries.iter().skip(1).take(self.used);
+        vectors.fold(0, |sum, vector| sum.saturating_add(vector.iov_len))
     }
 
     /// `preadv(2)` at `offset`.
@@ -70,8 +82,7 @@ impl<'a> Vectors<'a> {
         let offset = i64::try_from(offset).map_err(|_| io::ErrorKind::InvalidInput)?;
         // SAFETY: the first `used` vectors lie in guest memory that is mapped while `self.memory`
         // is borrowed; the kernel checks them and fails with EFAULT where a page cannot be had.
-        let bytes =
-            unsafe { libc::preadv(fd.as_raw_fd(), self.entries.as_ptr(), self.count(), offset) };
+        let bytes = unsafe { libc::preadv(fd.as_raw_fd(), self.first(), self.count(0), offset) };
         result(bytes)
     }
 
@@ -82,26 +93,55 @@ impl<'a> Vectors<'a> {
             Position::End => (0, libc::RWF_APPEND),
         };
         let offset = i64::try_from(offset).map_err(|_| io::ErrorKind::InvalidInput)?;
-        let (fd, vectors) = (fd.as_raw_fd(), self.entries.as_ptr());
+        let (fd, vectors) = (fd.as_raw_fd(), self.first());
         // SAFETY: as in `preadv`.
-        result(unsafe { libc::pwritev2(fd, vectors, self.count(), offset, flags) })
+        result(unsafe { libc::pwritev2(fd, vectors, self.count(0), offset, flags) })
     }
 
     /// `readv(2)`.
     pub fn readv(&mut self, fd: BorrowedFd<'_>) -> io::Result<usize> {
         // SAFETY: as in `preadv`.
-        result(unsafe { libc::readv(fd.as_raw_fd(), self.entries.as_ptr(), self.count()) })
+        result(unsafe { libc::readv(fd.as_raw_fd(), self.first(), self.count(0)) })
     }
 
     /// `writev(2)`.
     pub fn writev(&mut self, fd: BorrowedFd<'_>) -> io::Result<usize> {
         // SAFETY: as in `preadv`.
-        result(unsafe { libc::writev(fd.as_raw_fd(), self.entries.as_ptr(), self.count()) })
+        result(unsafe { libc::writev(fd.as_raw_fd(), self.first(), self.count(0)) })
     }
 
-    fn count(&self) -> i32 {
-        // At most `VECTORS_MAX`, which an `i32` holds.
-        i32::try_from(self.used).unwrap_or(0)
+    /// `readv(2)` into guest memory, and what is left of it into `tail`.
+    pub fn readv_with(&mut self, fd: BorrowedFd<'_>, tail: &mut [u8]) -> io::Result<usize> {
+        let behind = self.used.saturating_add(1);
+        if let Some(entry) = self.entries.get_mut(behind) {
+            entry.iov_base = tail.as_mut_ptr().cast();
+            entry.iov_len = tail.len();
+        }
+        // SAFETY: as in `preadv`, and the vector behind them covers `tail`, which is borrowed until
+        // this returns.
+        result(unsafe { libc::readv(fd.as_raw_fd(), self.first(), self.count(1)) })
+    }
+
+    /// `writev(2)` of `head`, and guest memory behind it.
+    pub fn writev_with(&mut self, fd: BorrowedFd<'_>, head: &[u8]) -> io::Result<usize> {
+        if let Some(entry) = self.entries.first_mut() {
+            entry.iov_base = head.as_ptr().cast_mut().cast();
+            entry.iov_len = head.len();
+        }
+        // SAFETY: as in `preadv`, and the vector before them covers `head`, which is borrowed until
+        // this returns and only read.
+        result(unsafe { libc::writev(fd.as_raw_fd(), self.entries.as_ptr(), self.count(1)) })
+    }
+
+    /// The first vector over guest memory.
+    fn first(&self) -> *const iovec {
+        self.entries.get(1..).unwrap_or_default().as_ptr()
+    }
+
+    /// Vectors over guest memory, and `own` more.
+    fn count(&self, own: usize) -> i32 {
+        // At most `VECTORS_MAX` + 1, which an `i32` holds, and which the array has behind `first`.
+        i32::try_from(self.used.saturating_add(own)).unwrap_or(0)
     }
 }
 

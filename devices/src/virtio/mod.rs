@@ -16,6 +16,7 @@ pub mod fs;
 pub mod interrupt;
 mod iovec;
 pub mod mmio;
+pub mod net;
 pub mod queue;
 pub mod rng;
 pub mod vsock;
