@@ -7,6 +7,7 @@
 //!
 //! Left out: looking at the host. [`AppFile::check_host`] does that, for `mvm check`.
 
+mod address;
 mod blank;
 mod check;
 mod conflict;
@@ -16,10 +17,12 @@ mod document;
 mod fault;
 mod file;
 mod host;
+mod interface;
 mod json;
 mod kernel;
 mod memory;
 mod place;
+mod port;
 mod problem;
 mod program;
 pub(crate) mod quote;
@@ -32,6 +35,7 @@ mod size;
 mod store;
 mod suggest;
 pub(crate) mod text;
+mod text_form;
 mod user;
 mod volume;
 
@@ -40,12 +44,15 @@ use std::path::Path;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub use address::{Mac, Subnet};
 pub use console::{Console, ConsoleMode, KernelMessages};
 pub use file::AppFile;
+pub use interface::{Interface, InterfaceKind, MAX_INTERFACES};
 pub use json::{MAX_DEPTH, MAX_VALUES};
 pub use kernel::{Kernel, MAX_CMDLINE_SIZE};
 pub use memory::Memory;
 pub use place::{Place, Step};
+pub use port::{MAX_PORTS, Port, PortRange, Protocol};
 pub use problem::{Complaint, Problem, Problems};
 pub use program::{MAX_ARG_SIZE, MAX_ARGS, MAX_ENV, Program, Tty};
 pub use root::{Root, RootKind, TmpfsSize};
@@ -104,6 +111,14 @@ pub struct App {
     #[serde(default)]
     #[schemars(length(max = MAX_VOLUMES))]
     pub volumes: Vec<Volume>,
+    /// Its network cards. By default one of type "user" where `ports` are given, else none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Vec<Interface>", length(max = MAX_INTERFACES))]
+    pub interfaces: Option<Vec<Interface>>,
+    /// Ports of the host that lead to its ports; a string such as "8080:80" is host and machine.
+    #[serde(default, deserialize_with = "port::read")]
+    #[schemars(schema_with = "port::schema")]
+    pub ports: Vec<Port>,
     /// The machine's root file system.
     #[serde(default)]
     pub root: Root,
@@ -135,6 +150,8 @@ impl App {
             store: Store::default(),
             shares: Vec::new(),
             volumes: Vec::new(),
+            interfaces: None,
+            ports: Vec::new(),
             root: Root::default(),
             console: Console::default(),
         }
@@ -189,6 +206,15 @@ impl App {
         let persist = self.root.persist.as_deref()?;
         let is_it = |volume: &Volume| volume.name.as_deref() == Some(persist);
         self.volumes.iter().position(is_it)
+    }
+
+    /// Its network cards: those of the file, or what the file asks for by its ports.
+    pub fn interfaces(&self) -> Vec<Interface> {
+        match &self.interfaces {
+            Some(interfaces) => interfaces.clone(),
+            None if self.ports.is_empty() => Vec::new(),
+            None => vec![Interface::default()],
+        }
     }
 
     /// All that is wrong with these values, alone and with each other.

@@ -20,6 +20,9 @@ const WHOLE: &str = r#"{
   "shares": [{ "source": "./www", "mountPoint": "/srv", "readOnly": true, "tag": "www" }],
   "volumes": [{ "name": "data", "mountPoint": "/data", "size": "2G", "fsType": "ext4", "readOnly": false },
     { "name": "system" }, { "image": "disk", "mountPoint": "/disk", "readOnly": true, "create": false }],
+  "interfaces": [{}, { "type": "tap", "name": "lan0", "hostName": "tap0", "mac": "02:00:00:00:00:01",
+    "mtu": 9000, "addresses": ["fd00::2/64"], "gateway": "fd00::1" }],
+  "ports": ["8080:80", { "host": "5000-5009", "guest": "6000-6009", "address": "::1", "protocol": "udp" }],
   "root": { "type": "tmpfs", "size": "50%", "persist": "system" },
   "console": { "mode": "file", "path": "console.log", "kernel": "verbose" }
 }"#;

@@ -34,6 +34,27 @@ const BEYOND_SCHEMAS: &[&str] = &[
     "147-volume-without-a-place",
     "148-root-on-no-volume",
     "149-root-volume-with-a-place",
+    "171-prefix-too-long",
+    "174-bridge-without-a-name",
+    "175-bridge-of-a-tap",
+    "176-tap-of-a-user-interface",
+    "177-address-of-a-user-interface",
+    "178-outbound-without-addresses",
+    "179-half-a-network-of-two",
+    "180-network-of-two-families",
+    "181-gateway-out-of-reach",
+    "182-two-user-interfaces",
+    "183-same-interface-name",
+    "184-same-tap",
+    "190-port-zero-of-the-machine",
+    "191-port-range-backwards",
+    "192-port-ranges-of-two-lengths",
+    "193-any-port-for-a-range",
+    "194-range-from-port-zero",
+    "197-too-many-ports",
+    "198-same-port",
+    "199-ports-without-a-network",
+    "200-ports-over-a-tap",
 ];
 
 fn validator() -> Validator {
@@ -94,6 +115,30 @@ fn good_files() -> Vec<Value> {
         with(
             "shares",
             json!([{ "source": "data", "mountPoint": "/data", "readOnly": false }]),
+        ),
+        with("interfaces", json!([])),
+        with(
+            "interfaces",
+            json!([{ "type": "user", "mtu": 1500, "mac": "02:00:00:00:00:0a" }]),
+        ),
+        with(
+            "interfaces",
+            json!([
+                {},
+                { "type": "tap", "hostName": "tap0", "addresses": ["10.0.0.2/24", "fd00::2/64"], "gateway": "10.0.0.1" },
+                { "type": "tap", "name": "lan0", "hostAddress": "10.1.0.1", "localAddress": "10.1.0.2", "outbound": true },
+                { "type": "bridge", "bridge": "br0", "x-why": "LAN" },
+            ]),
+        ),
+        with(
+            "ports",
+            json!([
+                "8080:80",
+                ":22",
+                "[::1]:5000-5009:6000-6009/udp",
+                { "guest": 443 },
+                { "host": "9000-9009", "guest": "9000-9009", "address": "0.0.0.0", "protocol": "udp", "x-a": 1 },
+            ]),
         ),
         with("root", json!({ "type": "tmpfs", "size": "100%" })),
         with(

@@ -5,12 +5,14 @@
 use std::fmt::Display;
 use std::path::Path;
 
+use super::interface::{MAX_ADDRESSES, MAX_INTERFACE_NAME_SIZE, MAX_MTU, MIN_MTU};
 use super::place::Place;
 use super::problem::Complaint;
 use super::quote::quoted;
 use super::{
-    App, MAX_ARG_SIZE, MAX_ARGS, MAX_CMDLINE_SIZE, MAX_ENV, MAX_PROBLEMS, MAX_SHARES, MAX_TAG_SIZE,
-    MAX_VCPUS, MAX_VOLUMES, Memory, Program, STORE_TAG, Share, User, VERSION, Volume, VolumeSize,
+    App, Interface, MAX_ARG_SIZE, MAX_ARGS, MAX_CMDLINE_SIZE, MAX_ENV, MAX_INTERFACES, MAX_PORTS,
+    MAX_PROBLEMS, MAX_SHARES, MAX_TAG_SIZE, MAX_VCPUS, MAX_VOLUMES, Memory, Port, PortRange,
+    Program, STORE_TAG, Share, User, VERSION, Volume, VolumeSize,
 };
 
 /// A name of a machine: it is a folder's name, a host's name and a word on command lines.
@@ -69,6 +71,8 @@ pub fn values(app: &App) -> Vec<Complaint> {
     if let Some(persist) = &app.root.persist {
         check.name(persist, root().key("root").key("persist"));
     }
+    check.interfaces(app.interfaces.as_deref().unwrap_or_default());
+    check.ports(&app.ports);
     if let Some(path) = &app.console.path {
         check.host_path(path, root().key("console").key("path"));
     }
@@ -279,6 +283,94 @@ impl Check {
             format_args!("from {least} to {most}"),
             volume.size,
         );
+    }
+
+    fn interfaces(&mut self, interfaces: &[Interface]) {
+        let place = Place::root().key("interfaces");
+        self.expect(
+            interfaces.len() <= MAX_INTERFACES,
+            place.clone(),
+            format_args!("at most {MAX_INTERFACES} interfaces"),
+            interfaces.len(),
+        );
+        for (nth, interface) in interfaces.iter().take(MAX_INTERFACES).enumerate() {
+            let here = |key: &'static str| place.clone().index(nth).key(key);
+            for (key, name) in [
+                ("name", &interface.name),
+                ("hostName", &interface.host_name),
+                ("bridge", &interface.bridge),
+            ] {
+                if let Some(name) = name {
+                    self.interface_name(name, here(key));
+                }
+            }
+            if let Some(mtu) = interface.mtu {
+                self.expect(
+                    (MIN_MTU..=MAX_MTU).contains(&mtu),
+                    here("mtu"),
+                    format_args!("from {MIN_MTU} to {MAX_MTU}"),
+                    mtu,
+                );
+            }
+            self.expect(
+                interface.addresses.len() <= MAX_ADDRESSES,
+                here("addresses"),
+                format_args!("at most {MAX_ADDRESSES} addresses"),
+                interface.addresses.len(),
+            );
+        }
+    }
+
+    fn interface_name(&mut self, name: &str, place: Place) {
+        let is_good = (1..=MAX_INTERFACE_NAME_SIZE).contains(&name.len())
+            && !matches!(name, "." | "..")
+            && name
+                .bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b'-'));
+        let allowed =
+            format!("1 to {MAX_INTERFACE_NAME_SIZE} letters, digits, \"_\", \".\" and \"-\"");
+        self.expect(is_good, place, allowed, quoted(name));
+    }
+
+    fn ports(&mut self, ports: &[Port]) {
+        let place = Place::root().key("ports");
+        let count = ports
+            .iter()
+            .fold(0usize, |sum, port| sum.saturating_add(port.guest.count()));
+        self.expect(
+            count <= MAX_PORTS,
+            place.clone(),
+            format_args!("at most {MAX_PORTS} ports"),
+            count,
+        );
+        for (nth, port) in ports.iter().enumerate() {
+            let (host, guest) = (port.host, port.guest);
+            let mut complain = |key: &'static str, message: String| {
+                self.complain(place.clone().index(nth).key(key), message);
+            };
+            if guest.first == 0 {
+                complain("guest", format!("must be from 1 to 65535, is {guest}"));
+            }
+            if host == PortRange::default() {
+                if guest.count() != 1 {
+                    complain(
+                        "host",
+                        format!("0 leads to one port of the machine, not to {guest}"),
+                    );
+                }
+            } else if host.first == 0 {
+                complain(
+                    "host",
+                    format!("0 is any port that is free and begins no row, is {host}"),
+                );
+            } else if host.count() != guest.count() {
+                let (host, guest) = (host.count(), guest.count());
+                complain(
+                    "host",
+                    format!("must be as many ports as the machine's, {guest}, are {host}"),
+                );
+            }
+        }
     }
 
     fn tag(&mut self, tag: &str, place: Place) {

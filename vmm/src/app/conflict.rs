@@ -1,5 +1,7 @@
 //! Values of an [`App`] that are good each by itself but not together.
 
+mod network;
+
 use std::path::{Path, PathBuf};
 
 use super::place::Place;
@@ -20,6 +22,7 @@ pub fn between(app: &App) -> Vec<Complaint> {
         tags(app, &mut complaints);
         volumes(app, &mut complaints);
     }
+    network::between(app, &mut complaints);
     store(app, &mut complaints);
     console(app, &mut complaints);
     complaints

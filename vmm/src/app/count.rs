@@ -19,6 +19,14 @@ pub fn version<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u32, D::Err
     deserializer.deserialize_any(Count(format_args!("{VERSION}")))
 }
 
+/// A number of which `allowed` says what it may be.
+pub fn number<'de, D: Deserializer<'de>>(
+    deserializer: D,
+    allowed: fmt::Arguments<'_>,
+) -> Result<u32, D::Error> {
+    deserializer.deserialize_any(Count(allowed))
+}
+
 struct Count<'a>(fmt::Arguments<'a>);
 
 impl Visitor<'_> for Count<'_> {

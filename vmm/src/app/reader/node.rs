@@ -11,7 +11,7 @@ use super::State;
 use super::entries::{Entries, Items};
 use crate::app::document::{Node, Value};
 use crate::app::fault::Fault;
-use crate::app::short_form;
+use crate::app::{short_form, text_form};
 
 /// A value, to be read as whatever the type asks for.
 #[derive(Clone, Copy)]
@@ -96,7 +96,12 @@ impl<'de> Deserializer<'de> for Reader<'_> {
         name: &'static str,
         visitor: V,
     ) -> Result<V::Value, Fault> {
-        let may_be_short = name == short_form::MARK;
+        if let (text_form::MARK, Value::String(text)) = (name, &self.node.value) {
+            return visitor
+                .visit_str(text)
+                .map_err(|fault: Fault| fault.of(self.node));
+        }
+        let may_be_short = name == short_form::MARK || name == text_form::MARK;
         visitor.visit_newtype_struct(Self {
             may_be_short,
             ..self

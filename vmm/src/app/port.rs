@@ -1,0 +1,292 @@
+//! Section `ports`: ports of the host that lead to the machine's.
+//!
+//! Short form: `"8080:80"`, `"[::1]:8080:80"`, `"0.0.0.0:5000-5009:5000-5009/udp"`.
+
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr};
+use std::str::FromStr;
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::de::{self, Deserialize, Deserializer, Visitor};
+use serde::{Serialize, Serializer};
+
+use super::quote::quoted;
+use super::{address, text_form};
+
+/// Ports of one machine in all: each is a descriptor of passt's for as long as the machine runs.
+pub const MAX_PORTS: usize = 1024;
+
+/// Ports of the host that lead to as many of the machine's.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, serde::Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Port {
+    /// The host's port, or several such as "5000-5009". 0, the default, is one that is free, which
+    /// mvm tells at the start.
+    #[serde(default)]
+    #[schemars(schema_with = "host_schema")]
+    pub host: PortRange,
+    /// The machine's port, or as many as the host's.
+    #[schemars(schema_with = "guest_schema")]
+    pub guest: PortRange,
+    /// The host's address. By default 127.0.0.1, which only the host itself reaches.
+    #[serde(default = "loopback", deserialize_with = "address::read")]
+    #[schemars(schema_with = "address::schema")]
+    pub address: IpAddr,
+    /// Of which protocol.
+    #[serde(default)]
+    pub protocol: Protocol,
+}
+
+const fn loopback() -> IpAddr {
+    IpAddr::V4(Ipv4Addr::LOCALHOST)
+}
+
+/// What a port is one of.
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    Default,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Serialize,
+    serde::Deserialize,
+    JsonSchema,
+)]
+#[serde(rename_all = "lowercase")]
+pub enum Protocol {
+    /// TCP.
+    #[default]
+    Tcp,
+    /// UDP.
+    Udp,
+}
+
+impl fmt::Display for Protocol {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Tcp => "tcp",
+            Self::Udp => "udp",
+        })
+    }
+}
+
+/// One port, or several in a row.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PortRange {
+    /// The first.
+    pub first: u16,
+    /// The last, which is not less.
+    pub last: u16,
+}
+
+impl PortRange {
+    /// How many.
+    pub fn count(self) -> usize {
+        usize::from(self.last - self.first) + 1
+    }
+}
+
+impl From<u16> for PortRange {
+    fn from(port: u16) -> Self {
+        Self {
+            first: port,
+            last: port,
+        }
+    }
+}
+
+impl FromStr for PortRange {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (first, last) = text.split_once('-').unwrap_or((text, text));
+        let range = Some(()).and_then(|()| {
+            let (first, last) = (number(first)?, number(last)?);
+            (first <= last).then_some(Self { first, last })
+        });
+        range.ok_or_else(|| format!("must be {PORTS}, is {}", quoted(text)))
+    }
+}
+
+const PORTS: &str = "a port from 0 to 65535 or several such as \"5000-5009\"";
+
+fn number(text: &str) -> Option<u16> {
+    let is_plain = text.bytes().all(|byte| byte.is_ascii_digit());
+    text.parse().ok().filter(|_| is_plain)
+}
+
+impl fmt::Display for PortRange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.first == self.last {
+            write!(f, "{}", self.first)
+        } else {
+            write!(f, "{}-{}", self.first, self.last)
+        }
+    }
+}
+
+impl Serialize for PortRange {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        if self.first == self.last {
+            serializer.serialize_u16(self.first)
+        } else {
+            serializer.collect_str(self)
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for PortRange {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct RangeVisitor;
+
+        impl Visitor<'_> for RangeVisitor {
+            type Value = PortRange;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(PORTS)
+            }
+
+            fn visit_u64<E: de::Error>(self, port: u64) -> Result<PortRange, E> {
+                let port = u16::try_from(port);
+                port.map(PortRange::from)
+                    .map_err(|_| E::invalid_value(de::Unexpected::Other("another number"), &self))
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<PortRange, E> {
+                text.parse().map_err(E::custom)
+            }
+        }
+
+        deserializer.deserialize_any(RangeVisitor)
+    }
+}
+
+impl FromStr for Port {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let wrong = || {
+            let found = quoted(text);
+            format!("must be such as \"8080:80\" or \"[::1]:8080:80/udp\", is {found}")
+        };
+        let (rest, protocol) = match text.rsplit_once('/') {
+            None => (text, Protocol::Tcp),
+            Some((rest, "tcp")) => (rest, Protocol::Tcp),
+            Some((rest, "udp")) => (rest, Protocol::Udp),
+            Some(_) => return Err(wrong()),
+        };
+        let (rest, guest) = rest.rsplit_once(':').ok_or_else(wrong)?;
+        let (address, host) = match rest.rsplit_once(':') {
+            None => (loopback(), rest),
+            Some((address, host)) => {
+                let inner = address
+                    .strip_prefix('[')
+                    .and_then(|rest| rest.strip_suffix(']'));
+                let parsed = match inner {
+                    Some(inner) => inner.parse().map(IpAddr::V6).ok(),
+                    None => address.parse().map(IpAddr::V4).ok(),
+                };
+                (parsed.ok_or_else(wrong)?, host)
+            }
+        };
+        let host = match host {
+            "" => PortRange::default(),
+            _ => host.parse().map_err(|_| wrong())?,
+        };
+        Ok(Self {
+            host,
+            guest: guest.parse().map_err(|_| wrong())?,
+            address,
+            protocol,
+        })
+    }
+}
+
+impl fmt::Display for Port {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            host,
+            guest,
+            address,
+            protocol,
+        } = self;
+        match address {
+            IpAddr::V4(address) => write!(f, "{address}:{host}:{guest}/{protocol}"),
+            IpAddr::V6(address) => write!(f, "[{address}]:{host}:{guest}/{protocol}"),
+        }
+    }
+}
+
+/// Reads a list of ports, each an object or in short form.
+pub fn read<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Port>, D::Error> {
+    let list = Vec::<text_form::Item<Port>>::deserialize(deserializer)?;
+    Ok(list.into_iter().map(|item| item.0).collect())
+}
+
+/// The schema of the list.
+pub fn schema(generator: &mut SchemaGenerator) -> Schema {
+    const PATTERN: &str = r"^(([0-9.]+|\[[0-9a-fA-F:.]+\]):)?([0-9]{1,5}(-[0-9]{1,5})?)?:[0-9]{1,5}(-[0-9]{1,5})?(/(tcp|udp))?$";
+    let whole = generator.subschema_for::<Port>();
+    json_schema!({
+        "type": "array",
+        "items": { "anyOf": [{ "type": "string", "pattern": PATTERN }, whole] },
+        "maxItems": MAX_PORTS,
+    })
+}
+
+fn host_schema(_: &mut SchemaGenerator) -> Schema {
+    range_schema(0)
+}
+
+fn guest_schema(_: &mut SchemaGenerator) -> Schema {
+    range_schema(1)
+}
+
+fn range_schema(least: u16) -> Schema {
+    json_schema!({ "anyOf": [
+        { "type": "integer", "minimum": least, "maximum": u16::MAX },
+        { "type": "string", "pattern": "^[0-9]{1,5}(-[0-9]{1,5})?$" },
+    ] })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_short_form_says_all_that_an_object_does() {
+        for (short, long) in [
+            ("8080:80", "127.0.0.1:8080:80/tcp"),
+            (":80", "127.0.0.1:0:80/tcp"),
+            ("0:80/tcp", "127.0.0.1:0:80/tcp"),
+            ("0.0.0.0:53:53/udp", "0.0.0.0:53:53/udp"),
+            ("[::1]:8080:80", "[::1]:8080:80/tcp"),
+            ("5000-5009:6000-6009", "127.0.0.1:5000-5009:6000-6009/tcp"),
+        ] {
+            assert_eq!(short.parse::<Port>().unwrap().to_string(), long);
+        }
+    }
+
+    #[test]
+    fn what_is_no_port_is_refused() {
+        for text in [
+            "",
+            "80",
+            "a:80",
+            "8080:",
+            "8080:80/sctp",
+            "8080:+80",
+            "::1:8080:80",
+            "65536:80",
+            "9-1:9-1",
+            "localhost:8080:80",
+            "[127.0.0.1]:8080:80",
+            "1:2:3:4",
+        ] {
+            assert!(text.parse::<Port>().is_err(), "{text}");
+        }
+    }
+}
