@@ -11,6 +11,7 @@ mod forward;
 mod kernel;
 mod log;
 mod machine;
+mod network;
 mod start;
 mod state;
 mod stop;

@@ -18,12 +18,13 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow};
-use guest::protocol::PORT_NAME;
+use guest::protocol::{PORT_NAME, Setup};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use vmm::app::{App, AppFile, Tty};
 use vmm::boot::modules;
 use vmm::closure::StoreView;
 use vmm::machine::{Exits, Inputs, Machine};
+use vmm::net::Network;
 use vmm::vcpu::Exit;
 
 pub use end::Ended;
@@ -83,6 +84,7 @@ pub fn run(start: Start<'_>) -> anyhow::Result<Ended> {
     let init = fs::read(&init).with_context(|| format!("cannot read {}", init.display()))?;
     raise_descriptor_limit();
 
+    let mut network = Network::open(app)?;
     let (host, port) = UnixStream::pair().context("cannot make a socket")?;
     let inputs = Inputs {
         kernel: &kernel,
@@ -90,11 +92,13 @@ pub fn run(start: Start<'_>) -> anyhow::Result<Ended> {
         port_name: PORT_NAME,
         port,
         store: &store,
+        cards: network.take_cards(),
         console: console(start.streams)?,
         host_user: host_user(),
     };
     let machine =
         Machine::new(app, inputs).with_context(|| format!("cannot start {}", app.name))?;
+    network.wait_until_ready()?;
     let (running, exits) = machine.start()?;
     let running = Arc::new(running);
     let exit = watch(exits, &host)?;
@@ -102,7 +106,8 @@ pub fn run(start: Start<'_>) -> anyhow::Result<Ended> {
     let (commander, commands) = commands()?;
     let controlled = control::Controlled::new(app, Arc::clone(&running), commander);
     let mut server = None;
-    let finished = greet(app, &store, host, &kernel).and_then(|mut guest| {
+    let setup = setup::setup(app, store != StoreView::None, &network);
+    let finished = greet(&setup, host, &kernel).and_then(|mut guest| {
         server = Some(Server::start(listener, Box::new(controlled))?);
         let started = || {
             running.booted.tell();
@@ -152,19 +157,14 @@ fn console(streams: Streams<'_>) -> anyhow::Result<Option<Box<dyn io::Write + Se
 }
 
 /// Waits for the guest and has it prepare itself.
-fn greet(
-    app: &App,
-    store: &StoreView,
-    host: UnixStream,
-    kernel: &Path,
-) -> anyhow::Result<Connection> {
+fn greet(setup: &Setup, host: UnixStream, kernel: &Path) -> anyhow::Result<Connection> {
     let mut guest =
         Connection::open(host, BOOT_TIMEOUT).map_err(|error| match modules::missing(kernel) {
             // One that ended its machine says why by that.
             Some(hint) if !error.is::<Closed>() => anyhow!("{error:#}; {hint}"),
             _ => error,
         })?;
-    guest.set_up(&setup::setup(app, *store != StoreView::None), SETUP_TIMEOUT)?;
+    guest.set_up(setup, SETUP_TIMEOUT)?;
     Ok(guest)
 }
 

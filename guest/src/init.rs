@@ -7,6 +7,7 @@
 mod etc;
 mod modules;
 mod mounts;
+mod netlink;
 mod network;
 mod port;
 mod power;
@@ -78,7 +79,7 @@ fn set_up(setup: &Setup) -> Result<()> {
         rustix::system::sethostname(hostname.as_bytes())
             .with_context(|| format!("cannot set the host name to {hostname:?}"))?;
     }
-    Ok(())
+    network::set_up(&setup.links)
 }
 
 /// The kernel opens 0 to 2 only if there is a console. A pipe that got such a number would be

@@ -27,7 +27,7 @@ mod message;
 #[cfg(test)]
 mod tests;
 
-pub use body::{Exec, FileSystem, Mount, Root, Setup, Tty, User};
+pub use body::{Answered, Exec, FileSystem, Link, Mount, Root, Setup, Tty, User};
 pub use bytes::ByteString;
 pub use decode::Decoder;
 pub use frame::{Frame, FrameBuffer, HEADER_SIZE, Header};

@@ -19,6 +19,7 @@ pub mod kvm;
 pub mod layout;
 pub mod machine;
 pub mod memory;
+pub mod net;
 pub mod pause;
 pub mod settle;
 pub mod state;

@@ -11,7 +11,7 @@ use anyhow::{Context, anyhow};
 use devices::Memory;
 use devices::virtio::fs::{self, Budget, Content, Filter, Owners};
 pub use devices::virtio::fs::{Confinement, Counters, Wall};
-use devices::virtio::{balloon, blk, console, rng, vsock};
+use devices::virtio::{balloon, blk, console, net, rng, vsock};
 use vm_memory::{GuestMemoryBackend as _, GuestMemoryRegion as _, GuestRegionMmap};
 
 use crate::app::{App, ConsoleMode, MAX_VCPUS, STORE_TAG};
@@ -42,6 +42,8 @@ pub struct Inputs<'a> {
     pub port: UnixStream,
     /// What of the store the guest sees.
     pub store: &'a StoreView,
+    /// Its network cards.
+    pub cards: Vec<net::Config>,
     /// Where the kernel's messages go if `console.mode` is none.
     pub console: Option<Box<dyn Write + Send>>,
     /// Whom files belong to that this process makes: user and group.
@@ -84,6 +86,9 @@ impl Machine {
                 wall: share.wall,
             });
             board.add(share.device)?;
+        }
+        for card in inputs.cards {
+            board.add(card.open(&memory))?;
         }
         let (device, vsock) = vsock::open(&memory, GUEST_CID)?;
         board.add(device)?;

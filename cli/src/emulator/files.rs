@@ -8,6 +8,8 @@ use std::path::Path;
 
 use guest::protocol::{FileSystem, Mount, Root, Setup};
 
+use super::network;
+
 /// The host's folders: all of it, and the one whose files never change.
 const ROOT: &str = "/";
 const STORE: &str = "/nix/store";
@@ -47,6 +49,7 @@ pub fn setup() -> Setup {
             .into_iter()
             .chain([runtime])
             .collect(),
+        links: network::links(),
         ..Setup::default()
     }
 }

@@ -27,6 +27,7 @@ use vmm::kernel;
 
 use super::files::{fsdev, shares};
 use super::folder::Folder;
+use super::network;
 use super::tsc;
 use crate::init_binary;
 
@@ -188,6 +189,7 @@ impl Plan {
             "-device".into(),
             format!("virtserialport,chardev=agent,name={PORT_NAME}"),
         ]);
+        add(&network::arguments());
         for (tag, path) in shares() {
             add(&["-fsdev".into(), fsdev(tag, path)]);
             add(&[

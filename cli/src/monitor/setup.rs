@@ -2,10 +2,11 @@
 
 use std::path::Path;
 
-use guest::protocol::{Exec, FileSystem, Mount, Root, Setup, Tty, User as Entry};
+use guest::protocol::{Exec, FileSystem, Link, Mount, Root, Setup, Tty, User as Entry};
 use rustix::termios::Winsize;
 use vmm::app::{App, STORE_TAG, User};
 use vmm::closure::STORE_DIR;
+use vmm::net::Network;
 use vmm::volume;
 
 use crate::environment;
@@ -14,7 +15,7 @@ use crate::environment;
 const HOME: &str = "/home";
 
 /// What the guest prepares. With `store`, the host's store is one of the file systems.
-pub fn setup(app: &App, store: bool) -> Setup {
+pub fn setup(app: &App, store: bool, network: &Network) -> Setup {
     let virtiofs = |source: String, mount_point: &str, read_only| Mount {
         file_system: FileSystem::Virtiofs,
         source,
@@ -58,9 +59,30 @@ pub fn setup(app: &App, store: bool) -> Setup {
         mounts,
         users: user(app).into_iter().collect(),
         write_etc: true,
-        nameservers: Vec::new(),
+        nameservers: network
+            .name_servers
+            .iter()
+            .map(ToString::to_string)
+            .collect(),
+        links: links(network),
         console_level: None,
     }
+}
+
+fn links(network: &Network) -> Vec<Link> {
+    let links = network.links.iter().map(|link| Link {
+        mac: link.mac.0,
+        name: link.name.clone(),
+        mtu: link.mtu.into(),
+        addresses: link
+            .addresses
+            .iter()
+            .map(|subnet| (subnet.address, subnet.prefix))
+            .collect(),
+        gateways: link.gateways.clone(),
+        answered: None,
+    });
+    links.collect()
 }
 
 /// The entry that the guest's user table needs besides root and nobody, if it needs one.

@@ -3,6 +3,8 @@
 //! The one thing to know: they only travel from the host to the guest, which trusts them; unknown
 //! keys are errors all the same, since both sides are built together.
 
+use std::net::IpAddr;
+
 use serde::{Deserialize, Serialize};
 
 use super::ByteString;
@@ -24,6 +26,8 @@ pub struct Setup {
     pub write_etc: bool,
     /// Addresses for `/etc/resolv.conf`.
     pub nameservers: Vec<String>,
+    /// Network interfaces to set up.
+    pub links: Vec<Link>,
     /// Kernel messages below this level go to the console (`/proc/sys/kernel/printk`); `None` keeps
     /// what the kernel's command line says.
     pub console_level: Option<u8>,
@@ -118,6 +122,34 @@ pub struct User {
     pub gid: u32,
     /// Home folder; it is made, and given to the user, if it is missing.
     pub home: String,
+}
+
+/// A network interface that the machine has.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Link {
+    /// Its hardware address, by which it is found.
+    pub mac: [u8; 6],
+    /// The name that it gets.
+    pub name: String,
+    /// The largest packet that it sends, in bytes.
+    pub mtu: u32,
+    /// Its addresses, each with the bits of the network's part.
+    pub addresses: Vec<(IpAddr, u8)>,
+    /// Where packets for all other networks go; they need not be in one of its own.
+    pub gateways: Vec<IpAddr>,
+    /// An address to which nothing is sent but answers.
+    pub answered: Option<Answered>,
+}
+
+/// An address that may ask, and is not asked.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Answered {
+    /// The address.
+    pub address: IpAddr,
+    /// The machine's ports that it may ask at: the first and the last.
+    pub ports: (u16, u16),
 }
 
 /// One execution.

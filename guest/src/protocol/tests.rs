@@ -168,6 +168,20 @@ fn a_setup_comes_back() {
         }],
         write_etc: true,
         nameservers: vec!["10.0.2.3".into()],
+        links: vec![Link {
+            mac: [2, 0, 0, 0, 0, 1],
+            name: "eth0".into(),
+            mtu: 1500,
+            addresses: vec![
+                ("10.0.2.15".parse().unwrap(), 24),
+                ("fd00::2".parse().unwrap(), 64),
+            ],
+            gateways: vec!["fe80::1".parse().unwrap()],
+            answered: Some(Answered {
+                address: "10.0.2.2".parse().unwrap(),
+                ports: (1, 2),
+            }),
+        }],
         console_level: Some(4),
     };
     let message = Message::Setup(Box::new(setup));

@@ -14,10 +14,11 @@ use super::bzimage;
 
 /// Without these two no guest can say that it is there.
 const NEEDED: [&str; 2] = ["virtio_mmio", "virtio_console"];
-/// Without these one can: the store and shares are missed when they are mounted,
-/// randomness and a balloon are not, and more connections than the first cannot be made.
-const USEFUL: [&str; 4] = [
+/// Without these one can: the store and shares are missed when they are mounted, the network when it
+/// is set up, randomness and a balloon are not, and more connections than the first cannot be made.
+const USEFUL: [&str; 5] = [
     "virtiofs",
+    "virtio_net",
     "virtio_rng",
     "virtio_balloon",
     "vmw_vsock_virtio_transport",
