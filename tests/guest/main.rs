@@ -14,6 +14,8 @@ mod kernels;
 mod killed;
 mod logs;
 mod memory;
+mod network;
+mod network_root;
 mod ordinary_user;
 mod power;
 mod processors;

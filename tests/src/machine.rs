@@ -24,6 +24,8 @@ pub struct Machine {
     app: Value,
     /// A file to run instead of what `app` says.
     file: Option<PathBuf>,
+    /// What `mvm` is an argument of.
+    wrapper: Vec<OsString>,
     flags: Vec<OsString>,
     variables: Vec<(OsString, OsString)>,
     input: Vec<u8>,
@@ -37,6 +39,7 @@ impl Machine {
         Self {
             app: json!({ "version": 1, "name": name, "app": {} }),
             file: None,
+            wrapper: Vec::new(),
             flags: Vec::new(),
             variables: Vec::new(),
             input: Vec::new(),
@@ -120,6 +123,13 @@ impl Machine {
         self
     }
 
+    /// Has a program carry `mvm` out: its arguments are these, and the command line behind them.
+    #[must_use]
+    pub fn under<S: Into<OsString>>(mut self, argv: impl IntoIterator<Item = S>) -> Self {
+        self.wrapper = argv.into_iter().map(Into::into).collect();
+        self
+    }
+
     /// A variable of the environment of `mvm` itself.
     #[must_use]
     pub fn host_env(mut self, name: &str, value: impl AsRef<OsStr>) -> Self {
@@ -166,7 +176,7 @@ impl Machine {
     /// `mvm` cannot be started.
     pub fn spawn(self) -> anyhow::Result<Running> {
         let files = self.write_files()?;
-        let command = self.command(Command::new(crate::mvm()), &files);
+        let command = self.command(self.base(), &files);
         Running::with_pipes(command, files, self.timeout)
     }
 
@@ -179,6 +189,16 @@ impl Machine {
         let (command, terminal) = terminal::leader(Size { rows, columns })?;
         let command = self.command(command, &files);
         Running::with_terminal(command, terminal, files, self.timeout)
+    }
+
+    /// The command up to `mvm` itself.
+    fn base(&self) -> Command {
+        let Some((program, arguments)) = self.wrapper.split_first() else {
+            return Command::new(crate::mvm());
+        };
+        let mut command = Command::new(program);
+        command.args(arguments).arg(crate::mvm());
+        command
     }
 
     fn command(&self, mut command: Command, files: &Files) -> Command {

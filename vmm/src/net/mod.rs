@@ -11,6 +11,7 @@ mod passt;
 mod published;
 mod resolver;
 mod routes;
+mod tap;
 
 use std::net::IpAddr;
 
@@ -19,11 +20,14 @@ use devices::virtio::net as device;
 
 use crate::app::{App, Interface, InterfaceKind, Mac, Port, Subnet};
 use passt::Passt;
+use tap::Tap;
 
 /// The network of one machine, as long as this process lives.
 pub struct Network {
     cards: Vec<device::Config>,
     passt: Option<Passt>,
+    /// The packet filter's tables of taps, until the end.
+    filters: Vec<tap::Filter>,
     /// What the guest is to set.
     pub links: Vec<Link>,
     /// Where the guest asks for names.
@@ -56,6 +60,7 @@ impl Network {
         let mut network = Self {
             cards: Vec::new(),
             passt: None,
+            filters: Vec::new(),
             links: Vec::new(),
             name_servers: Vec::new(),
             ports: Vec::new(),
@@ -101,7 +106,11 @@ impl Network {
                 (link.addresses, link.gateways) = passt::addresses(routes);
                 Box::new(device::Stream::new(stream).context("cannot use a socket")?)
             }
-            InterfaceKind::Tap | InterfaceKind::Bridge => anyhow::bail!("not yet"),
+            InterfaceKind::Tap | InterfaceKind::Bridge => {
+                let tap = Tap::open(interface, &mut link)?;
+                self.filters.extend(tap.filter);
+                Box::new(tap.device)
+            }
         };
         self.cards.push(device::Config {
             name: format!("net{nth}"),

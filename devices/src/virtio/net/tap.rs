@@ -49,10 +49,14 @@ const OFFLOADS: [(u32, u32); 4] = [
 ];
 
 /// A tap interface, attached.
-pub struct Tap(File);
+pub struct Tap {
+    file: File,
+    name: String,
+}
 
 impl Tap {
-    /// Attaches to the tap `name`, which is made if there is none and then goes with this process.
+    /// Attaches to the tap `name`, which is made if there is none and then goes with this process. A
+    /// `%d` in the name is a number of the kernel's choice.
     ///
     /// # Errors
     /// It is another kind of interface, somebody else is attached to it, or neither its owner nor
@@ -74,7 +78,15 @@ impl Tap {
         // SAFETY: TUNSETVNETHDRSZ reads an `int`.
         unsafe { ioctl(&file, libc::TUNSETVNETHDRSZ, (&raw mut header_bytes).cast()) }
             .context("cannot set the size of a tap's header")?;
-        Ok(Self(file))
+        Ok(Self {
+            name: request.name(),
+            file,
+        })
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.name
     }
 }
 
@@ -95,6 +107,13 @@ impl Request {
                 ifru_flags: FLAGS as i16,
             },
         }))
+    }
+
+    /// The name, which the kernel may have completed.
+    fn name(&self) -> String {
+        let bytes = self.0.ifr_name.iter().map(|byte| byte.cast_unsigned());
+        let name: Vec<u8> = bytes.take_while(|byte| *byte != 0).collect();
+        String::from_utf8_lossy(&name).into_owned()
     }
 
     fn as_mut_ptr(&mut self) -> *mut c_void {
@@ -129,7 +148,7 @@ impl Backend for Tap {
         // SAFETY: TUNSETOFFLOAD takes a number, not a pointer.
         unsafe {
             ioctl(
-                &self.0,
+                &self.file,
                 libc::TUNSETOFFLOAD,
                 offloads as usize as *mut c_void,
             )
@@ -142,7 +161,7 @@ impl Backend for Tap {
     fn close(&mut self) {}
 
     fn fd(&self) -> BorrowedFd<'_> {
-        self.0.as_fd()
+        self.file.as_fd()
     }
 
     fn send(&mut self, header: &Header, frame: &mut Buffers) -> io::Result<()> {

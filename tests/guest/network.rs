@@ -1,0 +1,140 @@
+//! Networks without privilege: ports of the host that lead to the machine, and what it can reach.
+
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream, UdpSocket};
+use std::time::Duration;
+
+use anyhow::Result;
+use mvm_test::Machine;
+use serde_json::json;
+
+use crate::shell;
+
+/// For an answer to come through, on a host that is busy.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A port that was free a moment ago.
+fn free_port() -> u16 {
+    let socket = TcpListener::bind("127.0.0.1:0").expect("a socket");
+    socket.local_addr().expect("its address").port()
+}
+
+/// Two servers: TCP at a privileged port says who it is, UDP sends back what it gets.
+const SERVERS: &str = r#"
+import socket, threading
+tcp = socket.create_server(("", 80))
+udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+udp.bind(("", 53))
+def echo():
+    while True:
+        data, peer = udp.recvfrom(65536)
+        udp.sendto(data, peer)
+threading.Thread(target=echo, daemon=True).start()
+print("ready", flush=True)
+while True:
+    peer, _ = tcp.accept()
+    data = peer.recv(65536)
+    if data == b"end":
+        break
+    peer.sendall(b"the machine heard " + data)
+    peer.close()
+"#;
+
+fn servers(ports: serde_json::Value) -> Machine {
+    shell("servers", &format!("exec python3 -c '{SERVERS}'")).set("/ports", ports)
+}
+
+fn ask(port: u16, question: &[u8]) -> Result<String> {
+    let mut stream = TcpStream::connect(("127.0.0.1", port))?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.write_all(question)?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    Ok(answer)
+}
+
+#[test]
+fn ports_of_the_host_lead_to_the_machine() -> Result<()> {
+    let (tcp, udp) = (free_port(), free_port());
+    let ports = json!([format!("{tcp}:80"), { "host": udp, "guest": 53, "protocol": "udp" }]);
+    let mut running = servers(ports).spawn()?;
+    running.wait_for("ready\n")?;
+
+    assert_eq!(ask(tcp, b"one")?, "the machine heard one");
+    assert_eq!(ask(tcp, b"two")?, "the machine heard two");
+    let socket = UdpSocket::bind("127.0.0.1:0")?;
+    socket.set_read_timeout(Some(PATIENCE))?;
+    socket.send_to(b"datagram", ("127.0.0.1", udp))?;
+    let mut answer = [0; 100];
+    let length = socket.recv(&mut answer)?;
+    assert_eq!(&answer[..length], b"datagram");
+
+    ask(tcp, b"end")?;
+    let output = running.finish()?;
+    assert_eq!(
+        (output.status, output.stdout()),
+        (0, "ready\n".into()),
+        "{output}"
+    );
+    // Nobody has the port any more.
+    TcpListener::bind(("127.0.0.1", tcp))?;
+    Ok(())
+}
+
+#[test]
+fn a_port_that_is_picked_is_told() -> Result<()> {
+    let output = shell("picked", "exit 0")
+        .set("/ports", json!([":80"]))
+        .run()?;
+    let words = output.stderr();
+    let line = words
+        .lines()
+        .find(|line| line.contains("leads to port 80/tcp"));
+    assert!(
+        line.is_some_and(|line| line.starts_with("mvm: 127.0.0.1:")),
+        "{words}"
+    );
+    Ok(())
+}
+
+#[test]
+fn a_port_in_use_is_a_clear_error() -> Result<()> {
+    let taken = TcpListener::bind("127.0.0.1:0")?;
+    let at = taken.local_addr()?;
+    let ports = json!([":443", format!("{}:80", at.port())]);
+    let output = shell("taken", "exit 0").set("/ports", ports).run()?;
+    let words = output.stderr();
+    let why = format!("ports[1]: cannot listen on {at}: Address already in use");
+    assert_eq!(output.status, 125);
+    assert!(words.contains(&why), "{words}");
+    Ok(())
+}
+
+#[test]
+fn a_machine_has_no_network_unless_it_is_asked_for() -> Result<()> {
+    let script = "ls /sys/class/net; cat /etc/resolv.conf";
+    let absent = shell("absent", script).run()?;
+    let empty = shell("empty", script).set("/interfaces", json!([])).run()?;
+    assert_eq!(
+        (absent.success(), empty.success()),
+        ("lo\n".into(), "lo\n".into())
+    );
+    Ok(())
+}
+
+const LOOK: &str = r"
+    cat /sys/class/net/wan0/address /sys/class/net/wan0/mtu
+    ip -4 addr show wan0 | grep -o 'inet [^ ]*'
+    ip route | grep -o '^default via [^ ]*'
+";
+
+#[test]
+fn the_card_is_as_the_file_says() -> Result<()> {
+    let interface = json!([{ "name": "wan0", "mac": "02:00:5e:10:00:01", "mtu": 9000 }]);
+    let output = shell("card", LOOK).set("/interfaces", interface).run()?;
+    assert_eq!(
+        output.success(),
+        "02:00:5e:10:00:01\n9000\ninet 10.0.2.15/24\ndefault via 10.0.2.2\n"
+    );
+    Ok(())
+}
