@@ -12,6 +12,7 @@ mod kernel;
 mod log;
 mod machine;
 mod network;
+mod ports;
 mod start;
 mod state;
 mod stop;
@@ -32,6 +33,7 @@ use crate::output::print;
 
 pub use forward::carry_out;
 pub use kernel::in_memory as kernel_in_memory;
+pub use ports::Published;
 
 /// Look at the emulated host, which stands in where there is no hardware KVM, or stop it
 #[derive(Debug, clap::Args)]
@@ -81,6 +83,9 @@ enum Command {
     /// Inside: forget what is cached of the store
     #[command(hide = true)]
     Forget,
+    /// Inside: have ports of the host lead here as long as standard input is open
+    #[command(hide = true)]
+    Hold,
 }
 
 /// Runs the command.
@@ -96,6 +101,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         Command::Serve => broker::serve()?,
         Command::Machine { parent, arguments } => machine::become_qemu(*parent, arguments)?,
         Command::Forget => store::forget()?,
+        Command::Hold => ports::hold()?,
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -8,7 +8,7 @@ mod statistics;
 
 use std::fs;
 use std::io::{self, IsTerminal};
-use std::net::Shutdown;
+use std::net::{Shutdown, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -20,7 +20,7 @@ use std::time::Duration;
 use anyhow::{Context, anyhow};
 use guest::protocol::{PORT_NAME, Setup};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use vmm::app::{App, AppFile, Tty};
+use vmm::app::{App, AppFile, Port, Tty};
 use vmm::boot::modules;
 use vmm::closure::StoreView;
 use vmm::machine::{Exits, Inputs, Machine};
@@ -32,6 +32,7 @@ pub use end::Ended;
 use crate::accel::{host_user, is_inside};
 use crate::attach::{Closed, Company, Connection, Outcome, Stdio, attach, commands};
 use crate::control::server::{self, Server};
+use crate::emulator::Published;
 use crate::logs::{self, Collector, Rotating};
 use crate::machines::Running;
 use crate::machines::record::End;
@@ -84,7 +85,11 @@ pub fn run(start: Start<'_>) -> anyhow::Result<Ended> {
     let init = fs::read(&init).with_context(|| format!("cannot read {}", init.display()))?;
     raise_descriptor_limit();
 
-    let mut network = Network::open(app)?;
+    let published = publish(&app.ports)?;
+    let ports = published
+        .as_ref()
+        .map_or(&app.ports, |outside| &outside.inside);
+    let mut network = Network::open(app, ports)?;
     let (host, port) = UnixStream::pair().context("cannot make a socket")?;
     let inputs = Inputs {
         kernel: &kernel,
@@ -99,6 +104,10 @@ pub fn run(start: Start<'_>) -> anyhow::Result<Ended> {
     let machine =
         Machine::new(app, inputs).with_context(|| format!("cannot start {}", app.name))?;
     network.wait_until_ready()?;
+    let ports = published
+        .as_ref()
+        .map_or(&network.ports, |outside| &outside.ports);
+    tell_picked(&app.ports, ports);
     let (running, exits) = machine.start()?;
     let running = Arc::new(running);
     let exit = watch(exits, &host)?;
@@ -144,6 +153,27 @@ fn kernel(named: Option<&Path>) -> anyhow::Result<PathBuf> {
     } else {
         found
     })
+}
+
+/// Inside the emulated host: has the host's own ports lead here.
+fn publish(ports: &[Port]) -> anyhow::Result<Option<Published>> {
+    let is_needed = is_inside() && !ports.is_empty();
+    is_needed.then(|| Published::open(ports)).transpose()
+}
+
+/// Tells which ports were picked, where it was left to mvm.
+fn tell_picked(wanted: &[Port], ports: &[Port]) {
+    for (_, port) in wanted
+        .iter()
+        .zip(ports)
+        .filter(|(wanted, _)| wanted.host.first == 0)
+    {
+        let at = SocketAddr::from((port.address, port.host.first));
+        say(format_args!(
+            "{at} leads to port {}/{}",
+            port.guest, port.protocol
+        ));
+    }
 }
 
 /// Where the kernel's messages go unless the file says so.

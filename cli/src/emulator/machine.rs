@@ -27,8 +27,8 @@ use vmm::kernel;
 
 use super::files::{fsdev, shares};
 use super::folder::Folder;
-use super::network;
 use super::tsc;
+use super::{network, ports};
 use crate::init_binary;
 
 /// The emulator, and the Debian package that has it.
@@ -90,6 +90,19 @@ pub struct Plan {
     log: PathBuf,
 }
 
+/// QEMU, and the host's ends of its sockets.
+#[derive(Debug)]
+pub struct Started {
+    /// The process.
+    pub process: Child,
+    /// To the agent.
+    pub agent: UnixStream,
+    /// Where machines inside ask for ports of the host.
+    pub ports: UnixStream,
+    /// QEMU's own.
+    pub monitor: UnixStream,
+}
+
 impl Plan {
     /// Looks for all that is needed, and writes the initramfs.
     ///
@@ -115,32 +128,31 @@ impl Plan {
         })
     }
 
-    /// Starts QEMU. Returns the process and the host's end of the agent's port.
-    pub fn start(&self) -> Result<(Child, UnixStream)> {
-        // The one socket without close-on-exec: QEMU has its end as a number on its command line.
-        let pair = socketpair(
-            AddressFamily::UNIX,
-            SocketType::STREAM,
-            SocketFlags::empty(),
-            None,
-        );
-        let (ours, theirs) = pair.context("cannot make a socket pair")?;
-        rustix::io::fcntl_setfd(&ours, rustix::io::FdFlags::CLOEXEC)?;
+    /// Starts QEMU.
+    pub fn start(&self) -> Result<Started> {
+        let (agent, agent_there) = socket()?;
+        let (ports, ports_there) = socket()?;
+        let (monitor, monitor_there) = socket()?;
         let log = open_log(&self.log)?;
-        let child = Command::new(env::current_exe().context("cannot tell where mvm is")?)
+        let process = Command::new(env::current_exe().context("cannot tell where mvm is")?)
             .args(["emulator", "machine", "--parent"])
             .arg(std::process::id().to_string())
             .arg("--")
-            .args(self.arguments(&theirs))
+            .args(self.arguments(&agent_there, &ports_there, &monitor_there))
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log)
             .spawn()
             .context("cannot start the emulator")?;
-        Ok((child, UnixStream::from(ours)))
+        Ok(Started {
+            process,
+            agent,
+            ports,
+            monitor,
+        })
     }
 
-    fn arguments(&self, agent: &OwnedFd) -> Vec<OsString> {
+    fn arguments(&self, agent: &OwnedFd, ports: &OwnedFd, monitor: &OwnedFd) -> Vec<OsString> {
         let mut arguments: Vec<OsString> = Vec::new();
         let mut add = |words: &[&str]| arguments.extend(words.iter().map(OsString::from));
         add(&[
@@ -180,15 +192,17 @@ impl Plan {
         ]);
         add(&["-serial".into(), "chardev:log".into()]);
         add(&["-device".into(), "virtio-rng-pci".into()]);
-        add(&[
-            "-chardev".into(),
-            format!("socket,id=agent,fd={}", agent.as_raw_fd()),
-        ]);
-        add(&["-device".into(), "virtio-serial-pci,max_ports=2".into()]);
-        add(&[
-            "-device".into(),
-            format!("virtserialport,chardev=agent,name={PORT_NAME}"),
-        ]);
+        for (id, socket) in [("agent", agent), ("ports", ports), ("monitor", monitor)] {
+            let socket = socket.as_raw_fd();
+            add(&["-chardev".into(), format!("socket,id={id},fd={socket}")]);
+        }
+        add(&["-mon".into(), "chardev=monitor,mode=control".into()]);
+        // The first of the three is a console's, and stays empty.
+        add(&["-device".into(), "virtio-serial-pci,max_ports=3".into()]);
+        for (id, name) in [("agent", PORT_NAME), ("ports", ports::PORT_NAME)] {
+            let port = format!("virtserialport,chardev={id},name={name}");
+            add(&["-device".into(), port]);
+        }
         add(&network::arguments());
         for (tag, path) in shares() {
             add(&["-fsdev".into(), fsdev(tag, path)]);
@@ -199,6 +213,19 @@ impl Plan {
         }
         arguments
     }
+}
+
+/// A socket pair. The second end is not close-on-exec: QEMU has it as a number on its command line.
+fn socket() -> Result<(UnixStream, OwnedFd)> {
+    let pair = socketpair(
+        AddressFamily::UNIX,
+        SocketType::STREAM,
+        SocketFlags::empty(),
+        None,
+    );
+    let (ours, theirs) = pair.context("cannot make a socket pair")?;
+    rustix::io::fcntl_setfd(&ours, rustix::io::FdFlags::CLOEXEC)?;
+    Ok((UnixStream::from(ours), theirs))
 }
 
 /// Carries `mvm emulator machine` out: becomes QEMU, which dies with `parent`.

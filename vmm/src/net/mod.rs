@@ -20,6 +20,7 @@ use devices::virtio::net as device;
 
 use crate::app::{App, Interface, InterfaceKind, Mac, Port, Subnet};
 use passt::Passt;
+pub use published::settle;
 use tap::Tap;
 
 /// The network of one machine, as long as this process lives.
@@ -52,18 +53,19 @@ pub struct Link {
 }
 
 impl Network {
-    /// Opens the host's side.
+    /// Opens the host's side, where `ports` are to lead to the machine: those of `app`, but that they
+    /// may be others' ways to them.
     ///
     /// # Errors
     /// A part cannot be had; says which key asks for it.
-    pub fn open(app: &App) -> anyhow::Result<Self> {
+    pub fn open(app: &App, ports: &[Port]) -> anyhow::Result<Self> {
         let mut network = Self {
             cards: Vec::new(),
             passt: None,
             filters: Vec::new(),
             links: Vec::new(),
             name_servers: Vec::new(),
-            ports: Vec::new(),
+            ports: settle(ports)?,
         };
         for (nth, interface) in app.interfaces().iter().enumerate() {
             network
@@ -100,7 +102,6 @@ impl Network {
         let backend: Box<dyn device::Backend> = match interface.kind {
             InterfaceKind::User => {
                 let routes = routes::Default::of_host();
-                self.ports = published::settle(&app.ports, routes)?;
                 let (passt, stream) = Passt::start(routes, &self.ports)?;
                 self.passt = Some(passt);
                 (link.addresses, link.gateways) = passt::addresses(routes);
@@ -167,7 +168,7 @@ mod tests {
 
     #[test]
     fn a_machine_that_asks_for_no_network_has_none() {
-        let network = Network::open(&App::new("a", vec!["sh".into()])).unwrap();
+        let network = Network::open(&App::new("a", vec!["sh".into()]), &[]).unwrap();
         assert!(network.cards.is_empty() && network.name_servers.is_empty());
     }
 }

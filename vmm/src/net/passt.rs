@@ -65,6 +65,7 @@ impl Passt {
             routes.ipv4 || routes.ipv6,
             "type \"user\" needs a default route on the host, which has none"
         );
+        ensure_reached(routes, ports)?;
         // passt has its end as a number on its command line, so that one is not close-on-exec.
         let pair = socketpair(
             AddressFamily::UNIX,
@@ -161,6 +162,22 @@ fn complaint(words: &str) -> String {
     lines.collect::<Vec<_>>().join("; ")
 }
 
+/// passt takes nothing of a family that the guest has no address of.
+fn ensure_reached(routes: routes::Default, ports: &[Port]) -> anyhow::Result<()> {
+    for address in ports.iter().map(|port| port.address) {
+        let (has_route, family) = if address.is_ipv4() {
+            (routes.ipv4, "IPv4")
+        } else {
+            (routes.ipv6, "IPv6")
+        };
+        ensure!(
+            has_route,
+            "cannot listen on {address}: that needs a default route for {family}, and the host has none"
+        );
+    }
+    Ok(())
+}
+
 fn ensure_installed(path: &std::ffi::OsStr) -> anyhow::Result<()> {
     let found = env::split_paths(path).any(|folder| folder.join(PASST).is_file());
     ensure!(
@@ -220,6 +237,19 @@ mod tests {
         assert_eq!(addresses(BOTH).0.len(), 2);
         let words = arguments(only, 9, &[]);
         assert!(words.contains(&"--ipv4-only".into()));
+    }
+
+    #[test]
+    fn ports_are_of_families_that_the_host_has_a_route_for() {
+        let only = routes::Default {
+            ipv4: true,
+            ipv6: false,
+        };
+        let ports = ["8080:80".parse().unwrap(), "[::1]:8080:80".parse().unwrap()];
+        assert!(ensure_reached(BOTH, &ports).is_ok());
+        assert!(ensure_reached(only, &ports[..1]).is_ok());
+        let error = ensure_reached(only, &ports).unwrap_err().to_string();
+        assert!(error.starts_with("cannot listen on ::1: "), "{error}");
     }
 
     #[test]

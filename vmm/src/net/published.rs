@@ -4,23 +4,19 @@
 use std::io;
 use std::net::{SocketAddr, TcpListener, UdpSocket};
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 
-use super::routes;
 use crate::app::{Port, PortRange, Protocol};
 
 /// `ports` with a number for each.
 ///
 /// # Errors
 /// One cannot be had; says which.
-pub fn settle(ports: &[Port], routes: routes::Default) -> anyhow::Result<Vec<Port>> {
+pub fn settle(ports: &[Port]) -> anyhow::Result<Vec<Port>> {
     // Kept until all are found, so that none is found twice.
     let mut sockets = Vec::new();
     let settle = |(nth, port): (usize, &Port)| {
         let address = port.address;
-        if address.is_ipv6() && !routes.ipv6 {
-            bail!("ports[{nth}]: cannot listen on {address}: passt needs a default route for IPv6");
-        }
         let mut settled = port.clone();
         for number in port.host.first..=port.host.last {
             let socket = Socket::bind(port.protocol, (address, number).into());
@@ -67,18 +63,13 @@ impl Socket {
 mod tests {
     use super::*;
 
-    const BOTH: routes::Default = routes::Default {
-        ipv4: true,
-        ipv6: false,
-    };
-
     fn ports(texts: &[&str]) -> Vec<Port> {
         texts.iter().map(|text| text.parse().unwrap()).collect()
     }
 
     #[test]
     fn each_free_port_is_another() {
-        let settled = settle(&ports(&[":80", ":443", ":53/udp"]), BOTH).unwrap();
+        let settled = settle(&ports(&[":80", ":443", ":53/udp"])).unwrap();
         let numbers: Vec<u16> = settled.iter().map(|port| port.host.first).collect();
         assert!(!numbers.contains(&0));
         assert_ne!(numbers[0], numbers[1]);
@@ -90,21 +81,12 @@ mod tests {
         let taken = TcpListener::bind("127.0.0.1:0").unwrap();
         let number = taken.local_addr().unwrap().port();
         let wanted = ports(&[":80", &format!("{number}:80")]);
-        let error = settle(&wanted, BOTH).unwrap_err();
+        let error = settle(&wanted).unwrap_err();
         let expected = format!(
             "ports[1]: cannot listen on 127.0.0.1:{number}: Address already in use (os error 98)"
         );
         assert_eq!(format!("{error:#}"), expected);
         // The other protocol has it still.
-        assert!(settle(&ports(&[&format!("{number}:80/udp")]), BOTH).is_ok());
-    }
-
-    #[test]
-    fn without_ipv6_there_are_no_ports_of_it() {
-        let error = settle(&ports(&["[::1]:8080:80"]), BOTH).unwrap_err();
-        assert!(
-            error.to_string().contains("cannot listen on ::1"),
-            "{error}"
-        );
+        assert!(settle(&ports(&[&format!("{number}:80/udp")])).is_ok());
     }
 }

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::os::unix::net::{UnixListener, UnixStream};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
@@ -20,7 +21,8 @@ use super::client::{Client, Wish, renumber};
 use super::idle::Idle;
 use super::sessions::{ClientId, Sessions};
 use crate::emulator::folder::Folder;
-use crate::emulator::machine::Plan;
+use crate::emulator::machine::{Plan, Started};
+use crate::emulator::ports;
 use crate::emulator::state::{self, State};
 use crate::output::say;
 
@@ -69,7 +71,20 @@ impl Service {
                 .context("cannot watch signals")?;
         }
         let plan = Plan::new(folder)?;
-        let (process, stream) = plan.start()?;
+        let Started {
+            process,
+            agent,
+            ports,
+            monitor,
+        } = plan.start()?;
+        thread::Builder::new()
+            .name("ports".into())
+            .spawn(move || {
+                if let Err(error) = ports::serve(ports, monitor) {
+                    say(format_args!("emulated host: ports: {error:#}"));
+                }
+            })
+            .context("cannot start a thread")?;
         let state = State {
             pid: std::process::id(),
             machine_pid: process.id(),
@@ -85,7 +100,7 @@ impl Service {
             folder: folder.clone(),
             listener,
             signals,
-            agent: Agent::new(process, stream)?,
+            agent: Agent::new(process, agent)?,
             clients: BTreeMap::new(),
             next_client: 0,
             sessions: Sessions::default(),

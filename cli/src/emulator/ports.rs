@@ -1,0 +1,128 @@
+//! Ports of the host that lead to machines of the emulated host.
+//!
+//! ```text
+//! 127.0.0.1:8080 ── QEMU's hostfwd ── 10.0.3.15:20000 ── passt ── port 80 of the machine
+//! ```
+//!
+//! The one thing to know: a machine's monitor asks for them from inside, over a serial port of the
+//! emulated host whose other end the process that owns QEMU has. So they come and go with the
+//! machine, whichever command started it. `holder.rs` is the side that asks, `forwards.rs` the other.
+
+mod forwards;
+mod holder;
+
+use std::io::{self, BufRead, Read};
+
+use anyhow::{Context, Result, ensure};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use vmm::app::{Port, PortRange};
+
+use super::network::ADDRESS;
+
+pub use forwards::serve;
+pub use holder::{Published, hold};
+
+/// Name of the serial port.
+pub const PORT_NAME: &str = "mvm.ports";
+
+/// Bytes of a line: far more than the ports of a machine need.
+const LINE_MAX: u64 = 1 << 20;
+
+/// What is asked from inside: a line of JSON.
+#[derive(Debug, Serialize, Deserialize)]
+struct Question {
+    /// Another one for each, so that no answer to one that was killed is taken for one's own.
+    id: u64,
+    wish: Wish,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+enum Wish {
+    /// Have these lead inside.
+    Publish(Vec<Port>),
+    /// No longer.
+    Withdraw(Vec<Forward>),
+}
+
+/// The line that answers it.
+#[derive(Debug, Serialize, Deserialize)]
+struct Answer {
+    id: u64,
+    outcome: Outcome,
+}
+
+/// Those that lead inside, or why they do not.
+type Outcome = Result<Vec<Forward>, String>;
+
+/// A port of the host, or several in a row, that lead inside.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Forward {
+    /// With the number that was picked.
+    port: Port,
+    /// The first of as many inside.
+    inside: u16,
+}
+
+impl Forward {
+    /// What the machine's own network is to publish inside.
+    fn inside(&self) -> Port {
+        let more = self.port.host.last - self.port.host.first;
+        Port {
+            address: ADDRESS,
+            host: PortRange {
+                first: self.inside,
+                last: self.inside.saturating_add(more),
+            },
+            ..self.port.clone()
+        }
+    }
+}
+
+/// One line that is not empty; none at the end.
+fn receive<T: DeserializeOwned>(mut from: impl BufRead) -> Result<Option<T>> {
+    let mut line = Vec::new();
+    while line.trim_ascii().is_empty() {
+        line.clear();
+        match from.by_ref().take(LINE_MAX).read_until(b'\n', &mut line) {
+            Ok(0) => return Ok(None),
+            Err(error) if error.kind() == io::ErrorKind::ConnectionReset => return Ok(None),
+            read => read.context("cannot read a line")?,
+        };
+    }
+    ensure!(line.ends_with(b"\n"), "a line has no end");
+    Ok(Some(serde_json::from_slice(&line)?))
+}
+
+/// A value as a line.
+fn line(value: &impl Serialize) -> Result<Vec<u8>> {
+    let mut line = serde_json::to_vec(value)?;
+    line.push(b'\n');
+    Ok(line)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn inside_a_port_has_another_number_and_leads_to_the_same() {
+        let forward = Forward {
+            port: "0.0.0.0:5000-5009:6000-6009/udp".parse().unwrap(),
+            inside: 20_000,
+        };
+        assert_eq!(
+            forward.inside().to_string(),
+            "10.0.3.15:20000-20009:6000-6009/udp"
+        );
+    }
+
+    #[test]
+    fn a_line_ends_and_what_follows_is_the_next() {
+        let mut text = &b"[1]\n\r\n[2]\n[3"[..];
+        assert_eq!(receive::<Vec<u8>>(&mut text).unwrap(), Some(vec![1]));
+        assert_eq!(receive::<Vec<u8>>(&mut text).unwrap(), Some(vec![2]));
+        assert!(receive::<Vec<u8>>(&mut text).is_err());
+        assert_eq!(receive::<Vec<u8>>(&mut text).unwrap(), None);
+    }
+}
