@@ -12,6 +12,7 @@ pub mod man;
 pub mod metrics;
 pub mod monitor;
 pub mod pause;
+pub mod port;
 pub mod ps;
 pub mod rm;
 pub mod run;

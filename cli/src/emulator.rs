@@ -33,6 +33,7 @@ use crate::output::print;
 
 pub use forward::carry_out;
 pub use kernel::in_memory as kernel_in_memory;
+pub use network::is_here as is_in_network;
 pub use ports::Published;
 
 /// Look at the emulated host, which stands in where there is no hardware KVM, or stop it

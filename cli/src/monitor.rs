@@ -113,7 +113,8 @@ pub fn run(start: Start<'_>) -> anyhow::Result<Ended> {
     let exit = watch(exits, &host)?;
 
     let (commander, commands) = commands()?;
-    let controlled = control::Controlled::new(app, Arc::clone(&running), commander);
+    let controlled =
+        control::Controlled::new(app, &network, ports, Arc::clone(&running), commander);
     let mut server = None;
     let setup = setup::setup(app, store != StoreView::None, &network);
     let finished = greet(&setup, host, &kernel).and_then(|mut guest| {
@@ -155,9 +156,9 @@ fn kernel(named: Option<&Path>) -> anyhow::Result<PathBuf> {
     })
 }
 
-/// Inside the emulated host: has the host's own ports lead here.
+/// In the emulated host's network: has the host's own ports lead here.
 fn publish(ports: &[Port]) -> anyhow::Result<Option<Published>> {
-    let is_needed = is_inside() && !ports.is_empty();
+    let is_needed = !ports.is_empty() && is_inside() && emulator::is_in_network();
     is_needed.then(|| Published::open(ports)).transpose()
 }
 

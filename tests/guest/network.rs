@@ -2,10 +2,11 @@
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream, UdpSocket};
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use anyhow::Result;
-use mvm_test::Machine;
+use mvm_test::{Machine, Machines};
 use serde_json::json;
 
 use crate::shell;
@@ -62,12 +63,7 @@ fn ports_of_the_host_lead_to_the_machine() -> Result<()> {
 
     assert_eq!(ask(tcp, b"one")?, "the machine heard one");
     assert_eq!(ask(tcp, b"two")?, "the machine heard two");
-    let socket = UdpSocket::bind("127.0.0.1:0")?;
-    socket.set_read_timeout(Some(PATIENCE))?;
-    socket.send_to(b"datagram", ("127.0.0.1", udp))?;
-    let mut answer = [0; 100];
-    let length = socket.recv(&mut answer)?;
-    assert_eq!(&answer[..length], b"datagram");
+    assert_eq!(ask_by_datagram(&format!("127.0.0.1:{udp}"))?, b"datagram");
 
     ask(tcp, b"end")?;
     let output = running.finish()?;
@@ -77,6 +73,60 @@ fn ports_of_the_host_lead_to_the_machine() -> Result<()> {
         "{output}"
     );
     // Nobody has the port any more.
+    TcpListener::bind(("127.0.0.1", tcp))?;
+    Ok(())
+}
+
+fn ask_by_datagram(at: &str) -> Result<Vec<u8>> {
+    let socket = UdpSocket::bind("127.0.0.1:0")?;
+    socket.set_read_timeout(Some(PATIENCE))?;
+    socket.send_to(b"datagram", at)?;
+    let mut answer = [0; 100];
+    let length = socket.recv(&mut answer)?;
+    Ok(answer[..length].to_vec())
+}
+
+/// Waits until something is so.
+fn until(mut is_so: impl FnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !is_so() {
+        assert!(Instant::now() < deadline, "it has never been so");
+        thread::sleep(Duration::from_millis(100));
+    }
+}
+
+/// Waits until the server at `port` answers.
+fn await_answer(port: u16) {
+    until(|| ask(port, b"up").is_ok_and(|answer| answer == "the machine heard up"));
+}
+
+#[test]
+fn a_machine_in_the_background_has_its_ports_as_long_as_it_runs() -> Result<()> {
+    let machines = Machines::new()?;
+    let tcp = free_port();
+    let machine = servers(json!([":53/udp"]));
+    machines.start(machine.flag("--publish").flag(format!("{tcp}:80")))?;
+    await_answer(tcp);
+    let udp = machines.mvm(["port", "servers", "53/udp"])?.success();
+    let listed = machines.mvm(["port", "servers"])?.success();
+    assert_eq!(
+        listed,
+        format!("53/udp -> {udp}80/tcp -> 127.0.0.1:{tcp}\n")
+    );
+    let row = format!("{}->53/udp, 127.0.0.1:{tcp}->80/tcp\n", udp.trim());
+    let table = machines.mvm(["ps"])?.success();
+    assert!(table.ends_with(&row), "{table}");
+    assert_eq!(machines.mvm(["ip", "servers"])?.success(), "10.0.2.15\n");
+    assert_eq!(machines.mvm(["port", "servers", "81"])?.status, 125);
+    assert_eq!(ask_by_datagram(udp.trim())?, b"datagram");
+
+    machines.mvm(["kill", "servers"])?;
+    // As soon as the process beside it has noticed.
+    until(|| TcpListener::bind(("127.0.0.1", tcp)).is_ok());
+
+    machines.mvm(["start", "servers"])?.success();
+    await_answer(tcp);
+    machines.mvm(["stop", "--time", "1", "servers"])?.success();
     TcpListener::bind(("127.0.0.1", tcp))?;
     Ok(())
 }

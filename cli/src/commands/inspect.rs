@@ -1,12 +1,13 @@
 //! `mvm inspect`, `mvm status`: all that is known of machines.
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Result;
 use jiff::Timestamp;
 use serde::Serialize;
-use vmm::app::App;
+use vmm::app::{App, Port};
 
 use crate::machines::record::End;
 use crate::machines::{self, Machine};
@@ -43,6 +44,9 @@ struct Inspected {
     remove_at_end: Option<bool>,
     started: Option<Timestamp>,
     pid: Option<u32>,
+    /// Of the host's, that lead to it.
+    ports: Vec<Port>,
+    addresses: Vec<IpAddr>,
     end: Option<End>,
     logs: Option<PathBuf>,
     app: Option<App>,
@@ -67,7 +71,12 @@ fn inspected(machine: &Machine) -> Result<Inspected> {
         source: facts.as_ref().and_then(|facts| facts.source.clone()),
         remove_at_end: facts.map(|facts| facts.remove_at_end),
         started: info.as_ref().map(|info| info.started),
-        pid: info.map(|info| info.pid),
+        pid: info.as_ref().map(|info| info.pid),
+        ports: info
+            .as_ref()
+            .map(|info| info.ports.clone())
+            .unwrap_or_default(),
+        addresses: info.map(|info| info.addresses).unwrap_or_default(),
         end: state.end,
         logs: machine.record.as_ref().map(machines::Record::logs),
         app: state.app,

@@ -4,7 +4,9 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use serde::Serialize;
+use vmm::app::Port;
 
+use super::port;
 use crate::machines;
 use crate::output::{print, print_json};
 use crate::state::{State, Status, age};
@@ -36,6 +38,8 @@ struct Row {
     exit_status: Option<u8>,
     vcpus: Option<u32>,
     memory_mib: Option<u64>,
+    /// Of the host's, that lead to it.
+    ports: Vec<Port>,
     pid: Option<u32>,
     /// Whether something of it is left when it ends.
     kept: bool,
@@ -55,7 +59,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     if args.json {
         print_json(&states.iter().map(row).collect::<Vec<_>>())?;
     } else {
-        let heads = ["NAME", "STATUS", "SINCE", "VCPUS", "MEMORY"];
+        let heads = ["NAME", "STATUS", "SINCE", "VCPUS", "MEMORY", "PORTS"];
         let cells: Vec<_> = states.iter().map(cells).collect();
         print(table(heads, &cells).as_bytes())?;
     }
@@ -70,12 +74,13 @@ fn row(state: &State) -> Row {
         exit_status: state.end.as_ref().map(|end| end.status),
         vcpus: state.app.as_ref().map(|app| app.vcpus),
         memory_mib: state.app.as_ref().map(vmm::app::App::memory_mib),
+        ports: ports(state).to_vec(),
         pid: state.info.as_ref().map(|info| info.pid),
         kept: state.facts.is_some(),
     }
 }
 
-fn cells(state: &State) -> [String; 5] {
+fn cells(state: &State) -> [String; 6] {
     let app = state.app.as_ref();
     [
         state.name.clone(),
@@ -84,5 +89,11 @@ fn cells(state: &State) -> [String; 5] {
         app.map(|app| app.vcpus.to_string()).unwrap_or_default(),
         app.map(|app| format!("{} MiB", app.memory_mib()))
             .unwrap_or_default(),
+        port::summary(ports(state)),
     ]
+}
+
+/// Only a machine that runs has any.
+fn ports(state: &State) -> &[Port] {
+    state.info.as_ref().map_or(&[], |info| &info.ports)
 }

@@ -4,13 +4,14 @@
 //! and its protocol that of `guest::protocol`.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
+use std::net::IpAddr;
 use std::os::unix::net::UnixStream;
 
 use anyhow::{Context, bail, ensure};
 use jiff::Timestamp;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use vmm::app::App;
+use vmm::app::{App, Port};
 
 use super::statistics::Statistics;
 use crate::machines::record::End;
@@ -82,6 +83,12 @@ pub struct Info {
     pub started: Timestamp,
     /// Whether its processors are stopped.
     pub paused: bool,
+    /// Ports of the host that lead to it, with the numbers that were picked.
+    #[serde(default)]
+    pub ports: Vec<Port>,
+    /// Its addresses, in the order of its interfaces.
+    #[serde(default)]
+    pub addresses: Vec<IpAddr>,
     /// What it was made from, with the edits of the command line.
     pub app: App,
 }

@@ -211,6 +211,8 @@ mod tests {
                 pid: 7,
                 started: Timestamp::UNIX_EPOCH,
                 paused: false,
+                ports: Vec::new(),
+                addresses: Vec::new(),
                 app: App::new("web", vec!["sh".into()]),
             }
         }

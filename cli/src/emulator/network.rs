@@ -4,7 +4,7 @@
 //! gateway's address. So nothing is sent to that address but the answers of published ports, which
 //! are all in one range ([`PORTS`]) inside.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, UdpSocket};
 use std::ops::RangeInclusive;
 
 use guest::protocol::{Answered, Link};
@@ -22,6 +22,11 @@ pub const PORTS: RangeInclusive<u16> = 20_000..=29_999;
 pub const NETDEV: &str = "net0";
 
 const MAC: [u8; 6] = [2, 0x6d, 0x76, 0x6d, 0, 1];
+
+/// Whether this process is in that network; one inside may be in a namespace of its own.
+pub fn is_here() -> bool {
+    UdpSocket::bind((ADDRESS, 0)).is_ok()
+}
 
 /// QEMU's arguments.
 pub fn arguments() -> [String; 4] {

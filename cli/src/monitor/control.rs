@@ -1,13 +1,15 @@
 //! What a running machine can be asked for over its control socket.
 
+use std::net::IpAddr;
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 
 use anyhow::Result;
 use guest::protocol::AGENT_PORT;
 use jiff::Timestamp;
-use vmm::app::App;
+use vmm::app::{App, Port};
 use vmm::machine::Running;
+use vmm::net::Network;
 
 use super::Ended;
 use crate::FAILED;
@@ -21,16 +23,27 @@ use crate::machines::record::End;
 pub struct Controlled {
     app: App,
     started: Timestamp,
+    ports: Vec<Port>,
+    addresses: Vec<IpAddr>,
     running: Arc<Running>,
     commander: Commander,
 }
 
 impl Controlled {
-    /// A machine that starts now.
-    pub fn new(app: &App, running: Arc<Running>, commander: Commander) -> Self {
+    /// A machine that starts now, which `ports` of the host lead to.
+    pub fn new(
+        app: &App,
+        network: &Network,
+        ports: &[Port],
+        running: Arc<Running>,
+        commander: Commander,
+    ) -> Self {
+        let addresses = network.links.iter().flat_map(|link| &link.addresses);
         Self {
             app: app.clone(),
             started: Timestamp::now(),
+            ports: ports.to_vec(),
+            addresses: addresses.map(|subnet| subnet.address).collect(),
             running,
             commander,
         }
@@ -43,6 +56,8 @@ impl Machine for Controlled {
             pid: std::process::id(),
             started: self.started,
             paused: self.running.pause.is_paused(),
+            ports: self.ports.clone(),
+            addresses: self.addresses.clone(),
             app: self.app.clone(),
         }
     }

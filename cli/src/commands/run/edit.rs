@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use anyhow::{Context, bail};
-use vmm::app::App;
+use vmm::app::{App, Port};
 
 use crate::environment;
 
@@ -25,6 +25,10 @@ pub struct Edits {
     /// Set a variable of the program's environment; NAME alone takes its value from here
     #[arg(long, short, value_name = "NAME[=VALUE]")]
     env: Vec<String>,
+    /// Have a port of the host lead to one of the machine, besides those of `ports`; without a number
+    /// for the host one is picked
+    #[arg(long, short, value_name = "[ADDRESS:][HOST]:GUEST[/udp]")]
+    publish: Vec<Port>,
     /// Kernel to boot, instead of `kernel.path`
     #[arg(long, value_name = "PATH")]
     kernel: Option<PathBuf>,
@@ -56,6 +60,7 @@ impl Edits {
             app.kernel.path =
                 Some(std::path::absolute(kernel).context("--kernel: cannot find it")?);
         }
+        app.ports.extend(self.publish.iter().cloned());
         environment::set(&mut app.app.env, &self.env)?;
         match app.check().first() {
             Some(complaint) => bail!("{complaint}"),
