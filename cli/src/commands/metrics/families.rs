@@ -264,6 +264,8 @@ mod tests {
         let info = Info {
             pid: 1,
             started: Timestamp::from_millisecond(1_500).unwrap(),
+            ports: Vec::new(),
+            addresses: Vec::new(),
             paused: true,
             app: App::new("web", vec!["/bin/sh".into()]),
         };
