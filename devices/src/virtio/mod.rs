@@ -18,6 +18,7 @@ mod iovec;
 pub mod mmio;
 pub mod net;
 pub mod queue;
+pub mod rate_limiter;
 pub mod rng;
 pub mod vsock;
 pub mod worker;
