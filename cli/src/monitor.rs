@@ -31,6 +31,7 @@ pub use end::Ended;
 
 use crate::accel::{host_user, is_inside};
 use crate::attach::{Closed, Company, Connection, Outcome, Stdio, attach, commands};
+use crate::cgroup::Cgroup;
 use crate::control::server::{self, Server};
 use crate::emulator::Published;
 use crate::logs::{self, Collector, Rotating};
@@ -78,6 +79,8 @@ pub struct Start<'a> {
 /// mvm or the guest failed.
 pub fn run(start: Start<'_>) -> anyhow::Result<Ended> {
     let app = &start.file.app;
+    // Before anything is allocated and any thread started, so that all of it counts.
+    let _cgroup = Cgroup::enter(&app.name, &app.limits, &start.running.cgroup())?;
     let listener = server::listen(&start.running.socket())?;
     let store = StoreView::of(start.file)?;
     let kernel = kernel(app.kernel.path.as_deref())?;

@@ -12,6 +12,7 @@ mod figures;
 mod fixtures;
 mod kernels;
 mod killed;
+mod limits;
 mod logs;
 mod memory;
 mod network;

@@ -9,6 +9,7 @@
 
 mod address;
 mod blank;
+mod bytes;
 mod check;
 mod conflict;
 mod console;
@@ -20,6 +21,7 @@ mod host;
 mod interface;
 mod json;
 mod kernel;
+mod limits;
 mod memory;
 mod place;
 mod port;
@@ -45,11 +47,13 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use address::{Mac, Subnet};
+pub use bytes::Bytes;
 pub use console::{Console, ConsoleMode, KernelMessages};
 pub use file::AppFile;
 pub use interface::{Interface, InterfaceKind, MAX_INTERFACES};
 pub use json::{MAX_DEPTH, MAX_VALUES};
 pub use kernel::{Kernel, MAX_CMDLINE_SIZE};
+pub use limits::{CpuQuota, IoLimits, Limits};
 pub use memory::Memory;
 pub use place::{Place, Step};
 pub use port::{MAX_PORTS, Port, PortRange, Protocol};
@@ -126,6 +130,9 @@ pub struct App {
     #[serde(default, deserialize_with = "short_form::read")]
     #[schemars(schema_with = "schema::console")]
     pub console: Console,
+    /// What of the host it may use.
+    #[serde(default, skip_serializing_if = "Limits::is_empty")]
+    pub limits: Limits,
 }
 
 const fn version() -> u32 {
@@ -154,6 +161,7 @@ impl App {
             ports: Vec::new(),
             root: Root::default(),
             console: Console::default(),
+            limits: Limits::default(),
         }
     }
 

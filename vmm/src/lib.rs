@@ -21,6 +21,7 @@ pub mod machine;
 pub mod memory;
 pub mod net;
 pub mod pause;
+pub mod resident;
 pub mod settle;
 pub mod state;
 pub mod vcpu;

@@ -24,6 +24,8 @@ const WHOLE: &str = r#"{
     "mtu": 9000, "addresses": ["fd00::2/64"], "gateway": "fd00::1" }],
   "ports": ["8080:80", { "host": "5000-5009", "guest": "6000-6009", "address": "::1", "protocol": "udp" }],
   "root": { "type": "tmpfs", "size": "50%", "persist": "system" },
+  "limits": { "cpu": "150%", "cpuWeight": 50, "cpus": "0-1", "memory": "3G", "memoryHigh": "2G", "swap": "0K",
+    "pids": 64, "ioWeight": 100, "io": { "/var": { "readBps": "1M", "writeIops": 10 } } },
   "console": { "mode": "file", "path": "console.log", "kernel": "verbose" }
 }"#;
 

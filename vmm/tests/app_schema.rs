@@ -34,6 +34,9 @@ const BEYOND_SCHEMAS: &[&str] = &[
     "147-volume-without-a-place",
     "148-root-on-no-volume",
     "149-root-volume-with-a-place",
+    "161-cpu-quota-too-fine",
+    "162-memory-limit-below-memory",
+    "167-io-of-nothing",
     "171-prefix-too-long",
     "174-bridge-without-a-name",
     "175-bridge-of-a-tap",
@@ -158,6 +161,18 @@ fn good_files() -> Vec<Value> {
         with(
             "console",
             json!({ "mode": "file", "path": "log", "kernel": "verbose" }),
+        ),
+        with(
+            "limits",
+            json!({ "cpu": "150%", "memory": "1G", "pids": 64, "swap": "0K" }),
+        ),
+        with(
+            "limits",
+            json!({ "cpu": 0.5, "cpuWeight": 1, "cpus": "0-3,8", "memoryHigh": "1G" }),
+        ),
+        with(
+            "limits",
+            json!({ "ioWeight": 10000, "io": { "/dev/sda": { "readBps": "1M", "writeIops": 5 } } }),
         ),
         with_program("entrypoint", json!(["/bin/sh", "-c"])),
         with_program("args", json!(["", "é", "--"])),

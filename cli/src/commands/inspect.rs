@@ -8,7 +8,10 @@ use anyhow::Result;
 use jiff::Timestamp;
 use serde::Serialize;
 use vmm::app::{App, Port};
+use vmm::resident::Resident;
 
+use crate::cgroup::Usage;
+use crate::control::client;
 use crate::machines::record::End;
 use crate::machines::{self, Machine};
 use crate::output::{print, print_json};
@@ -49,7 +52,18 @@ struct Inspected {
     addresses: Vec<IpAddr>,
     end: Option<End>,
     logs: Option<PathBuf>,
+    memory: Option<Memory>,
+    cgroup: Option<Usage>,
     app: Option<App>,
+}
+
+/// What of the host's memory it has, and what its monitor may take at most besides the guest's.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Memory {
+    #[serde(flatten)]
+    resident: Resident,
+    overhead_max_bytes: u64,
 }
 
 /// Runs `mvm inspect`.
@@ -64,6 +78,12 @@ fn inspected(machine: &Machine) -> Result<Inspected> {
     let state = State::of(machine)?;
     let facts = state.facts;
     let info = state.info;
+    // One that ends meanwhile does not answer.
+    let resident = match &info {
+        Some(_) => client::memory(&machine.name).ok().flatten(),
+        None => None,
+    };
+    let overhead_max_bytes = state.app.as_ref().map_or(0, App::overhead_bytes);
     Ok(Inspected {
         name: state.name,
         status: state.status,
@@ -79,6 +99,11 @@ fn inspected(machine: &Machine) -> Result<Inspected> {
         addresses: info.map(|info| info.addresses).unwrap_or_default(),
         end: state.end,
         logs: machine.record.as_ref().map(machines::Record::logs),
+        memory: resident.map(|resident| Memory {
+            resident,
+            overhead_max_bytes,
+        }),
+        cgroup: Usage::of(&machines::running::cgroup_of(&machine.name)),
         app: state.app,
     })
 }

@@ -15,7 +15,7 @@ use anyhow::{Context, bail};
 use rustix::fs::{FlockOperation, Mode, OFlags, flock};
 use rustix::process::Pid;
 
-use crate::places;
+use crate::{cgroup, places};
 
 /// Machines of one name at a time, before something is wrong with whoever starts them.
 const SAME_NAME_MAX: u32 = 1000;
@@ -24,8 +24,11 @@ const SAME_NAME_MAX: u32 = 1000;
 const LOCK_ATTEMPTS: u32 = 40;
 const LOCK_PAUSE: Duration = Duration::from_millis(5);
 
-/// Name of the socket in the folder, the only file there.
+/// Name of the socket in the folder.
 const SOCKET: &str = "control";
+
+/// Name of the link to the machine's control group, if it has one; the only other file there.
+const CGROUP: &str = "cgroup";
 
 /// The folder of a machine of this process; removed when it is dropped.
 pub struct Running {
@@ -87,14 +90,20 @@ impl Running {
         if !same {
             return Ok(None);
         }
-        // A ghost's.
+        // A ghost's. A control group that cannot go yet is told by the next one that needs the link.
         let _ = fs::remove_file(path.join(SOCKET));
+        let _ = cgroup::remove(&path.join(CGROUP));
         Ok(Some(Self { path, _lock: lock }))
     }
 
     /// Where the machine listens.
     pub fn socket(&self) -> PathBuf {
         self.path.join(SOCKET)
+    }
+
+    /// Where the link to the machine's control group is to be.
+    pub fn cgroup(&self) -> PathBuf {
+        self.path.join(CGROUP)
     }
 }
 
@@ -107,6 +116,11 @@ impl Drop for Running {
 /// Where the machine `name` listens, if it runs.
 pub fn socket_of(name: &str) -> PathBuf {
     places::runtime().join(name).join(SOCKET)
+}
+
+/// Where the link to the control group of the machine `name` is, if it has one.
+pub fn cgroup_of(name: &str) -> PathBuf {
+    places::runtime().join(name).join(CGROUP)
 }
 
 /// Whether the machine `name` runs.
@@ -206,6 +220,7 @@ fn remove_ghosts(parent: &Path) {
 /// and the next command's.
 fn remove(path: &Path) {
     let _ = fs::remove_file(path.join(SOCKET));
+    let _ = cgroup::remove(&path.join(CGROUP));
     let _ = fs::remove_dir(path);
 }
 
@@ -248,6 +263,20 @@ mod tests {
         assert!(files.join("letter").exists());
         assert!(parent.path().join("living").exists());
         assert!(!parent.path().join("ghost").exists());
+    }
+
+    #[test]
+    fn a_ghosts_control_group_goes_with_it() {
+        let parent = tempfile::tempdir().unwrap();
+        let (ghost, group) = (
+            parent.path().join("ghost"),
+            parent.path().join("mvm-ghost-1"),
+        );
+        fs::create_dir(&ghost).unwrap();
+        fs::create_dir(&group).unwrap();
+        std::os::unix::fs::symlink(&group, ghost.join(CGROUP)).unwrap();
+        remove_ghosts(parent.path());
+        assert!(!ghost.exists() && !group.exists());
     }
 
     #[test]

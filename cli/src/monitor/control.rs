@@ -10,6 +10,7 @@ use jiff::Timestamp;
 use vmm::app::{App, Port};
 use vmm::machine::Running;
 use vmm::net::Network;
+use vmm::resident::Resident;
 
 use super::Ended;
 use crate::FAILED;
@@ -64,6 +65,10 @@ impl Machine for Controlled {
 
     fn statistics(&self) -> Result<Statistics> {
         super::measure::measure(&self.running)
+    }
+
+    fn memory(&self) -> Result<Resident> {
+        self.running.resident()
     }
 
     fn connect_agent(&self, stream: UnixStream) -> Result<()> {

@@ -6,13 +6,14 @@ use std::fmt::Display;
 use std::path::Path;
 
 use super::interface::{MAX_ADDRESSES, MAX_INTERFACE_NAME_SIZE, MAX_MTU, MIN_MTU};
+use super::limits::{MAX_LIMITED_DEVICES, MAX_PIDS, MAX_WEIGHT};
 use super::place::Place;
 use super::problem::Complaint;
 use super::quote::quoted;
 use super::{
-    App, Interface, MAX_ARG_SIZE, MAX_ARGS, MAX_CMDLINE_SIZE, MAX_ENV, MAX_INTERFACES, MAX_PORTS,
-    MAX_PROBLEMS, MAX_SHARES, MAX_TAG_SIZE, MAX_VCPUS, MAX_VOLUMES, Memory, Port, PortRange,
-    Program, STORE_TAG, Share, User, VERSION, Volume, VolumeSize,
+    App, Interface, Limits, MAX_ARG_SIZE, MAX_ARGS, MAX_CMDLINE_SIZE, MAX_ENV, MAX_INTERFACES,
+    MAX_PORTS, MAX_PROBLEMS, MAX_SHARES, MAX_TAG_SIZE, MAX_VCPUS, MAX_VOLUMES, Memory, Port,
+    PortRange, Program, STORE_TAG, Share, User, VERSION, Volume, VolumeSize,
 };
 
 /// A name of a machine: it is a folder's name, a host's name and a word on command lines.
@@ -76,6 +77,7 @@ pub fn values(app: &App) -> Vec<Complaint> {
     if let Some(path) = &app.console.path {
         check.host_path(path, root().key("console").key("path"));
     }
+    check.limits(&app.limits);
     check.0
 }
 
@@ -373,6 +375,46 @@ impl Check {
         }
     }
 
+    fn limits(&mut self, limits: &Limits) {
+        let here = |key: &'static str| Place::root().key("limits").key(key);
+        let mut number = |key, found: Option<u32>, most| {
+            let found = found.unwrap_or(1);
+            let allowed = format_args!("from 1 to {most}");
+            self.expect((1..=most).contains(&found), here(key), allowed, found);
+        };
+        number("cpuWeight", limits.cpu_weight, MAX_WEIGHT);
+        number("pids", limits.pids, MAX_PIDS);
+        number("ioWeight", limits.io_weight, MAX_WEIGHT);
+        if let Some(cpus) = &limits.cpus {
+            let allowed = "numbers and ranges of processors such as \"0-3,8\"";
+            self.expect(is_cpu_list(cpus), here("cpus"), allowed, quoted(cpus));
+        }
+        self.expect(
+            limits.io.len() <= MAX_LIMITED_DEVICES,
+            here("io"),
+            format_args!("at most {MAX_LIMITED_DEVICES} devices"),
+            limits.io.len(),
+        );
+        for (path, limits) in limits.io.iter().take(MAX_LIMITED_DEVICES) {
+            let place = here("io").key(path.clone());
+            self.host_path(Path::new(path), place.clone());
+            if !path.starts_with('/') {
+                let message = format!("must be named by an absolute path, is {}", quoted(path));
+                self.complain(place.clone(), message);
+            }
+            let numbers = [
+                ("readBps", limits.read_bps.map(super::Bytes::get)),
+                ("writeBps", limits.write_bps.map(super::Bytes::get)),
+                ("readIops", limits.read_iops.map(u64::from)),
+                ("writeIops", limits.write_iops.map(u64::from)),
+            ];
+            for (key, number) in numbers {
+                let is_good = number != Some(0);
+                self.expect(is_good, place.clone().key(key), "more than nothing", 0);
+            }
+        }
+    }
+
     fn tag(&mut self, tag: &str, place: Place) {
         let is_good = (1..=MAX_TAG_SIZE).contains(&tag.len())
             && tag.bytes().all(|byte| byte.is_ascii_graphic());
@@ -422,6 +464,15 @@ impl Check {
             found,
         );
     }
+}
+
+/// Whether `text` is as the kernel's lists of processors are.
+fn is_cpu_list(text: &str) -> bool {
+    let is_number = |text: &str| text.parse::<u32>().is_ok() && !text.starts_with('+');
+    text.split(',').all(|item| match item.split_once('-') {
+        Some((first, last)) => is_number(first) && is_number(last),
+        None => is_number(item),
+    })
 }
 
 /// One part of a host name.

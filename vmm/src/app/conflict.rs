@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use super::place::Place;
 use super::problem::Complaint;
 use super::quote::quoted;
-use super::{App, ConsoleMode, MAX_SHARES, MAX_VOLUMES, StoreMode, Volume};
+use super::{App, Bytes, ConsoleMode, MAX_SHARES, MAX_VOLUMES, StoreMode, Volume};
 use crate::closure::STORE_DIR;
 
 /// What the machine itself mounts, store aside: a share there would be hidden or would break it.
@@ -25,6 +25,7 @@ pub fn between(app: &App) -> Vec<Complaint> {
     network::between(app, &mut complaints);
     store(app, &mut complaints);
     console(app, &mut complaints);
+    limits(app, &mut complaints);
     complaints
 }
 
@@ -196,6 +197,22 @@ fn console(app: &App, complaints: &mut Vec<Complaint>) {
         let message = "is of no use unless console.mode is \"file\"".into();
         complaints.push(Complaint {
             place: place().key("path"),
+            message,
+        });
+    }
+}
+
+/// A machine that uses all of its memory must not be ended for it.
+fn limits(app: &App, complaints: &mut Vec<Complaint>) {
+    let overhead = Bytes::at_least(app.overhead_bytes());
+    let least = Bytes::at_least(app.memory_bytes().saturating_add(overhead.get()));
+    if let Some(limit) = app.limits.memory.filter(|limit| *limit < least) {
+        let (memory, overhead) = (app.memory, overhead.get() >> 20);
+        let message = format!(
+            "must be at least {least}, the memory ({memory}) and {overhead} MiB for the monitor, is {limit}"
+        );
+        complaints.push(Complaint {
+            place: Place::root().key("limits").key("memory"),
             message,
         });
     }

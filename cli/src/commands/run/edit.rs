@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use anyhow::{Context, bail};
-use vmm::app::{App, Port};
+use vmm::app::{App, CpuQuota, MAX_VCPUS, Port};
 
 use crate::environment;
 
@@ -16,10 +16,11 @@ pub struct Edits {
     /// Name of the machine, instead of `name`
     #[arg(long, value_name = "NAME")]
     name: Option<String>,
-    /// Number of processors, instead of `vcpus`
+    /// Processors, instead of `vcpus`; 1.5 is two that get the time of one and a half, as
+    /// `limits.cpu` says
     #[arg(long, value_name = "N")]
-    cpus: Option<u32>,
-    /// Memory such as 512M, instead of `memory`
+    cpus: Option<f64>,
+    /// Memory of the guest such as 512M, instead of `memory`; `limits.memory` is for the monitor, too
     #[arg(long, short, value_name = "SIZE")]
     memory: Option<String>,
     /// Set a variable of the program's environment; NAME alone takes its value from here
@@ -49,7 +50,7 @@ impl Edits {
             app.app.args.clone_from(&self.arguments);
         }
         if let Some(cpus) = self.cpus {
-            app.vcpus = cpus;
+            set_cpus(app, cpus)?;
         }
         if let Some(memory) = &self.memory {
             app.memory = memory
@@ -65,6 +66,36 @@ impl Edits {
         match app.check().first() {
             Some(complaint) => bail!("{complaint}"),
             None => Ok(()),
+        }
+    }
+}
+
+/// As many processors as hold that much time, and the time where it is not all of theirs.
+fn set_cpus(app: &mut App, cpus: f64) -> anyhow::Result<()> {
+    let whole = (1..=MAX_VCPUS).find(|vcpus| f64::from(*vcpus) >= cpus);
+    let (Some(vcpus), Some(quota)) = (whole, CpuQuota::from_processors(cpus)) else {
+        bail!("--cpus: must be from 0.01 to {MAX_VCPUS} in whole hundredths, is {cpus}");
+    };
+    app.vcpus = vcpus;
+    app.limits.cpu = (f64::from(vcpus) > cpus).then_some(quota);
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_part_of_a_processor_is_a_whole_one_with_a_quota() {
+        let mut app = App::new("a", vec!["sh".into()]);
+        let mut set = |cpus| {
+            set_cpus(&mut app, cpus).map(|()| (app.vcpus, app.limits.cpu.map(CpuQuota::percent)))
+        };
+        assert_eq!(set(1.5).unwrap(), (2, Some(150)));
+        assert_eq!(set(3.0).unwrap(), (3, None));
+        assert_eq!(set(0.25).unwrap(), (1, Some(25)));
+        for bad in [0.0, -1.0, 0.001, 65.0, f64::NAN, f64::INFINITY] {
+            assert!(set(bad).is_err(), "{bad}");
         }
     }
 }

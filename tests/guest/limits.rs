@@ -1,0 +1,157 @@
+//! Limits that the host's kernel keeps: they hold, they are told, and nothing of them is left.
+
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use mvm_test::{Machines, Output};
+use serde_json::{Value, json};
+
+use crate::shell;
+
+/// For what the kernel does by itself, in its own time.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// Uses all of its processor, and ends when it is told to.
+const BUSY: &str = "trap 'exit 0' TERM; while true; do :; done";
+
+/// What `mvm inspect` tells.
+fn inspect(machines: &Machines, name: &str) -> Result<Value> {
+    let output = machines.mvm(["inspect", name])?;
+    ensure!(output.status == 0, "{output}");
+    let all: Value = serde_json::from_str(&output.stdout())?;
+    Ok(all[0].clone())
+}
+
+/// Looks again until `is_so`.
+fn inspect_until(machines: &Machines, name: &str, is_so: impl Fn(&Value) -> bool) -> Result<Value> {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let facts = inspect(machines, name)?;
+        if is_so(&facts) {
+            return Ok(facts);
+        }
+        ensure!(Instant::now() < deadline, "it never was so: {facts:#}");
+    }
+}
+
+fn ok(output: &Output) {
+    assert_eq!(
+        (output.status, output.stderr()),
+        (0, String::new()),
+        "{output}"
+    );
+}
+
+/// Whether a folder is there where the machines run: in the emulated host, if there is one.
+fn is_there(folder: &str) -> Result<bool> {
+    let mvm = mvm_test::mvm();
+    let status = Command::new(&mvm)
+        .args(["emulator", "status", "--json"])
+        .output()?;
+    let emulator: Value = serde_json::from_slice(&status.stdout)?;
+    let mut test = if emulator["running"] == true {
+        let mut command = Command::new(mvm);
+        command.args(["emulator", "exec", "--", "test"]);
+        command
+    } else {
+        Command::new("test")
+    };
+    Ok(test.args(["-d", folder]).status()?.success())
+}
+
+#[test]
+fn a_quota_throttles_a_busy_guest() -> Result<()> {
+    let machines = Machines::new()?;
+    machines.start(shell("busy", BUSY).set("/limits/cpu", "50%"))?;
+    let throttled = |facts: &Value| facts["cgroup"]["cpuPeriodsThrottled"].as_u64() > Some(0);
+    let facts = inspect_until(&machines, "busy", throttled)?;
+    assert_eq!(facts["app"]["limits"], json!({ "cpu": "50%" }));
+    ok(&machines.mvm(["stop", "busy"])?);
+    // With the machine, its group goes too.
+    assert_eq!(inspect(&machines, "busy")?["cgroup"], Value::Null);
+    Ok(())
+}
+
+#[test]
+fn a_part_of_a_processor_on_the_command_line_is_a_quota() -> Result<()> {
+    let machines = Machines::new()?;
+    let half = shell("half", "nproc; read").flag("--cpus").flag("1.5");
+    machines.start(half.set("/app/tty", true))?;
+    let facts = inspect(&machines, "half")?;
+    assert_eq!(facts["app"]["vcpus"], 2);
+    assert_eq!(facts["app"]["limits"]["cpu"], "150%");
+    assert!(
+        facts["cgroup"]["cpuPeriods"].as_u64().is_some(),
+        "{facts:#}"
+    );
+    ok(&machines.mvm(["kill", "half"])?);
+    Ok(())
+}
+
+#[test]
+fn a_memory_limit_holds_guest_and_monitor() -> Result<()> {
+    let machines = Machines::new()?;
+    let machine = shell("small", BUSY).memory_mib(64);
+    machines.start(
+        machine
+            .set("/limits/memory", "256M")
+            .set("/limits/pids", 100),
+    )?;
+    let facts = inspect(&machines, "small")?;
+    let number = |place: &str| {
+        facts
+            .pointer(place)
+            .and_then(Value::as_u64)
+            .context(place.to_owned())
+    };
+    assert_eq!(number("/cgroup/memoryMaxBytes")?, 256 << 20);
+    assert_eq!(number("/cgroup/pidsMax")?, 100);
+    assert!((1..100).contains(&number("/cgroup/pids")?), "{facts:#}");
+    let used = number("/memory/guestBytes")?;
+    assert!((1 << 20..64 << 20).contains(&used), "{facts:#}");
+    // What the limit is measured by is more than the monitor ever takes.
+    assert!(
+        number("/memory/overheadBytes")? < number("/memory/overheadMaxBytes")?,
+        "{facts:#}"
+    );
+    ok(&machines.mvm(["rm", "--force", "small"])?);
+    Ok(())
+}
+
+#[test]
+fn no_more_threads_than_allowed_are_started() -> Result<()> {
+    let machines = Machines::new()?;
+    let machine = machines.own(shell("lonely", "true").set("/limits/pids", 2));
+    let output = machine.run()?;
+    assert_eq!(output.status, 125, "{output}");
+    assert!(output.stderr().contains("cannot start a"), "{output}");
+    Ok(())
+}
+
+#[test]
+fn what_a_killed_machine_leaves_is_pruned() -> Result<()> {
+    let machines = Machines::new()?;
+    machines.start(shell("victim", BUSY).set("/limits/pids", 200))?;
+    let group = inspect(&machines, "victim")?["cgroup"]["path"].clone();
+    let group = group.as_str().context("it has a group")?;
+    assert!(is_there(group)?);
+    ok(&machines.mvm(["kill", "victim"])?);
+    ok(&machines.mvm(["prune"])?);
+    assert!(!is_there(group)?);
+    Ok(())
+}
+
+#[test]
+fn a_limit_that_cannot_be_kept_is_an_error() -> Result<()> {
+    let machines = Machines::new()?;
+    let nowhere = shell("nowhere", "true").set("/limits/cpus", "4000");
+    let output = machines.own(nowhere).run()?;
+    assert_eq!(output.status, 125, "{output}");
+    let words = output.stderr();
+    assert!(
+        words.starts_with("mvm: limits.cpus: cannot write \"4000\" to "),
+        "{words}"
+    );
+    Ok(())
+}
