@@ -148,6 +148,7 @@ proptest! {
             read_only: false,
             vcpus: 2,
             counters: Arc::default(),
+            rate: None,
         };
         let mut driver = Driver::start(|memory| config.open(memory).unwrap());
         for act in acts {

@@ -29,6 +29,7 @@ fn resets_leave_neither_threads_nor_descriptors() {
         read_only: false,
         vcpus: 2,
         counters: Arc::default(),
+        rate: None,
     };
     let mut disk = Driver::attach(|memory| config.open(memory).unwrap());
     let mut balloon = Driver::attach(balloon::open);

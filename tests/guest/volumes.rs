@@ -193,3 +193,17 @@ fn a_distributions_kernel_has_them_too() -> Result<()> {
     }
     Ok(())
 }
+
+#[test]
+fn one_with_a_rate_loses_nothing() -> Result<()> {
+    let state = TempDir::new()?;
+    let rate = json!({ "bytesPerSecond": "16M", "opsPerSecond": 400, "burst": "64K" });
+    let script = "seq 300000 > /data/numbers; sync; echo 3 > /proc/sys/vm/drop_caches; sha256sum < /data/numbers";
+    let machine = with_data("slow", script, &state).set("/volumes/0/rateLimit", rate);
+    let output = machine.run()?;
+    assert_eq!(
+        output.success().as_bytes(),
+        crate::on_host("seq 300000 | sha256sum")
+    );
+    Ok(())
+}

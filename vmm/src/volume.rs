@@ -18,7 +18,7 @@ use std::sync::Arc;
 use anyhow::{Context, bail, ensure};
 use devices::virtio::blk;
 
-use crate::app::{App, Volume};
+use crate::app::{App, Rate, Volume};
 use crate::state;
 use make::Wanted;
 
@@ -39,6 +39,7 @@ pub fn disks(app: &App, vcpus: u8) -> anyhow::Result<Vec<blk::Config>> {
             read_only: volume.read_only,
             vcpus: vcpus.into(),
             counters: Arc::default(),
+            rate: volume.rate_limit.as_ref().map(Rate::of_device),
         })
     };
     app.volumes.iter().enumerate().map(disk).collect()

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
 use vmm::app::{
-    App, AppFile, ConsoleMode, KernelMessages, Memory, Problems, Share, StoreMode, TmpfsSize, Tty,
-    Volume, VolumeFileSystem, VolumeSize,
+    App, AppFile, Bytes, ConsoleMode, KernelMessages, Memory, Problems, Rate, Share, StoreMode,
+    TmpfsSize, Tty, Volume, VolumeFileSystem, VolumeSize,
 };
 
 /// A file with every key, to be damaged.
@@ -18,7 +18,8 @@ const WHOLE: &str = r#"{
     "x-note": [1.5e3, null] },
   "store": { "mode": "closure", "closure": "paths" },
   "shares": [{ "source": "./www", "mountPoint": "/srv", "readOnly": true, "tag": "www" }],
-  "volumes": [{ "name": "data", "mountPoint": "/data", "size": "2G", "fsType": "ext4", "readOnly": false },
+  "volumes": [{ "name": "data", "mountPoint": "/data", "size": "2G", "fsType": "ext4", "readOnly": false,
+      "rateLimit": { "bytesPerSecond": "10M", "opsPerSecond": 100, "burst": "1M" } },
     { "name": "system" }, { "image": "disk", "mountPoint": "/disk", "readOnly": true, "create": false }],
   "interfaces": [{}, { "type": "tap", "name": "lan0", "hostName": "tap0", "mac": "02:00:00:00:00:01",
     "mtu": 9000, "addresses": ["fd00::2/64"], "gateway": "fd00::1" }],
@@ -114,6 +115,10 @@ fn volume(nth: usize) -> impl Strategy<Value = Volume> {
             fs_type: VolumeFileSystem::Ext4,
             read_only,
             create,
+            rate_limit: create.then(|| Rate {
+                bytes_per_second: Some(Bytes::at_least(size)),
+                ..Rate::default()
+            }),
         },
     )
 }

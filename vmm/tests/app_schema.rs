@@ -37,6 +37,7 @@ const BEYOND_SCHEMAS: &[&str] = &[
     "161-cpu-quota-too-fine",
     "162-memory-limit-below-memory",
     "167-io-of-nothing",
+    "170-rate-of-nothing",
     "171-prefix-too-long",
     "174-bridge-without-a-name",
     "175-bridge-of-a-tap",

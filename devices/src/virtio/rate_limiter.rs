@@ -8,8 +8,12 @@
 //! billionths: a rate is then a whole number of them for each nanosecond, and no refill is rounded
 //! away however often it is asked for. A guest decides on sizes alone, of which none overflows.
 
+mod throttle;
+
 use std::num::NonZeroU64;
 use std::time::{Duration, Instant};
+
+pub use throttle::Throttle;
 
 /// Nanoseconds in a second, and so billionths in a token.
 const BILLION: i128 = 1_000_000_000;

@@ -11,9 +11,9 @@ use super::place::Place;
 use super::problem::Complaint;
 use super::quote::quoted;
 use super::{
-    App, Interface, Limits, MAX_ARG_SIZE, MAX_ARGS, MAX_CMDLINE_SIZE, MAX_ENV, MAX_INTERFACES,
-    MAX_PORTS, MAX_PROBLEMS, MAX_SHARES, MAX_TAG_SIZE, MAX_VCPUS, MAX_VOLUMES, Memory, Port,
-    PortRange, Program, STORE_TAG, Share, User, VERSION, Volume, VolumeSize,
+    App, Bytes, Interface, Limits, MAX_ARG_SIZE, MAX_ARGS, MAX_CMDLINE_SIZE, MAX_ENV,
+    MAX_INTERFACES, MAX_PORTS, MAX_PROBLEMS, MAX_SHARES, MAX_TAG_SIZE, MAX_VCPUS, MAX_VOLUMES,
+    Memory, Port, PortRange, Program, Rate, STORE_TAG, Share, User, VERSION, Volume, VolumeSize,
 };
 
 /// A name of a machine: it is a folder's name, a host's name and a word on command lines.
@@ -285,6 +285,21 @@ impl Check {
             format_args!("from {least} to {most}"),
             volume.size,
         );
+        if let Some(rate) = &volume.rate_limit {
+            self.rate(rate, &here("rateLimit"));
+        }
+    }
+
+    fn rate(&mut self, rate: &Rate, place: &Place) {
+        let here = |key: &'static str| place.clone().key(key);
+        let numbers = [
+            ("bytesPerSecond", rate.bytes_per_second.map(Bytes::get)),
+            ("opsPerSecond", rate.ops_per_second.map(u64::from)),
+            ("burst", rate.burst.map(Bytes::get)),
+        ];
+        for (key, number) in numbers {
+            self.expect(number != Some(0), here(key), "more than nothing", 0);
+        }
     }
 
     fn interfaces(&mut self, interfaces: &[Interface]) {
@@ -403,8 +418,8 @@ impl Check {
                 self.complain(place.clone(), message);
             }
             let numbers = [
-                ("readBps", limits.read_bps.map(super::Bytes::get)),
-                ("writeBps", limits.write_bps.map(super::Bytes::get)),
+                ("readBps", limits.read_bps.map(Bytes::get)),
+                ("writeBps", limits.write_bps.map(Bytes::get)),
                 ("readIops", limits.read_iops.map(u64::from)),
                 ("writeIops", limits.write_iops.map(u64::from)),
             ];

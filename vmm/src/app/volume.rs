@@ -9,7 +9,7 @@ use serde::{Serialize, Serializer};
 
 use super::quote::quoted;
 use super::size::{self, KIB, MIB};
-use super::{check, schema};
+use super::{Rate, check, schema};
 
 /// Volumes of one machine: each is a device with an interrupt of its own.
 pub const MAX_VOLUMES: usize = 8;
@@ -45,6 +45,10 @@ pub struct Volume {
     /// Whether it is made if it is missing.
     #[serde(default = "yes")]
     pub create: bool,
+    /// How fast it may be used.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Rate")]
+    pub rate_limit: Option<Rate>,
 }
 
 const fn yes() -> bool {

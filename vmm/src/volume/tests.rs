@@ -18,6 +18,7 @@ fn volume(path: &Path) -> Volume {
         fs_type: crate::app::VolumeFileSystem::Ext4,
         read_only: false,
         create: true,
+        rate_limit: None,
     }
 }
 

@@ -32,7 +32,8 @@ use anyhow::{Context, ensure};
 use virtio_bindings::virtio_blk as blk;
 use zerocopy::IntoBytes;
 
-use super::{Chain, Device, Facts, Fault, Handler, Part, Queue};
+use super::rate_limiter::{Rate, Throttle};
+use super::{Chain, Device, Facts, Fault, Handler, Part, Queue, Watch};
 use crate::Memory;
 pub use counters::Counters;
 use disk::Disk;
@@ -69,6 +70,8 @@ pub struct Config {
     pub vcpus: u16,
     /// Counts what the guest does.
     pub counters: Arc<Counters>,
+    /// How fast it may be used, by all queues together; none for as fast as it is.
+    pub rate: Option<Rate>,
 }
 
 impl Config {
@@ -86,6 +89,7 @@ impl Config {
             can_discard: image.can_discard() && !self.read_only,
             queues: self.vcpus.clamp(1, QUEUES_MAX),
             counters: self.counters,
+            rate: self.rate,
         };
         assemble(&traits, Box::new(image), memory)
     }
@@ -100,6 +104,7 @@ struct Traits {
     can_discard: bool,
     queues: u16,
     counters: Arc<Counters>,
+    rate: Option<Rate>,
 }
 
 /// The device over any medium of `traits.bytes`.
@@ -121,11 +126,17 @@ fn assemble(traits: &Traits, medium: Box<dyn Medium>, memory: &Memory) -> anyhow
             .to_vec(),
     };
     let disk = Arc::new(Disk::new(medium, sectors, traits));
+    let throttles = match &traits.rate {
+        Some(rate) => Throttle::for_queues(rate, traits.queues)?,
+        None => Vec::new(),
+    };
+    let mut throttles = throttles.into_iter();
     let parts = (0..usize::from(traits.queues)).map(|queue| Part {
         queues: queue..queue.saturating_add(1),
         handler: Box::new(Blk {
             disk: disk.clone(),
             chain: Chain::new(memory),
+            throttle: throttles.next(),
         }),
     });
     Ok(Device {
@@ -157,6 +168,7 @@ fn features(traits: &Traits) -> u64 {
 struct Blk {
     disk: Arc<Disk>,
     chain: Chain,
+    throttle: Option<Throttle>,
 }
 
 impl Handler for Blk {
@@ -165,12 +177,33 @@ impl Handler for Blk {
             return Ok(());
         };
         for _ in 0..CHAINS_PER_KICK {
+            if let Some(throttle) = &mut self.throttle
+                && !throttle.lets_through()?
+            {
+                queue.park();
+                break;
+            }
             if !queue.pop(&mut self.chain)? {
                 break;
             }
             let written = request::serve(&self.disk, &mut self.chain)?;
             queue.push(&self.chain, written)?;
+            if let Some(throttle) = &self.throttle {
+                let read = self.chain.readable.consumed_bytes();
+                throttle.pay(read.saturating_add(written));
+            }
         }
         Ok(())
+    }
+
+    fn watch(&self) -> Vec<Watch> {
+        self.throttle.iter().map(Throttle::watch).collect()
+    }
+
+    fn ready(&mut self, _: usize, queues: &mut [Queue]) -> Result<(), Fault> {
+        if let Some(throttle) = &mut self.throttle {
+            throttle.rearm()?;
+        }
+        self.kick(0, queues)
     }
 }

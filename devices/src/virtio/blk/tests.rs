@@ -3,6 +3,7 @@
 mod host;
 mod hostile;
 mod ranges;
+mod throttle;
 
 use std::fs::File;
 use std::io::Write;
@@ -53,6 +54,7 @@ fn config(file: &File) -> Config {
         read_only: false,
         vcpus: 1,
         counters: Arc::default(),
+        rate: None,
     }
 }
 

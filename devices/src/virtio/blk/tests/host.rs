@@ -61,6 +61,7 @@ fn scripted(queues: u16, waits: &'static [&'static str]) -> Scripted {
         can_discard: true,
         queues,
         counters: Arc::default(),
+        rate: None,
     };
     let medium = Box::new(Script {
         waits,
