@@ -43,6 +43,7 @@ run: all fixtures
 test: all fixtures debian-kernel check
 	cargo test --locked --workspace
 	tests/run
+	tests/systemd
 
 check: tools
 	cargo fmt --all --check
@@ -57,6 +58,7 @@ install:
 	install -D -m 755 $(RELEASE)/mvm $(DESTDIR)/usr/local/bin/mvm
 	install -D -m 755 $(RELEASE)/mvm-init $(DESTDIR)/usr/local/libexec/mvm/mvm-init
 	install -D -m 644 target/guest-kernel/vmlinux $(DESTDIR)/usr/local/lib/mvm/vmlinux
+	install -D -m 644 cli/systemd/mvm@.service $(DESTDIR)/usr/local/lib/systemd/system/mvm@.service
 	install -d $(SHARE)/bash-completion/completions $(SHARE)/zsh/site-functions $(SHARE)/fish/vendor_completions.d
 	$(RELEASE)/mvm completion bash >$(SHARE)/bash-completion/completions/mvm
 	$(RELEASE)/mvm completion zsh >$(SHARE)/zsh/site-functions/_mvm

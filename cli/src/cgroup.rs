@@ -88,10 +88,8 @@ impl Cgroup {
             return Err(Errno::BUSY.into());
         }
         let control = self.parent.join(CHILDREN_HAVE);
-        let without: String = fs::read_to_string(&control)?
-            .split_ascii_whitespace()
-            .map(|controller| format!("-{controller} "))
-            .collect();
+        let given = fs::read_to_string(&control)?;
+        let without = each_with('-', given.split_ascii_whitespace());
         fs::write(control, without)?;
         fs::write(processes, "0")
     }
@@ -144,7 +142,7 @@ fn make(parent: &Path, name: &str, settings: &[Setting], link: &Path) -> Result<
         other => other.with_context(|| format!("cannot make a control group in {shown}"))?,
     }
     write(&cgroup.folder, PROCESSES, "0")?;
-    let controllers: String = wanted.iter().map(|name| format!("+{name} ")).collect();
+    let controllers = each_with('+', wanted.into_iter());
     match fs::write(parent.join(CHILDREN_HAVE), &controllers) {
         Err(error) if is(&error, Errno::BUSY) => {
             let reason = format!("the control group {shown} has other programs in it");
@@ -158,6 +156,12 @@ fn make(parent: &Path, name: &str, settings: &[Setting], link: &Path) -> Result<
             .with_context(|| format!("limits.{key}"))?;
     }
     Ok(cgroup)
+}
+
+/// Controllers as the kernel is told to give them, or to take them away.
+fn each_with<'a>(sign: char, controllers: impl Iterator<Item = &'a str>) -> String {
+    let words: Vec<_> = controllers.map(|name| format!("{sign}{name}")).collect();
+    words.join(" ")
 }
 
 fn write(folder: &Path, file: &str, value: &str) -> Result<()> {

@@ -6,6 +6,7 @@ pub mod cp;
 pub mod create;
 pub mod doctor;
 pub mod exec;
+pub mod generate;
 pub mod inspect;
 pub mod logs;
 pub mod man;

@@ -12,6 +12,7 @@ mod kernel;
 mod log;
 mod machine;
 mod network;
+pub mod notices;
 mod ports;
 mod start;
 mod state;

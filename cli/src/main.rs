@@ -18,6 +18,7 @@ mod output;
 mod places;
 mod size;
 mod state;
+mod systemd;
 mod table;
 mod terminal;
 
@@ -76,6 +77,7 @@ enum Command {
     Doctor(commands::doctor::Args),
     Version(commands::version::Args),
     Schema(commands::schema::Args),
+    Generate(commands::generate::Args),
     Completion(commands::completion::Args),
     Emulator(emulator::Args),
     #[command(hide = true)]
@@ -103,6 +105,7 @@ impl Command {
             | Self::Doctor(_)
             | Self::Version(_)
             | Self::Schema(_)
+            | Self::Generate(_)
             | Self::Completion(_)
             | Self::Man(_)
             | Self::Emulator(_)
@@ -143,6 +146,7 @@ impl Command {
             Self::Doctor(args) => commands::doctor::run(args),
             Self::Version(args) => commands::version::run(args),
             Self::Schema(args) => commands::schema::run(args),
+            Self::Generate(args) => commands::generate::run(args),
             Self::Completion(args) => commands::completion::run(args),
             Self::Man(args) => commands::man::run::<Cli>(args),
             Self::Emulator(args) => emulator::run(args),

@@ -38,6 +38,7 @@ use crate::logs::{self, Collector, Rotating};
 use crate::machines::Running;
 use crate::machines::record::End;
 use crate::output::say;
+use crate::systemd::{self, Notice};
 use crate::{emulator, init_binary, terminal};
 
 /// From the first instruction to init's first word. Far above what the slowest host needs, and an
@@ -125,6 +126,7 @@ pub fn run(start: Start<'_>) -> anyhow::Result<Ended> {
         let started = || {
             running.booted.tell();
             (start.started)();
+            systemd::notify(Notice::Ready(app));
         };
         let company = Company {
             commands: Some(commands),
@@ -134,6 +136,7 @@ pub fn run(start: Start<'_>) -> anyhow::Result<Ended> {
         write_back(app, &mut guest, &outcome)?;
         Ok(outcome)
     });
+    systemd::notify(Notice::Stopping);
     if let Some(path) = start.statistics
         && let Err(error) = statistics::write(path, &running.shares)
     {

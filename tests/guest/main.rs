@@ -27,6 +27,7 @@ mod signals;
 mod store;
 mod streams;
 mod system;
+mod systemd;
 mod terminal;
 mod update;
 mod users;

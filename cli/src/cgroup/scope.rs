@@ -3,7 +3,6 @@
 //! The manager is asked by `busctl`, which comes with it, rather than by a D-Bus library: it is one
 //! call, and made only where limits are asked for in a group that others are in.
 
-use std::path::Path;
 use std::process::{Command, Stdio};
 use std::thread;
 use std::time::Duration;
@@ -11,9 +10,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 
 use super::place;
-
-/// Where systemd is process 1, or runs this user's session (`sd_booted(3)`).
-const BOOTED: &str = "/run/systemd/system";
+use crate::systemd;
 
 /// For the manager to move this process, which it does when it has answered.
 const ATTEMPTS: u32 = 400;
@@ -24,14 +21,14 @@ const PAUSE: Duration = Duration::from_millis(5);
 /// # Errors
 /// There is no systemd, or it refuses.
 pub fn enter(name: &str) -> Result<()> {
-    if !Path::new(BOOTED).exists() {
+    if !systemd::is_booted() {
         bail!(
             "limits need a control group that is delegated to mvm alone, and no systemd runs to give one"
         );
     }
     ensure!(
-        std::env::var_os("NOTIFY_SOCKET").is_none(),
-        "this unit needs `Delegate=yes`"
+        !systemd::is_service(),
+        "this unit needs `Delegate=yes`, and no other program beside mvm"
     );
     let before = place::own()?;
     ask(name)?;

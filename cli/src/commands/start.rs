@@ -6,7 +6,8 @@ use anyhow::{Result, bail};
 
 use super::stop::{self, Timeout};
 use crate::detach;
-use crate::machines::{self, Record};
+use crate::machines::{self, Machine, Record, Running};
+use crate::monitor::{self, Start, Streams};
 use crate::output::{print, say};
 
 /// Start machines that are kept
@@ -17,6 +18,10 @@ pub struct Args {
     /// The machines
     #[arg(required = true, value_name = "NAME")]
     names: Vec<String>,
+    /// Run the one machine in the foreground, with this command's streams instead of logs, and exit
+    /// with its program's status
+    #[arg(long, short)]
+    attach: bool,
 }
 
 /// Stop machines and start them again
@@ -31,6 +36,12 @@ pub struct RestartArgs {
 
 /// Runs `mvm start`.
 pub fn run(args: &Args) -> Result<ExitCode> {
+    if args.attach {
+        let [name] = &args.names[..] else {
+            bail!("--attach takes one machine");
+        };
+        return attached(&machines::find(name)?);
+    }
     for_each(&args.names, |name| {
         let machine = machines::find(name)?;
         if !machine.is_running {
@@ -51,6 +62,31 @@ pub fn restart(args: &RestartArgs) -> Result<ExitCode> {
         start(record)?;
         Ok(machine.name)
     })
+}
+
+fn attached(machine: &Machine) -> Result<ExitCode> {
+    let record = machine.kept()?;
+    let Some(running) = Running::claim(&machine.name)? else {
+        bail!("{} runs already", machine.name);
+    };
+    record.set_end(None)?;
+    let ended = monitor::run(Start {
+        file: &record.app_file()?,
+        running: &running,
+        streams: Streams::Inherited,
+        statistics: None,
+        started: Box::new(|| {}),
+        // Without a note of it, the end reads as that of a killed monitor.
+        ended: Box::new(|end| drop(record.set_end(Some(end)))),
+    });
+    if record.facts()?.remove_at_end {
+        record.remove()?;
+    }
+    let ended = ended?;
+    if let Some(reason) = ended.reason {
+        say(format_args!("{reason}"));
+    }
+    Ok(ended.status.into())
 }
 
 /// Starts a kept machine that does not run.

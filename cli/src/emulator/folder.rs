@@ -86,6 +86,11 @@ impl Folder {
         self.path.join("initramfs")
     }
 
+    /// What machines inside tell the command of this process.
+    pub fn notices(&self) -> PathBuf {
+        self.path.join(format!("notices-{}", std::process::id()))
+    }
+
     /// When the store had last changed at the last command.
     pub fn store_time(&self) -> PathBuf {
         self.path.join("store-time")

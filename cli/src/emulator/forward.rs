@@ -21,12 +21,13 @@ use rustix::net::{RecvFlags, recv};
 
 use super::files::RUNTIME_FOLDER;
 use super::folder::Folder;
+use super::notices::Notices;
 use super::start::{reach, start_process};
 use super::store;
 use crate::accel;
 use crate::attach::{Company, Connection, Outcome, Stdio, attach};
 use crate::output::say;
-use crate::{places, terminal};
+use crate::{places, systemd, terminal};
 
 /// For the hello of an emulated host that is just starting; it gives up by itself before.
 const HELLO_TIMEOUT: Duration = Duration::from_secs(90);
@@ -38,7 +39,11 @@ const SILENCE: Duration = Duration::from_secs(2);
 const ATTEMPTS: u32 = 3;
 
 /// Variables that name sockets and folders of this kernel's.
-const OUTSIDE: [&str; 2] = ["XDG_RUNTIME_DIR", "DBUS_SESSION_BUS_ADDRESS"];
+const OUTSIDE: [&str; 3] = [
+    "XDG_RUNTIME_DIR",
+    "DBUS_SESSION_BUS_ADDRESS",
+    systemd::SOCKET,
+];
 
 /// Carries this process's own command line out inside the emulated host. `reason`: why not here.
 pub fn carry_out(reason: &str) -> Result<ExitCode> {
@@ -59,7 +64,12 @@ pub fn execute(argv: impl IntoIterator<Item = OsString>, reason: &str) -> Result
         forget(&mut connection)?;
         store::note_time(&folder, &time)?;
     }
-    run(&mut connection, &exec(argv, tty())?)
+    let mut exec = exec(argv, tty())?;
+    let notices = Notices::relay(&folder)?;
+    if let Some((name, value)) = notices.as_ref().map(Notices::variable) {
+        exec.env.push(entry(&name, &value));
+    }
+    run(&mut connection, &exec)
 }
 
 /// Has what is cached of the store dropped.
@@ -214,11 +224,13 @@ fn environment(
     let is_other = |name: &OsString| inside.iter().all(|(inside, _)| name != inside);
     let kept = variables
         .filter(|(name, _)| is_other(name) && OUTSIDE.iter().all(|outside| name != outside));
-    let entry = |(name, value): (OsString, OsString)| {
-        let bytes = [name.as_bytes(), b"=", value.as_bytes()].concat();
-        ByteString::from(bytes)
-    };
-    kept.chain(inside.iter().cloned()).map(entry).collect()
+    kept.chain(inside.iter().cloned())
+        .map(|(name, value)| entry(&name, &value))
+        .collect()
+}
+
+fn entry(name: &OsString, value: &OsString) -> ByteString {
+    ByteString::from([name.as_bytes(), b"=", value.as_bytes()].concat())
 }
 
 /// A terminal, where this process has one for input and output.

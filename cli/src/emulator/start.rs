@@ -9,12 +9,14 @@ use std::io::{self, ErrorKind};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result};
 
 use super::folder::Folder;
 use super::machine::open_log;
+use crate::systemd;
 
 /// Connects to the emulated host if there is one.
 pub fn connect(folder: &Folder) -> Result<Option<UnixStream>> {
@@ -63,7 +65,8 @@ pub fn start_process(folder: &Folder, listener: UnixListener) -> Result<()> {
         _ => {}
     }
     let log = open_log(&folder.log())?;
-    Command::new(env::current_exe().context("cannot tell where mvm is")?)
+    let program = env::current_exe().context("cannot tell where mvm is")?;
+    own_scope(&program)
         .args(["emulator", "serve"])
         .stdin(Stdio::from(OwnedFd::from(listener)))
         .stdout(log.try_clone()?)
@@ -71,6 +74,27 @@ pub fn start_process(folder: &Folder, listener: UnixListener) -> Result<()> {
         .spawn()
         .context("cannot start the emulated host")?;
     Ok(())
+}
+
+/// The command that executes `program`; as part of a service, outside of it: it serves others as well,
+/// and shall not end with the service that needed it first.
+fn own_scope(program: &Path) -> Command {
+    if !systemd::is_service() {
+        return Command::new(program);
+    }
+    let mut command = Command::new("systemd-run");
+    if !rustix::process::getuid().is_root() {
+        command.arg("--user");
+    }
+    command.args([
+        "--scope",
+        "--quiet",
+        "--collect",
+        "--description=mvm's emulated host",
+        "--",
+    ]);
+    command.arg(program);
+    command
 }
 
 fn is_absent(error: &io::Error) -> bool {
