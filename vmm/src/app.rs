@@ -15,8 +15,10 @@ mod conflict;
 mod console;
 mod count;
 mod document;
+mod duration;
 mod fault;
 mod file;
+mod health;
 mod host;
 mod interface;
 mod json;
@@ -30,8 +32,10 @@ mod program;
 pub(crate) mod quote;
 mod rate;
 mod reader;
+mod restart;
 mod root;
 mod schema;
+mod secret;
 mod share;
 mod short_form;
 mod size;
@@ -42,6 +46,7 @@ mod text_form;
 mod user;
 mod volume;
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use schemars::JsonSchema;
@@ -50,8 +55,10 @@ use serde::{Deserialize, Serialize};
 pub use address::{Mac, Subnet};
 pub use bytes::Bytes;
 pub use console::{Console, ConsoleMode, KernelMessages};
+pub use duration::Duration;
 pub use file::AppFile;
 pub use interface::{Interface, InterfaceKind, MAX_INTERFACES};
+pub use health::{HealthCheck, Http, MAX_CONTAINS, MAX_HTTP_ANSWER, OnFailure, Ready, Tcp};
 pub use json::{MAX_DEPTH, MAX_VALUES};
 pub use kernel::{Kernel, MAX_CMDLINE_SIZE};
 pub use limits::{CpuQuota, IoLimits, Limits};
@@ -61,7 +68,9 @@ pub use port::{MAX_PORTS, Port, PortRange, Protocol};
 pub use problem::{Complaint, Problem, Problems};
 pub use program::{MAX_ARG_SIZE, MAX_ARGS, MAX_ENV, Program, Tty};
 pub use rate::Rate;
+pub use restart::{Policy, Restart};
 pub use root::{Root, RootKind, TmpfsSize};
+pub use secret::{MAX_SECRET_SIZE, MAX_SECRETS, MAX_SECRETS_SIZE, SECRETS_DIR, Secret};
 pub use share::{MAX_SHARES, MAX_TAG_SIZE, STORE_TAG, Share};
 pub use store::{Store, StoreMode};
 pub use text::MAX_FILE_SIZE;
@@ -128,6 +137,25 @@ pub struct App {
     /// The machine's root file system.
     #[serde(default)]
     pub root: Root,
+    /// Files in the machine's memory that are kept nowhere else, by name.
+    #[serde(
+        default,
+        deserialize_with = "short_form::read_values",
+        skip_serializing_if = "BTreeMap::is_empty"
+    )]
+    #[schemars(schema_with = "secret::secrets")]
+    pub secrets: BTreeMap<String, Secret>,
+    /// How the program is asked whether it does well.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "HealthCheck")]
+    pub healthcheck: Option<HealthCheck>,
+    /// When the machine is ready.
+    #[serde(default)]
+    pub ready: Ready,
+    /// Whether it is started again when it has ended; a string is the policy.
+    #[serde(default, deserialize_with = "short_form::read")]
+    #[schemars(schema_with = "schema::restart")]
+    pub restart: Restart,
     /// Where the kernel's messages go; a string is the mode.
     #[serde(default, deserialize_with = "short_form::read")]
     #[schemars(schema_with = "schema::console")]
@@ -162,6 +190,10 @@ impl App {
             interfaces: None,
             ports: Vec::new(),
             root: Root::default(),
+            secrets: BTreeMap::new(),
+            healthcheck: None,
+            ready: Ready::default(),
+            restart: Restart::default(),
             console: Console::default(),
             limits: Limits::default(),
         }

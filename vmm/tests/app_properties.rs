@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
 use vmm::app::{
-    App, AppFile, Bytes, ConsoleMode, KernelMessages, Memory, Problems, Rate, Share, StoreMode,
-    TmpfsSize, Tty, Volume, VolumeFileSystem, VolumeSize,
+    App, AppFile, Bytes, ConsoleMode, Duration, HealthCheck, KernelMessages, Memory, OnFailure,
+    Problems, Rate, Secret, Share, StoreMode, Tcp, TmpfsSize, Tty, Volume, VolumeFileSystem,
+    VolumeSize,
 };
 
 /// A file with every key, to be damaged.
@@ -27,7 +28,13 @@ const WHOLE: &str = r#"{
   "root": { "type": "tmpfs", "size": "50%", "persist": "system" },
   "limits": { "cpu": "150%", "cpuWeight": 50, "cpus": "0-1", "memory": "3G", "memoryHigh": "2G", "swap": "0K",
     "pids": 64, "ioWeight": 100, "io": { "/var": { "readBps": "1M", "writeIops": 10 } } },
-  "console": { "mode": "file", "path": "console.log", "kernel": "verbose" }
+  "console": { "mode": "file", "path": "console.log", "kernel": "verbose" },
+  "secrets": { "a": "token", "b": { "env": "B", "mode": "0440", "owner": "nobody" },
+    "c": { "command": ["pass", "show"], "path": "/etc/c" } },
+  "healthcheck": { "http": { "port": 80, "path": "/up", "status": 204, "contains": "ok" },
+    "interval": "1.5s", "timeout": 2, "retries": 2, "startPeriod": "1m", "onFailure": "restart" },
+  "ready": "started",
+  "restart": { "policy": "on-failure", "maxRetries": 3, "delay": "1s", "maxDelay": "1h" }
 }"#;
 
 fn parse(bytes: &[u8]) -> Result<App, Problems> {
@@ -181,6 +188,42 @@ fn good_app() -> impl Strategy<Value = App> {
     })
 }
 
+fn serving_app() -> impl Strategy<Value = App> {
+    let duration = || (10..86_400_000u64).prop_map(Duration::from_ms);
+    let secret = (host_path(), prop::option::of("/[a-z]{1,8}"), "0?[0-7]{3}");
+    let secret = secret.prop_map(|(source, path, mode)| Secret {
+        source: Some(source),
+        path,
+        mode,
+        ..Secret::default()
+    });
+    let secrets = prop::collection::btree_map("[a-zA-Z0-9_][a-z.-]{0,8}", secret, 0..4);
+    let check = (1..=u16::MAX, duration(), duration(), 1..9u32, duration());
+    let delays = (duration(), duration());
+    (good_app(), secrets, prop::option::of(check), delays).prop_map(
+        |(mut app, secrets, check, (one, other))| {
+            app.secrets = secrets;
+            app.healthcheck =
+                check.map(
+                    |(port, interval, timeout, retries, start_period)| HealthCheck {
+                        exec: None,
+                        http: None,
+                        tcp: Some(Tcp { port }),
+                        unix: None,
+                        interval,
+                        timeout,
+                        retries,
+                        start_period,
+                        on_failure: OnFailure::Stop,
+                    },
+                );
+            app.restart.delay = one.min(other);
+            app.restart.max_delay = one.max(other);
+            app
+        },
+    )
+}
+
 #[test]
 fn the_whole_file_is_good() {
     assert_eq!(
@@ -207,7 +250,7 @@ proptest! {
     }
 
     #[test]
-    fn a_written_app_reads_back_equal(app in good_app()) {
+    fn a_written_app_reads_back_equal(app in serving_app()) {
         prop_assert_eq!(app.check(), []);
         let written = serde_json::to_string_pretty(&app).expect("JSON");
         prop_assert_eq!(parse(written.as_bytes()), Ok(app), "{}", written);

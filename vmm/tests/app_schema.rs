@@ -27,6 +27,9 @@ const BEYOND_SCHEMAS: &[&str] = &[
     "104-same-tag-as-a-default",
     "105-no-store-for-entrypoint",
     "106-no-store-in-short-form",
+    "117-restart-without-policy",
+    "118-retries-without-on-failure",
+    "119-delay-above-the-longest",
     "141-volume-of-a-broken-mib",
     "142-volume-too-small",
     "145-volume-and-share-at-one-place",
@@ -174,6 +177,23 @@ fn good_files() -> Vec<Value> {
         with(
             "limits",
             json!({ "ioWeight": 10000, "io": { "/dev/sda": { "readBps": "1M", "writeIops": 5 } } }),
+        ),
+        with("secrets", json!({ "a": "./token", "b": { "env": "B" } })),
+        with(
+            "secrets",
+            json!({ "c": { "command": ["pass"], "path": "/etc/c", "mode": "640", "owner": "1:2" } }),
+        ),
+        with("healthcheck", json!({ "exec": ["true", ""] })),
+        with("healthcheck", json!({ "unix": "/run/a", "retries": 1 })),
+        with(
+            "healthcheck",
+            json!({ "http": { "port": 80 }, "interval": 5, "onFailure": "stop" }),
+        ),
+        with("ready", json!("started")),
+        with("restart", json!("always")),
+        with(
+            "restart",
+            json!({ "policy": "on-failure", "maxRetries": 0, "maxDelay": "1.5m" }),
         ),
         with_program("entrypoint", json!(["/bin/sh", "-c"])),
         with_program("args", json!(["", "é", "--"])),

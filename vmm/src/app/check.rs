@@ -2,6 +2,8 @@
 //!
 //! Each rule gives one complaint: what is allowed, and what was found.
 
+mod service;
+
 use std::fmt::Display;
 use std::path::Path;
 
@@ -78,6 +80,11 @@ pub fn values(app: &App) -> Vec<Complaint> {
         check.host_path(path, root().key("console").key("path"));
     }
     check.limits(&app.limits);
+    check.secrets(&app.secrets);
+    if let Some(health) = &app.healthcheck {
+        check.health(health);
+    }
+    check.restart(&app.restart);
     check.0
 }
 

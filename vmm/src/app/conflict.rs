@@ -7,7 +7,9 @@ use std::path::{Path, PathBuf};
 use super::place::Place;
 use super::problem::Complaint;
 use super::quote::quoted;
-use super::{App, Bytes, ConsoleMode, MAX_SHARES, MAX_VOLUMES, StoreMode, Volume};
+use super::{
+    App, Bytes, ConsoleMode, MAX_SHARES, MAX_VOLUMES, OnFailure, Policy, StoreMode, Volume,
+};
 use crate::closure::STORE_DIR;
 
 /// What the machine itself mounts, store aside: a share there would be hidden or would break it.
@@ -26,6 +28,7 @@ pub fn between(app: &App) -> Vec<Complaint> {
     store(app, &mut complaints);
     console(app, &mut complaints);
     limits(app, &mut complaints);
+    restart(app, &mut complaints);
     complaints
 }
 
@@ -213,6 +216,25 @@ fn limits(app: &App, complaints: &mut Vec<Complaint>) {
         );
         complaints.push(Complaint {
             place: Place::root().key("limits").key("memory"),
+            message,
+        });
+    }
+}
+
+fn restart(app: &App, complaints: &mut Vec<Complaint>) {
+    let policy = app.restart.policy;
+    if app.restart.max_retries.is_some() && policy != Policy::OnFailure {
+        let message = "is of no use unless restart.policy is \"on-failure\"".into();
+        complaints.push(Complaint {
+            place: Place::root().key("restart").key("maxRetries"),
+            message,
+        });
+    }
+    let on_failure = app.healthcheck.as_ref().map(|health| health.on_failure);
+    if on_failure == Some(OnFailure::Restart) && policy == Policy::No {
+        let message = "\"restart\" needs a restart.policy other than \"no\"".into();
+        complaints.push(Complaint {
+            place: Place::root().key("healthcheck").key("onFailure"),
             message,
         });
     }

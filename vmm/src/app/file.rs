@@ -165,6 +165,12 @@ fn resolve(app: &mut App, folder: &Path) -> Vec<Complaint> {
             resolve(image, Place::root().key("volumes").index(nth).key("image"));
         }
     }
+    for (name, secret) in &mut app.secrets {
+        if let Some(source) = &mut secret.source {
+            let place = Place::root().key("secrets").key(name.clone());
+            resolve(source, place.key("source"));
+        }
+    }
     complaints
 }
 

@@ -6,7 +6,7 @@ use schemars::transform::{RecursiveTransform, Transform, transform_subschemas};
 use schemars::{Schema, SchemaGenerator, generate::SchemaSettings, json_schema};
 use serde_json::json;
 
-use super::{App, Console, Kernel, MAX_ARG_SIZE, Store, StoreMode, short_form};
+use super::{App, Console, Kernel, MAX_ARG_SIZE, Policy, Restart, Store, StoreMode, short_form};
 
 impl App {
     /// The schema of the file.
@@ -59,6 +59,11 @@ pub(super) fn store(generator: &mut SchemaGenerator) -> Schema {
 /// "file" alone would lack its path.
 pub(super) fn console(generator: &mut SchemaGenerator) -> Schema {
     short_form::schema::<Console>(generator, &json_schema!({ "enum": ["none", "stdio"] }))
+}
+
+pub(super) fn restart(generator: &mut SchemaGenerator) -> Schema {
+    let policy = generator.subschema_for::<Policy>();
+    short_form::schema::<Restart>(generator, &policy)
 }
 
 /// A path on the host.

@@ -3,6 +3,7 @@
 //! A field that allows it says so with `deserialize_with` and `schema_with`. The mark goes through
 //! serde as the name of a newtype, which the reader of app.json knows and others see through.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::marker::PhantomData;
 
@@ -30,6 +31,25 @@ impl<'de, T: Deserialize<'de>> Visitor<'de> for Section<T> {
 
     fn visit_newtype_struct<D: Deserializer<'de>>(self, deserializer: D) -> Result<T, D::Error> {
         T::deserialize(deserializer)
+    }
+}
+
+/// Reads an object whose values are such sections.
+pub fn read_values<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
+    deserializer: D,
+) -> Result<BTreeMap<String, T>, D::Error> {
+    let values = BTreeMap::<String, Short<T>>::deserialize(deserializer)?;
+    Ok(values
+        .into_iter()
+        .map(|(key, Short(value))| (key, value))
+        .collect())
+}
+
+struct Short<T>(T);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Short<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        read(deserializer).map(Self)
     }
 }
 
