@@ -20,6 +20,7 @@ use crate::machines::record::End;
 use crate::machines::{Record, Running};
 use crate::monitor::{self, Start, Streams};
 use crate::places;
+use crate::secrets::{self, Secrets};
 
 /// What the process tells whoever started it, once.
 #[derive(Serialize, Deserialize)]
@@ -37,6 +38,8 @@ enum Told {
 /// The process could not be started, or was killed.
 pub fn start(record: &Record) -> Result<Option<End>> {
     let name = record.name();
+    let app = record.app_file()?.app;
+    let secrets = Secrets::of(&app)?;
     let program = env::current_exe().context("cannot tell where mvm is")?;
     let (here, there) = UnixStream::pair().context("cannot make a socket pair")?;
     places::private(&record.logs())?;
@@ -47,13 +50,19 @@ pub fn start(record: &Record) -> Result<Option<End>> {
         .mode(0o600)
         .open(&log)
         .with_context(|| format!("cannot open {}", log.display()))?;
-    let mut process = Command::new(program)
+    let mut command = Command::new(program);
+    for variable in secrets::variables(&app) {
+        command.env_remove(variable);
+    }
+    let mut process = command
         .args(["monitor", &name])
         .stdin(Stdio::from(OwnedFd::from(there)))
         .stdout(Stdio::null())
         .stderr(Stdio::from(log))
         .spawn()
         .context("cannot start a process")?;
+    // One that has died is told of below.
+    let _ = send(&here, &secrets);
     match receive(&here) {
         Ok(Told::Started) => Ok(None),
         Ok(Told::Ended(end)) => {
@@ -89,6 +98,7 @@ pub fn carry_out(name: &str) -> Result<u8> {
         .try_clone_to_owned()
         .context("there is no socket")?;
     let starter = UnixStream::from(starter);
+    let secrets: Secrets = receive(&starter).context("nobody says what the secrets are")?;
     let record = Record::open(name).with_context(|| format!("there is no machine {name}"))?;
     let Some(running) = Running::claim(name)? else {
         bail!("{name} runs already");
@@ -98,6 +108,7 @@ pub fn carry_out(name: &str) -> Result<u8> {
     let ended = monitor::run(Start {
         file: &record.app_file()?,
         running: &running,
+        secrets: &secrets,
         streams: Streams::Kept(&record.logs()),
         statistics: None,
         // The starter may be gone, and then nobody wants to know.

@@ -16,6 +16,7 @@ mod monitor;
 mod openmetrics;
 mod output;
 mod places;
+mod secrets;
 mod size;
 mod state;
 mod systemd;

@@ -38,6 +38,7 @@ use crate::logs::{self, Collector, Rotating};
 use crate::machines::Running;
 use crate::machines::record::End;
 use crate::output::say;
+use crate::secrets::Secrets;
 use crate::systemd::{self, Notice};
 use crate::{emulator, init_binary, terminal};
 
@@ -64,6 +65,8 @@ pub struct Start<'a> {
     pub file: &'a AppFile,
     /// The machine's folder.
     pub running: &'a Running,
+    /// The values of its secrets.
+    pub secrets: &'a Secrets,
     /// Where the program's streams go.
     pub streams: Streams<'a>,
     /// Where to write what the guest asked of its shares.
@@ -84,6 +87,7 @@ pub fn run(start: Start<'_>) -> anyhow::Result<Ended> {
     let _cgroup = Cgroup::enter(&app.name, &app.limits, &start.running.cgroup())?;
     let listener = server::listen(&start.running.socket())?;
     let store = StoreView::of(start.file)?;
+    let secrets = start.secrets.files(app)?;
     let kernel = kernel(app.kernel.path.as_deref())?;
     let init = init_binary::find()?;
     let init = fs::read(&init).with_context(|| format!("cannot read {}", init.display()))?;
@@ -120,7 +124,7 @@ pub fn run(start: Start<'_>) -> anyhow::Result<Ended> {
     let controlled =
         control::Controlled::new(app, &network, ports, Arc::clone(&running), commander);
     let mut server = None;
-    let setup = setup::setup(app, store != StoreView::None, &network);
+    let setup = setup::setup(app, store != StoreView::None, &network, secrets);
     let finished = greet(&setup, host, &kernel).and_then(|mut guest| {
         server = Some(Server::start(listener, Box::new(controlled))?);
         let started = || {

@@ -211,6 +211,12 @@ impl Agent {
     }
 }
 
+/// The numbers of a user and its group, by the guest's `/etc/passwd` and `/etc/group`.
+pub fn ids(user: &str) -> Result<(u32, u32)> {
+    let account = accounts::Account::find(user)?;
+    Ok((account.uid, account.gid))
+}
+
 /// Time since the kernel started, in µs (`CLOCK_BOOTTIME`).
 pub fn boot_time_us() -> u64 {
     let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);

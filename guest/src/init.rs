@@ -12,6 +12,7 @@ mod network;
 mod port;
 mod power;
 mod root;
+mod secrets;
 mod volumes;
 
 use std::os::fd::AsRawFd;
@@ -79,7 +80,8 @@ fn set_up(setup: &Setup) -> Result<()> {
         rustix::system::sethostname(hostname.as_bytes())
             .with_context(|| format!("cannot set the host name to {hostname:?}"))?;
     }
-    network::set_up(&setup.links)
+    network::set_up(&setup.links)?;
+    secrets::write_all(&setup.secrets)
 }
 
 /// The kernel opens 0 to 2 only if there is a console. A pipe that got such a number would be

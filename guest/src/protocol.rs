@@ -24,6 +24,7 @@ mod decode;
 mod frame;
 mod hello;
 mod message;
+mod secret;
 #[cfg(test)]
 mod tests;
 
@@ -33,6 +34,7 @@ pub use decode::Decoder;
 pub use frame::{Frame, FrameBuffer, HEADER_SIZE, Header};
 pub use hello::Hello;
 pub use message::{Exit, Message, Side, Stream, data_header};
+pub use secret::{SecretFile, SecretValue};
 
 /// Version of this protocol; the two sides must have the same, since they are built together.
 pub const VERSION: u32 = 1;

@@ -21,6 +21,7 @@ mod ordinary_user;
 mod power;
 mod processors;
 mod requests;
+mod secrets;
 mod shares;
 mod shares_writable;
 mod signals;

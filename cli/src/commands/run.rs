@@ -13,6 +13,7 @@ use crate::detach;
 use crate::machines::{Record, Running};
 use crate::monitor::{self, Start, Streams};
 use crate::output::{print, say};
+use crate::secrets::Secrets;
 
 /// Run the program of an app.json in a machine of its own
 ///
@@ -50,10 +51,12 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     if args.detach {
         return detached(args, &file);
     }
+    let secrets = Secrets::of(&file.app)?;
     let running = claim(args, &file)?;
     let ended = monitor::run(Start {
         file: &file,
         running: &running,
+        secrets: &secrets,
         streams: Streams::Inherited,
         statistics: args.statistics.as_deref(),
         started: Box::new(|| {}),

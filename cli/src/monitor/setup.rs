@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use guest::protocol::{Exec, FileSystem, Link, Mount, Root, Setup, Tty, User as Entry};
+use guest::protocol::{Exec, FileSystem, Link, Mount, Root, SecretFile, Setup, Tty, User as Entry};
 use rustix::termios::Winsize;
 use vmm::app::{App, STORE_TAG, User};
 use vmm::closure::STORE_DIR;
@@ -15,7 +15,7 @@ use crate::environment;
 const HOME: &str = "/home";
 
 /// What the guest prepares. With `store`, the host's store is one of the file systems.
-pub fn setup(app: &App, store: bool, network: &Network) -> Setup {
+pub fn setup(app: &App, store: bool, network: &Network, secrets: Vec<SecretFile>) -> Setup {
     let virtiofs = |source: String, mount_point: &str, read_only| Mount {
         file_system: FileSystem::Virtiofs,
         source,
@@ -66,6 +66,7 @@ pub fn setup(app: &App, store: bool, network: &Network) -> Setup {
             .collect(),
         links: links(network),
         console_level: None,
+        secrets,
     }
 }
 

@@ -7,7 +7,7 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
-use super::ByteString;
+use super::{ByteString, SecretFile};
 
 /// What the guest prepares before its first execution.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -31,6 +31,8 @@ pub struct Setup {
     /// Kernel messages below this level go to the console (`/proc/sys/kernel/printk`); `None` keeps
     /// what the kernel's command line says.
     pub console_level: Option<u8>,
+    /// Files in memory whose content is nobody else's business.
+    pub secrets: Vec<SecretFile>,
 }
 
 /// The root file system.

@@ -183,6 +183,13 @@ fn a_setup_comes_back() {
             }),
         }],
         console_level: Some(4),
+        secrets: vec![SecretFile {
+            name: "key".into(),
+            link: Some("/etc/key".into()),
+            owner: "web".into(),
+            mode: 0o400,
+            value: SecretValue::from(vec![0xff, 0]),
+        }],
     };
     let message = Message::Setup(Box::new(setup));
     let mut wire = Vec::new();
