@@ -5,6 +5,7 @@ pub mod completion;
 pub mod cp;
 pub mod create;
 pub mod doctor;
+pub mod events;
 pub mod exec;
 pub mod generate;
 pub mod inspect;

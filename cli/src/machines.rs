@@ -35,6 +35,17 @@ impl Machine {
         Ok(())
     }
 
+    /// Has nothing but a user start it again.
+    ///
+    /// # Errors
+    /// That cannot be noted.
+    pub fn give_up(&self) -> anyhow::Result<()> {
+        match &self.record {
+            Some(record) => record.set_stopped(true),
+            None => Ok(()),
+        }
+    }
+
     /// What is kept of it.
     ///
     /// # Errors

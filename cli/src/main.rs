@@ -9,6 +9,7 @@ mod control;
 mod detach;
 mod emulator;
 mod environment;
+mod events;
 mod init_binary;
 mod logs;
 mod machines;
@@ -16,9 +17,11 @@ mod monitor;
 mod openmetrics;
 mod output;
 mod places;
+mod ready;
 mod secrets;
 mod size;
 mod state;
+mod supervise;
 mod systemd;
 mod table;
 mod terminal;
@@ -71,6 +74,7 @@ enum Command {
     Top(commands::top::Args),
     Stats(commands::stats::Args),
     Metrics(commands::metrics::Args),
+    Events(commands::events::Args),
     Rm(commands::rm::Args),
     Destroy(commands::rm::DestroyArgs),
     Prune(commands::rm::PruneArgs),
@@ -85,6 +89,8 @@ enum Command {
     Man(commands::man::Args),
     #[command(hide = true)]
     Monitor(commands::monitor::Args),
+    #[command(hide = true)]
+    Supervise(commands::monitor::SuperviseArgs),
 }
 
 /// What a command has to do with machines.
@@ -109,8 +115,10 @@ impl Command {
             | Self::Generate(_)
             | Self::Completion(_)
             | Self::Man(_)
+            | Self::Events(_)
             | Self::Emulator(_)
-            | Self::Monitor(_) => Concern::Nothing,
+            | Self::Monitor(_)
+            | Self::Supervise(_) => Concern::Nothing,
             _ => Concern::Finds,
         }
     }
@@ -140,6 +148,7 @@ impl Command {
             Self::Top(args) => commands::top::run(args),
             Self::Stats(args) => commands::stats::run(args),
             Self::Metrics(args) => commands::metrics::run(args),
+            Self::Events(args) => commands::events::run(args),
             Self::Rm(args) => commands::rm::run(args),
             Self::Destroy(args) => commands::rm::destroy(args),
             Self::Prune(args) => commands::rm::prune(args),
@@ -152,6 +161,7 @@ impl Command {
             Self::Man(args) => commands::man::run::<Cli>(args),
             Self::Emulator(args) => emulator::run(args),
             Self::Monitor(args) => commands::monitor::run(args),
+            Self::Supervise(args) => commands::monitor::supervise(args),
         }
     }
 }

@@ -2,6 +2,7 @@
 
 mod control;
 mod end;
+mod health;
 mod measure;
 mod setup;
 mod statistics;
@@ -28,12 +29,14 @@ use vmm::net::Network;
 use vmm::vcpu::Exit;
 
 pub use end::Ended;
+use health::Health;
 
 use crate::accel::{host_user, is_inside};
 use crate::attach::{Closed, Company, Connection, Outcome, Stdio, attach, commands};
 use crate::cgroup::Cgroup;
 use crate::control::server::{self, Server};
 use crate::emulator::Published;
+use crate::events::{self, Happened};
 use crate::logs::{self, Collector, Rotating};
 use crate::machines::Running;
 use crate::machines::record::End;
@@ -121,14 +124,23 @@ pub fn run(start: Start<'_>) -> anyhow::Result<Ended> {
     let exit = watch(exits, &host)?;
 
     let (commander, commands) = commands()?;
-    let controlled =
-        control::Controlled::new(app, &network, ports, Arc::clone(&running), commander);
+    let health = Health::new(start.running.name(), app);
+    let controlled = control::Controlled::new(
+        app,
+        &network,
+        ports,
+        Arc::clone(&running),
+        commander.clone(),
+        health.clone(),
+    );
     let mut server = None;
     let setup = setup::setup(app, store != StoreView::None, &network, secrets);
     let finished = greet(&setup, host, &kernel).and_then(|mut guest| {
         server = Some(Server::start(listener, Box::new(controlled))?);
+        let mut checker = None;
         let started = || {
             running.booted.tell();
+            checker = Some(health.start(app, Arc::clone(&running), commander));
             (start.started)();
             systemd::notify(Notice::Ready(app));
         };
@@ -136,7 +148,10 @@ pub fn run(start: Start<'_>) -> anyhow::Result<Ended> {
             commands: Some(commands),
             started: Some(Box::new(started)),
         };
-        let outcome = converse(app, &mut guest, start.streams, company)?;
+        let outcome = converse(app, &mut guest, start.streams, company);
+        // A program that has ended is not checked.
+        drop(checker);
+        let outcome = outcome?;
         write_back(app, &mut guest, &outcome)?;
         Ok(outcome)
     });
@@ -148,7 +163,8 @@ pub fn run(start: Start<'_>) -> anyhow::Result<Ended> {
         say(format_args!("{error:#}"));
     }
     let ended = end::of(finished, &exit, &running);
-    let end = control::told(&ended);
+    let end = control::told(&ended, health.verdict());
+    events::note(health.name(), Happened::died(&end));
     (start.ended)(&end);
     if let Some(server) = server {
         server.end(&end);

@@ -8,9 +8,9 @@ use serde::Serialize;
 use vmm::app::App;
 
 use crate::control::client;
-use crate::control::message::Info;
-use crate::machines::Machine;
+use crate::control::message::{HealthStatus, Info};
 use crate::machines::record::{End, Facts};
+use crate::machines::{Machine, Record};
 
 /// In which state a machine is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -20,6 +20,8 @@ pub enum Status {
     Created,
     /// Its guest is not up.
     Starting,
+    /// It has ended, and its policy will start it again.
+    Restarting,
     /// Its program runs.
     Running,
     /// Its processors are stopped.
@@ -41,6 +43,8 @@ pub struct State {
     pub info: Option<Info>,
     /// How it ended, if it has.
     pub end: Option<End>,
+    /// How often its policy has started it again.
+    pub restarts: u32,
     /// What is kept of it.
     pub facts: Option<Facts>,
     /// What it is made from, if that could be read.
@@ -60,9 +64,9 @@ impl State {
             None
         };
         let record = machine.record.as_ref();
-        let facts = record.map(crate::machines::Record::facts).transpose()?;
+        let facts = record.map(Record::facts).transpose()?;
         let end = match record {
-            Some(record) if !machine.is_running => record.end()?,
+            Some(record) if info.is_none() => record.end()?,
             _ => None,
         };
         let kept = || record.and_then(|record| record.app_file().ok());
@@ -74,6 +78,7 @@ impl State {
         let status = match (&info, &end) {
             (Some(info), _) if info.paused => Status::Paused,
             (Some(_), _) => Status::Running,
+            (_, Some(_)) if machine.is_running => Status::Restarting,
             _ if machine.is_running => Status::Starting,
             (_, Some(_)) => Status::Exited,
             _ if has_run => Status::Killed,
@@ -84,9 +89,24 @@ impl State {
             status,
             info,
             end,
+            restarts: record.map_or(Ok(0), Record::restarts)?,
             facts,
             app,
         })
+    }
+
+    /// Whether there is a guest, or will be one soon.
+    pub fn is_up(&self) -> bool {
+        matches!(
+            self.status,
+            Status::Starting | Status::Running | Status::Paused
+        )
+    }
+
+    /// How its program does, if it is checked.
+    pub fn health(&self) -> Option<HealthStatus> {
+        let health = self.info.as_ref()?.health.as_ref()?;
+        Some(health.status)
     }
 
     /// How long it has been as it is.
@@ -107,7 +127,13 @@ impl fmt::Display for State {
             (Status::Exited, Some(end)) => write!(f, "exited ({})", end.status),
             (Status::Created, _) => f.write_str("created"),
             (Status::Starting, _) => f.write_str("starting"),
-            (Status::Running, _) => f.write_str("running"),
+            (Status::Restarting, _) => f.write_str("restarting"),
+            (Status::Running, _) => match self.health() {
+                Some(HealthStatus::Starting) => f.write_str("running (health: starting)"),
+                Some(HealthStatus::Healthy) => f.write_str("running (healthy)"),
+                Some(HealthStatus::Unhealthy) => f.write_str("running (unhealthy)"),
+                None => f.write_str("running"),
+            },
             (Status::Paused, _) => f.write_str("paused"),
             (Status::Exited, None) => f.write_str("exited"),
             (Status::Killed, _) => f.write_str("killed"),

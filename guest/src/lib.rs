@@ -3,11 +3,13 @@
 //! [`protocol`] is compiled by both sides. [`agent`] runs programs for a host over any byte stream,
 //! and needs no machine. [`init`] adds the duties of process 1 to it, [`visit`] is the
 //! process that serves one more connection, [`roles`] what else the host has it do, and [`archive`]
-//! how files come and go, [`processes`] what is told of those that run.
+//! how files come and go, [`processes`] what is told of those that run, [`probe`] how a service is
+//! looked at.
 
 pub mod agent;
 pub mod archive;
 pub mod init;
+pub mod probe;
 pub mod processes;
 pub mod protocol;
 pub mod roles;

@@ -22,13 +22,13 @@ fn with_secrets(machine: Machine, file: &Path) -> Machine {
         .set("/secrets/file", file.to_string_lossy())
         .set(
             "/secrets/variable",
-            json!({ "env": "MVM_TEST_SECRET", "owner": "1234:5", "mode": "0440" }),
+            json!({ "env": "WEB_TOKEN", "owner": "1234:5", "mode": "0440" }),
         )
         .set(
             "/secrets/program",
             json!({ "command": program, "path": "/etc/service/key" }),
         )
-        .host_env("MVM_TEST_SECRET", FROM_VARIABLE)
+        .host_env("WEB_TOKEN", FROM_VARIABLE)
 }
 
 /// Whether a file below `folder` holds one of the values.

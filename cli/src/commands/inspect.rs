@@ -12,6 +12,7 @@ use vmm::resident::Resident;
 
 use crate::cgroup::Usage;
 use crate::control::client;
+use crate::control::message::Health;
 use crate::machines::record::End;
 use crate::machines::{self, Machine};
 use crate::output::{print, print_json};
@@ -50,6 +51,9 @@ struct Inspected {
     /// Of the host's, that lead to it.
     ports: Vec<Port>,
     addresses: Vec<IpAddr>,
+    ready: Option<bool>,
+    health: Option<Health>,
+    restarts: u32,
     end: Option<End>,
     logs: Option<PathBuf>,
     memory: Option<Memory>,
@@ -96,7 +100,13 @@ fn inspected(machine: &Machine) -> Result<Inspected> {
             .as_ref()
             .map(|info| info.ports.clone())
             .unwrap_or_default(),
-        addresses: info.map(|info| info.addresses).unwrap_or_default(),
+        addresses: info
+            .as_ref()
+            .map(|info| info.addresses.clone())
+            .unwrap_or_default(),
+        ready: info.as_ref().map(|info| info.ready),
+        health: info.and_then(|info| info.health),
+        restarts: state.restarts,
         end: state.end,
         logs: machine.record.as_ref().map(machines::Record::logs),
         memory: resident.map(|resident| Memory {

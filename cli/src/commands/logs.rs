@@ -178,7 +178,7 @@ fn show(args: &Args, line: &Line) -> Result<()> {
 }
 
 /// A time, or a duration before now.
-fn time(text: &str) -> Result<Timestamp> {
+pub fn time(text: &str) -> Result<Timestamp> {
     if let Ok(time) = text.parse() {
         return Ok(time);
     }
@@ -188,7 +188,7 @@ fn time(text: &str) -> Result<Timestamp> {
     }
 }
 
-fn is_broken_pipe(error: &anyhow::Error) -> bool {
+pub fn is_broken_pipe(error: &anyhow::Error) -> bool {
     let is_broken = |error: &io::Error| error.kind() == ErrorKind::BrokenPipe;
     error.downcast_ref::<io::Error>().is_some_and(is_broken)
 }

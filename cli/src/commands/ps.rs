@@ -7,6 +7,7 @@ use serde::Serialize;
 use vmm::app::Port;
 
 use super::port;
+use crate::control::message::HealthStatus;
 use crate::machines;
 use crate::output::{print, print_json};
 use crate::state::{State, Status, age};
@@ -36,6 +37,9 @@ struct Row {
     /// Seconds for which it has been so.
     since_seconds: Option<i64>,
     exit_status: Option<u8>,
+    health: Option<HealthStatus>,
+    ready: Option<bool>,
+    restarts: u32,
     vcpus: Option<u32>,
     memory_mib: Option<u64>,
     /// Of the host's, that lead to it.
@@ -72,6 +76,9 @@ fn row(state: &State) -> Row {
         status: state.status,
         since_seconds: state.since().map(|since| since.as_secs()),
         exit_status: state.end.as_ref().map(|end| end.status),
+        health: state.health(),
+        ready: state.info.as_ref().map(|info| info.ready),
+        restarts: state.restarts,
         vcpus: state.app.as_ref().map(|app| app.vcpus),
         memory_mib: state.app.as_ref().map(vmm::app::App::memory_mib),
         ports: ports(state).to_vec(),

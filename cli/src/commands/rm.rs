@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use anyhow::{Result, bail, ensure};
 
 use super::start::for_each;
-use super::stop::{Timeout, kill_monitor, stop};
+use super::stop::{Timeout, kill, stop};
 use crate::machines::{self, Machine, Running, running};
 use crate::output::{print, print_json};
 
@@ -47,8 +47,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
                 args.force,
                 "{name} runs; `mvm stop {name}` first, or --force to kill it"
             );
-            kill_monitor(&machine.name)?;
-            running::await_end(&machine.name)?;
+            kill(&machine)?;
         }
         forget(&machine)?;
         Ok(machine.name)
@@ -60,7 +59,7 @@ pub fn destroy(args: &DestroyArgs) -> Result<ExitCode> {
     for_each(&args.names, |name| {
         let machine = machines::find(name)?;
         if machine.is_running {
-            stop(&machine.name, args.timeout.seconds())?;
+            stop(&machine, args.timeout.seconds())?;
         }
         forget(&machine)?;
         Ok(machine.name)

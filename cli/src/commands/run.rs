@@ -13,6 +13,7 @@ use crate::detach;
 use crate::machines::{Record, Running};
 use crate::monitor::{self, Start, Streams};
 use crate::output::{print, say};
+use crate::ready;
 use crate::secrets::Secrets;
 
 /// Run the program of an app.json in a machine of its own
@@ -37,6 +38,8 @@ pub struct Args {
     /// Remove the machine when it ends, as one in the foreground is
     #[arg(long)]
     rm: bool,
+    #[command(flatten)]
+    ready: ready::Args,
     /// Write what the guest asked of each share, and how it was confined, to a JSON file at the end
     #[arg(long, value_name = "PATH", conflicts_with = "detach")]
     statistics: Option<PathBuf>,
@@ -51,6 +54,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     if args.detach {
         return detached(args, &file);
     }
+    args.ready.ensure_not_asked()?;
     let secrets = Secrets::of(&file.app)?;
     let running = claim(args, &file)?;
     let ended = monitor::run(Start {
@@ -87,12 +91,12 @@ fn detached(args: &Args, file: &AppFile) -> anyhow::Result<ExitCode> {
     let record = create::keep(file, args.edits.name(), args.rm)?;
     let started = detach::start(&record);
     match &started {
-        Ok(ended) if ended.is_none() => print(format!("{}\n", record.name()).as_bytes())?,
+        Ok(None) => print(format!("{}\n", record.name()).as_bytes())?,
         // Of a machine that has never run nothing is worth keeping.
         _ => record.remove()?,
     }
     match started? {
-        None => Ok(ExitCode::SUCCESS),
+        None => args.ready.wait(&record).map(|()| ExitCode::SUCCESS),
         Some(end) => {
             say(format_args!("{}", end.reason.unwrap_or_default()));
             Ok(end.status.into())

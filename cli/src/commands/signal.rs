@@ -5,12 +5,13 @@ use std::process::ExitCode;
 use anyhow::{Result, bail};
 
 use super::start::for_each;
-use super::stop::kill_monitor;
+use super::stop::kill;
 use crate::control::client;
 use crate::control::message::Request;
-use crate::machines::{self, running};
+use crate::machines;
 
 const SIGKILL: u8 = 9;
+const SIGTERM: u8 = 15;
 
 /// Signals of Linux that a program can be sent, by number from 1 (signal(7), x86).
 const NAMES: [&str; 31] = [
@@ -24,7 +25,8 @@ const SIGRTMAX: u8 = 64;
 
 /// Send a signal to the programs of machines
 ///
-/// SIGKILL, the default, ends the machine with all that runs in it, at once.
+/// SIGKILL, the default, ends the machine with all that runs in it, at once. A machine that was
+/// sent SIGKILL or SIGTERM is not started again by its restart policy.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// The machines
@@ -41,10 +43,12 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         let machine = machines::find(name)?;
         machine.ensure_running()?;
         if args.signal == SIGKILL {
-            kill_monitor(&machine.name)?;
-            running::await_end(&machine.name)?;
+            kill(&machine)?;
         } else {
             let signal = args.signal;
+            if signal == SIGTERM {
+                machine.give_up()?;
+            }
             client::order(&machine.name, &Request::Signal { signal })?;
         }
         Ok(machine.name)

@@ -6,9 +6,12 @@ use anyhow::{Result, bail};
 
 use super::stop::{self, Timeout};
 use crate::detach;
+use crate::events::{self, Happened};
 use crate::machines::{self, Machine, Record, Running};
 use crate::monitor::{self, Start, Streams};
 use crate::output::{print, say};
+use crate::ready;
+use crate::secrets::Secrets;
 
 /// Start machines that are kept
 ///
@@ -22,6 +25,8 @@ pub struct Args {
     /// with its program's status
     #[arg(long, short)]
     attach: bool,
+    #[command(flatten)]
+    ready: ready::Args,
 }
 
 /// Stop machines and start them again
@@ -47,6 +52,9 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         if !machine.is_running {
             start(machine.kept()?)?;
         }
+        if let Some(record) = &machine.record {
+            args.ready.wait(record)?;
+        }
         Ok(machine.name)
     })
 }
@@ -57,9 +65,10 @@ pub fn restart(args: &RestartArgs) -> Result<ExitCode> {
         let machine = machines::find(name)?;
         let record = machine.kept()?;
         if machine.is_running {
-            stop::stop(&machine.name, args.timeout.seconds())?;
+            stop::stop(&machine, args.timeout.seconds())?;
         }
         start(record)?;
+        events::note(&machine.name, Happened::Restarted);
         Ok(machine.name)
     })
 }
@@ -70,9 +79,12 @@ fn attached(machine: &Machine) -> Result<ExitCode> {
         bail!("{} runs already", machine.name);
     };
     record.set_end(None)?;
+    let file = record.app_file()?;
+    let secrets = Secrets::of(&file.app)?;
     let ended = monitor::run(Start {
-        file: &record.app_file()?,
+        file: &file,
         running: &running,
+        secrets: &secrets,
         streams: Streams::Inherited,
         statistics: None,
         started: Box::new(|| {}),

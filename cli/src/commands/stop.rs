@@ -4,9 +4,9 @@
 //! power-off of the guest, and SIGKILL for the monitor, with which everything goes.
 
 use std::process::ExitCode;
-use std::sync::mpsc;
+use std::sync::mpsc::{self, Receiver};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
@@ -14,13 +14,19 @@ use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use super::start::for_each;
 use crate::control::client;
 use crate::control::message::Request;
-use crate::machines::{self, running};
+use crate::events::{self, Happened};
+use crate::machines::{self, Machine, Record, running};
 
 /// For the guest to end its programs and switch itself off: its own grace is a second.
 const POWER_OFF_TIME: Duration = Duration::from_secs(5);
 
 /// After SIGKILL the kernel takes the machine apart.
 const KILL_TIME: Duration = Duration::from_secs(10);
+
+const KILL_PERIOD: Duration = Duration::from_millis(200);
+
+/// The status of what was killed.
+const KILLED: u8 = 128 + 9;
 
 /// What programs are asked to end with.
 const SIGTERM: u8 = 15;
@@ -63,45 +69,79 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     for_each(&args.names, |name| {
         let machine = machines::find(name)?;
         if machine.is_running {
-            stop(&machine.name, args.timeout.seconds())?;
+            stop(&machine, args.timeout.seconds())?;
         }
         Ok(machine.name)
     })
 }
 
-/// Ends the machine `name`, whatever that takes. Returns when it has gone.
+/// Ends a machine, whatever that takes. Returns when it has gone, and nothing starts it again.
 ///
 /// # Errors
 /// It cannot even be killed.
-pub fn stop(name: &str, patience: Duration) -> Result<()> {
+pub fn stop(machine: &Machine, patience: Duration) -> Result<()> {
+    let name = &machine.name;
+    machine.give_up()?;
     let end = watch(name)?;
+    if !is_ended_gently(name, patience, &end) {
+        kill_and_wait(machine, &end)?;
+    }
+    events::note(name, Happened::Stopped);
+    Ok(())
+}
+
+/// Kills a machine, and waits until it has gone; nothing starts it again.
+///
+/// # Errors
+/// It cannot be killed.
+pub fn kill(machine: &Machine) -> Result<()> {
+    machine.give_up()?;
+    kill_and_wait(machine, &watch(&machine.name)?)
+}
+
+/// Asks the program and then the guest; false if neither has ended the machine.
+fn is_ended_gently(name: &str, patience: Duration, end: &Receiver<()>) -> bool {
     let has_ended = |time| end.recv_timeout(time).is_ok();
     // A paused guest would hear nothing. It fails where it is not paused.
     let _ = client::order(name, &Request::Resume);
     let asked = client::order(name, &Request::Signal { signal: SIGTERM });
     if asked.is_ok() && has_ended(patience) {
-        return Ok(());
+        return true;
     }
     let off = client::order(name, &Request::PowerOff);
-    if off.is_ok() && has_ended(POWER_OFF_TIME) {
-        return Ok(());
-    }
-    kill_monitor(name)?;
-    if has_ended(KILL_TIME) {
-        return Ok(());
+    off.is_ok() && has_ended(POWER_OFF_TIME)
+}
+
+fn kill_and_wait(machine: &Machine, end: &Receiver<()>) -> Result<()> {
+    let name = &machine.name;
+    let killed = Instant::now();
+    while killed.elapsed() < KILL_TIME {
+        // Again, since a supervisor may just have started it.
+        kill_monitor(name)?;
+        if end.recv_timeout(KILL_PERIOD).is_ok() {
+            return note_killed(machine);
+        }
     }
     bail!("{name} does not end although it was killed")
 }
 
-/// Kills the machine's process, and with it all that it is.
-///
-/// # Errors
-/// It cannot be told which that is.
-pub fn kill_monitor(name: &str) -> Result<()> {
-    let pid = match running::monitor(name) {
-        Ok(pid) => pid,
-        Err(_) if !running::is_running(name) => return Ok(()),
-        Err(error) => return Err(error),
+/// Notes the end of a machine that was killed, unless somebody else has.
+fn note_killed(machine: &Machine) -> Result<()> {
+    let end = machine.record.as_ref().map(Record::end).transpose()?;
+    if end.flatten().is_none() {
+        let died = Happened::Died {
+            status: KILLED,
+            reason: Some("it was killed".into()),
+        };
+        events::note(&machine.name, died);
+    }
+    Ok(())
+}
+
+/// Kills the machine's process, and with it all that it is. One between two runs has none.
+fn kill_monitor(name: &str) -> Result<()> {
+    let Some(pid) = running::monitor(name)? else {
+        return Ok(());
     };
     let send = |pid: Pid| {
         let process = pidfd_open(pid, PidfdFlags::empty())?;
@@ -115,7 +155,7 @@ pub fn kill_monitor(name: &str) -> Result<()> {
 }
 
 /// Hears of the machine's end in a thread.
-fn watch(name: &str) -> Result<mpsc::Receiver<()>> {
+fn watch(name: &str) -> Result<Receiver<()>> {
     let (sender, end) = mpsc::channel();
     let name = name.to_owned();
     thread::Builder::new()

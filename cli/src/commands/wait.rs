@@ -6,11 +6,12 @@ use anyhow::{Result, bail};
 
 use super::start::for_each;
 use crate::control::client;
-use crate::machines::{self, Machine, running};
+use crate::machines::{self, Machine, Record, running};
 
 /// Wait until machines have ended, and print the exit status of each
 ///
-/// Of one that has ended already, the last status is printed.
+/// Of one that has ended already, the last status is printed. One that is started again by its
+/// policy has not ended.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// The machines
@@ -27,23 +28,15 @@ pub fn run(args: &Args) -> Result<ExitCode> {
 
 fn wait(machine: &Machine) -> Result<u8> {
     let name = &machine.name;
-    let told = if machine.is_running {
-        let told = client::wait(name)?;
+    let mut told = None;
+    if machine.is_running {
+        // Nobody answers for one that is between two runs.
+        told = client::wait(name).ok().flatten();
         running::await_end(name)?;
-        told
-    } else {
-        None
-    };
-    if let Some(end) = told {
-        return Ok(end.status);
     }
-    match machine
-        .record
-        .as_ref()
-        .map(machines::Record::end)
-        .transpose()?
-        .flatten()
-    {
+    // What is kept is the last end of several.
+    let kept = machine.record.as_ref().map(Record::end).transpose()?;
+    match kept.flatten().or(told) {
         Some(end) => Ok(end.status),
         None => bail!("nobody knows how {name} ended: its monitor was killed, or it has never run"),
     }

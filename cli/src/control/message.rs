@@ -94,8 +94,56 @@ pub struct Info {
     /// Its addresses, in the order of its interfaces.
     #[serde(default)]
     pub addresses: Vec<IpAddr>,
+    /// Whether it is what its file means by ready. One of an older mvm is so once it answers.
+    #[serde(default = "yes")]
+    pub ready: bool,
+    /// What its checks say, if it has any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub health: Option<Health>,
     /// What it was made from, with the edits of the command line.
     pub app: App,
+}
+
+const fn yes() -> bool {
+    true
+}
+
+/// How a program does.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Health {
+    /// In a word.
+    pub status: HealthStatus,
+    /// Checks that have failed since the last that succeeded.
+    pub failing: u32,
+    /// The last check.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last: Option<Verdict>,
+}
+
+/// How a program does, in a word.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum HealthStatus {
+    /// No check has succeeded yet, and not enough have failed.
+    #[default]
+    Starting,
+    /// Well.
+    Healthy,
+    /// Badly.
+    Unhealthy,
+}
+
+/// What came of a check.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Verdict {
+    /// When it ended.
+    pub at: Timestamp,
+    /// Whether it succeeded.
+    pub is_good: bool,
+    /// What it said, or why it failed.
+    pub output: String,
 }
 
 /// Sends one line.

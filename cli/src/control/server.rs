@@ -226,6 +226,8 @@ mod tests {
                 paused: false,
                 ports: Vec::new(),
                 addresses: Vec::new(),
+                ready: true,
+                health: None,
                 app: App::new("web", vec!["sh".into()]),
             }
         }

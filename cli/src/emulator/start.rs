@@ -4,6 +4,7 @@
 //! it can be connected to at once, by this command and any other, and all wait for the same hello.
 
 use std::env;
+use std::ffi::OsStr;
 use std::fs::{self, Permissions};
 use std::io::{self, ErrorKind};
 use std::os::fd::OwnedFd;
@@ -68,6 +69,8 @@ pub fn start_process(folder: &Folder, listener: UnixListener) -> Result<()> {
     let program = env::current_exe().context("cannot tell where mvm is")?;
     own_scope(&program)
         .args(["emulator", "serve"])
+        .env_clear()
+        .envs(env::vars_os().filter(|(name, _)| is_its_own(name)))
         .stdin(Stdio::from(OwnedFd::from(listener)))
         .stdout(log.try_clone()?)
         .stderr(log)
@@ -95,6 +98,16 @@ fn own_scope(program: &Path) -> Command {
     ]);
     command.arg(program);
     command
+}
+
+/// Whether the emulated host needs a variable; any other may be a secret of the command that happens
+/// to start it, which it outlives.
+fn is_its_own(name: &OsStr) -> bool {
+    let name = name.as_encoded_bytes();
+    // The bus is how a scope is made.
+    let known = [&b"DBUS_SESSION_BUS_ADDRESS"[..], b"HOME", b"PATH", b"TMPDIR", b"USER"];
+    let is_known = known.contains(&name);
+    is_known || name.starts_with(b"MVM_") || name.starts_with(b"XDG_")
 }
 
 fn is_absent(error: &io::Error) -> bool {

@@ -15,6 +15,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use vmm::app::{App, AppFile};
 
+use crate::events::{self, Happened};
 use crate::places;
 
 /// What is known of a kept machine besides its app.json.
@@ -67,9 +68,10 @@ impl Record {
         let written = record
             .write(FACTS, facts)
             .and_then(|()| record.set_app(app));
-        if written.is_err() {
+        match written {
+            Ok(()) => events::note(name, Happened::Created),
             // The first error is the one to report.
-            let _ = record.remove();
+            Err(_) => drop(fs::remove_dir_all(&record.path)),
         }
         written.map(|()| record)
     }
@@ -153,11 +155,43 @@ impl Record {
         if let Some(end) = end {
             return self.write(END, end);
         }
-        match fs::remove_file(self.path.join(END)) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                Err(error).with_context(|| format!("cannot remove {END}"))
-            }
-            _ => Ok(()),
+        self.forget(END)
+    }
+
+    /// Whether a user, or its own healthcheck, has stopped it, so that nothing but a user starts it
+    /// again.
+    pub fn is_stopped(&self) -> bool {
+        self.path.join(STOPPED).exists()
+    }
+
+    /// Notes that it was stopped, or that a user starts it.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub fn set_stopped(&self, is_stopped: bool) -> anyhow::Result<()> {
+        if is_stopped {
+            self.write(STOPPED, &Timestamp::now())
+        } else {
+            self.forget(STOPPED)
+        }
+    }
+
+    /// How often it was started again since a user has started it.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub fn restarts(&self) -> anyhow::Result<u32> {
+        Ok(self.read(RESTARTS)?.unwrap_or(0))
+    }
+
+    /// Notes how often it was.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub fn set_restarts(&self, count: u32) -> anyhow::Result<()> {
+        match count {
+            0 => self.forget(RESTARTS),
+            count => self.write(RESTARTS, &count),
         }
     }
 
@@ -166,13 +200,26 @@ impl Record {
         self.path.join("logs")
     }
 
-    /// Forgets the machine with all that it has said.
+    /// Forgets the machine with all that it has said. One that is forgotten already is left so.
     ///
     /// # Errors
     /// Something cannot be removed.
     pub fn remove(&self) -> anyhow::Result<()> {
-        fs::remove_dir_all(&self.path)
-            .with_context(|| format!("cannot remove {}", self.path.display()))
+        match fs::remove_dir_all(&self.path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            other => other.with_context(|| format!("cannot remove {}", self.path.display()))?,
+        }
+        events::note(&self.name(), Happened::Removed);
+        Ok(())
+    }
+
+    fn forget(&self, name: &str) -> anyhow::Result<()> {
+        match fs::remove_file(self.path.join(name)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(error).with_context(|| format!("cannot remove {name}"))
+            }
+            _ => Ok(()),
+        }
     }
 
     fn read<T: DeserializeOwned>(&self, name: &str) -> anyhow::Result<Option<T>> {
@@ -208,6 +255,8 @@ impl Record {
 const APP: &str = "app.json";
 const FACTS: &str = "machine.json";
 const END: &str = "end.json";
+const STOPPED: &str = "stopped.json";
+const RESTARTS: &str = "restarts.json";
 
 /// The folder of all kept machines.
 fn parent() -> anyhow::Result<PathBuf> {
@@ -239,6 +288,19 @@ mod tests {
         record.set_end(None).unwrap();
         record.set_end(None).unwrap();
         assert_eq!(record.end().unwrap(), None);
+    }
+
+    #[test]
+    fn notes_are_kept_until_a_user_starts_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let record = record(folder.path());
+        assert!(!record.is_stopped() && record.restarts().unwrap() == 0);
+        record.set_stopped(true).unwrap();
+        record.set_restarts(7).unwrap();
+        assert!(record.is_stopped() && record.restarts().unwrap() == 7);
+        record.set_stopped(false).unwrap();
+        record.set_restarts(0).unwrap();
+        assert!(!record.is_stopped() && record.restarts().unwrap() == 0);
     }
 
     #[test]

@@ -33,8 +33,8 @@ const CGROUP: &str = "cgroup";
 /// The folder of a machine of this process; removed when it is dropped.
 pub struct Running {
     path: PathBuf,
-    /// Holds the lock.
-    _lock: File,
+    /// Holds the lock; none if a supervisor does, whose folder it is.
+    lock: Option<File>,
 }
 
 impl Running {
@@ -68,6 +68,14 @@ impl Running {
         Self::at(parent()?.join(name))
     }
 
+    /// The folder of the machine `name`, which the supervisor above this process has.
+    pub fn below_supervisor(name: &str) -> Self {
+        let path = places::runtime().join(name);
+        // That of one that was killed.
+        let _ = fs::remove_file(path.join(SOCKET));
+        Self { path, lock: None }
+    }
+
     /// Takes the folder at `path` unless a living machine has it.
     fn at(path: PathBuf) -> anyhow::Result<Option<Self>> {
         let made = DirBuilder::new().mode(0o700).create(&path);
@@ -93,7 +101,16 @@ impl Running {
         // A ghost's. A control group that cannot go yet is told by the next one that needs the link.
         let _ = fs::remove_file(path.join(SOCKET));
         let _ = cgroup::remove(&path.join(CGROUP));
-        Ok(Some(Self { path, _lock: lock }))
+        Ok(Some(Self {
+            path,
+            lock: Some(lock),
+        }))
+    }
+
+    /// The machine's name.
+    pub fn name(&self) -> String {
+        let name = self.path.file_name().unwrap_or_default();
+        name.to_string_lossy().into_owned()
     }
 
     /// Where the machine listens.
@@ -109,7 +126,10 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        remove(&self.path);
+        match self.lock {
+            Some(_) => remove(&self.path),
+            None => drop(fs::remove_file(self.path.join(SOCKET))),
+        }
     }
 }
 
@@ -142,15 +162,19 @@ pub fn await_end(name: &str) -> anyhow::Result<()> {
     }
 }
 
-/// The process of the machine `name`: who listens at its socket.
+/// The process of the machine `name`: who listens at its socket. None if nobody does.
 ///
 /// # Errors
-/// Nobody does.
-pub fn monitor(name: &str) -> anyhow::Result<Pid> {
+/// It cannot be reached for another reason.
+pub fn monitor(name: &str) -> anyhow::Result<Option<Pid>> {
+    use io::ErrorKind::{ConnectionRefused, NotFound};
     let cannot = || format!("cannot reach the machine {name}");
-    let stream = UnixStream::connect(socket_of(name)).with_context(cannot)?;
+    let stream = match UnixStream::connect(socket_of(name)) {
+        Err(error) if matches!(error.kind(), ConnectionRefused | NotFound) => return Ok(None),
+        other => other.with_context(cannot)?,
+    };
     let peer = rustix::net::sockopt::socket_peercred(&stream).with_context(cannot)?;
-    Ok(peer.pid)
+    Ok(Some(peer.pid))
 }
 
 /// Removes what machines have left that were killed.
@@ -248,6 +272,22 @@ mod tests {
         drop(first);
         assert!(!path.exists());
         assert!(claim(&path).is_some());
+    }
+
+    #[test]
+    fn a_supervisors_folder_outlives_the_machine_below() {
+        let parent = tempfile::tempdir().unwrap();
+        let path = parent.path().join("web");
+        let supervisor = claim(&path).unwrap();
+        let lock = None;
+        let below = Running {
+            path: path.clone(),
+            lock,
+        };
+        fs::write(below.socket(), "").unwrap();
+        drop(below);
+        assert!(path.exists() && !supervisor.socket().exists());
+        assert!(claim(&path).is_none());
     }
 
     #[test]

@@ -13,11 +13,13 @@ use vmm::net::Network;
 use vmm::resident::Resident;
 
 use super::Ended;
+use super::health::Health;
 use crate::FAILED;
 use crate::attach::{Command, Commander};
 use crate::control::message::Info;
 use crate::control::server::Machine;
 use crate::control::statistics::Statistics;
+use crate::events::{self, Happened};
 use crate::machines::record::End;
 
 /// The machine of this process.
@@ -28,6 +30,7 @@ pub struct Controlled {
     addresses: Vec<IpAddr>,
     running: Arc<Running>,
     commander: Commander,
+    health: Health,
 }
 
 impl Controlled {
@@ -38,6 +41,7 @@ impl Controlled {
         ports: &[Port],
         running: Arc<Running>,
         commander: Commander,
+        health: Health,
     ) -> Self {
         let addresses = network.links.iter().flat_map(|link| &link.addresses);
         Self {
@@ -47,18 +51,22 @@ impl Controlled {
             addresses: addresses.map(|subnet| subnet.address).collect(),
             running,
             commander,
+            health,
         }
     }
 }
 
 impl Machine for Controlled {
     fn info(&self) -> Info {
+        let (ready, health) = self.health.look();
         Info {
             pid: std::process::id(),
             started: self.started,
             paused: self.running.pause.is_paused(),
             ports: self.ports.clone(),
             addresses: self.addresses.clone(),
+            ready,
+            health,
             app: self.app.clone(),
         }
     }
@@ -84,18 +92,22 @@ impl Machine for Controlled {
     }
 
     fn set_paused(&self, paused: bool) -> Result<()> {
-        if paused {
-            self.running.pause.pause()
+        let happened = if paused {
+            self.running.pause.pause()?;
+            Happened::Paused
         } else {
-            self.running.pause.resume()
-        }
+            self.running.pause.resume()?;
+            Happened::Unpaused
+        };
+        events::note(self.health.name(), happened);
+        Ok(())
     }
 }
 
-/// What is told of a machine's end.
-pub fn told(ended: &Result<Ended>) -> End {
+/// What is told of a machine's end. `verdict`: why it was ended, if that was for its health.
+pub fn told(ended: &Result<Ended>, verdict: Option<String>) -> End {
     let (status, reason) = match ended {
-        Ok(ended) => (ended.status, ended.reason.clone()),
+        Ok(ended) => (ended.status, ended.reason.clone().or(verdict)),
         Err(error) => (FAILED, Some(format!("{error:#}"))),
     };
     End {

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use anyhow::{Context, bail};
-use vmm::app::{App, CpuQuota, MAX_VCPUS, Port};
+use vmm::app::{App, CpuQuota, MAX_VCPUS, Port, Restart};
 
 use crate::environment;
 
@@ -30,6 +30,10 @@ pub struct Edits {
     /// for the host one is picked
     #[arg(long, short, value_name = "[ADDRESS:][HOST]:GUEST[/udp]")]
     publish: Vec<Port>,
+    /// Whether the machine is started again when it has ended in the background, instead of
+    /// `restart`: no, on-failure[:N], always or unless-stopped
+    #[arg(long, value_name = "POLICY")]
+    restart: Option<Restart>,
     /// Kernel to boot, instead of `kernel.path`
     #[arg(long, value_name = "PATH")]
     kernel: Option<PathBuf>,
@@ -51,6 +55,9 @@ impl Edits {
         }
         if let Some(cpus) = self.cpus {
             set_cpus(app, cpus)?;
+        }
+        if let Some(restart) = &self.restart {
+            app.restart.clone_from(restart);
         }
         if let Some(memory) = &self.memory {
             app.memory = memory
