@@ -14,8 +14,11 @@ const FROM_FILE: &str = "filesecret-6d9c";
 const FROM_VARIABLE: &str = "variablesecret-1f04";
 const FROM_PROGRAM: &str = "programsecret-77ab";
 
+/// Of a command in the foreground, in whose environment it is for all who may look there.
+const IN_FOREGROUND: &str = "variablesecret-open";
+
 /// A machine with three secrets, one of each kind.
-fn with_secrets(machine: Machine, file: &Path) -> Machine {
+fn with_secrets(machine: Machine, file: &Path, variable: &str) -> Machine {
     // The value is not in the file that says how to come by it.
     let program = json!(["sh", "-c", "printf 'program%s-77ab' secret"]);
     machine
@@ -28,7 +31,7 @@ fn with_secrets(machine: Machine, file: &Path) -> Machine {
             "/secrets/program",
             json!({ "command": program, "path": "/etc/service/key" }),
         )
-        .host_env("WEB_TOKEN", FROM_VARIABLE)
+        .host_env("WEB_TOKEN", variable)
 }
 
 /// Whether a file below `folder` holds one of the values.
@@ -67,10 +70,10 @@ fn the_program_reads_them_and_nobody_can_write() -> Result<()> {
         [[ $(</proc/cmdline) == *secret-* ]] || echo no command line
         [[ $(tr '\0' '\n' </proc/1/environ) == *secret-* ]] || echo no environment
     ";
-    let output = with_secrets(shell("secrets", script), file.path()).run()?;
+    let output = with_secrets(shell("secrets", script), file.path(), IN_FOREGROUND).run()?;
     let expected = format!(
         "file 400 0:0 15\nprogram 400 0:0 18\nvariable 440 1234:5 19\n\
-         {FROM_FILE}\n{FROM_VARIABLE}\n{FROM_PROGRAM}\n/run/secrets/program\ntmpfs\n\
+         {FROM_FILE}\n{IN_FOREGROUND}\n{FROM_PROGRAM}\n/run/secrets/program\ntmpfs\n\
          read-only\nno command line\nno environment\n"
     );
     assert_eq!(
@@ -86,7 +89,7 @@ fn no_value_is_kept_or_shown_anywhere() -> Result<()> {
     fs::write(&file, FROM_FILE)?;
     let machines = Machines::new()?;
     let service = shell("keeper", "[[ -s /run/secrets/file ]] && exec sleep 1000");
-    machines.start(with_secrets(service, file.path()))?;
+    machines.start(with_secrets(service, file.path(), FROM_VARIABLE))?;
 
     for command in [
         &["inspect", "keeper"][..],
