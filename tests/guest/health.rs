@@ -92,11 +92,7 @@ fn a_server_is_ready_when_it_answers() -> Result<()> {
     ] {
         let check = checked(shell(name, script), check).set("/healthcheck/startPeriod", "1m");
         machines.start(check.flag("--wait"))?;
-        assert_eq!(
-            inspect(&machines, name)?["health"]["status"],
-            "healthy",
-            "{name}"
-        );
+        await_health(&machines, name, "healthy")?;
         machines.mvm(["rm", "--force", name])?;
     }
     Ok(())

@@ -57,7 +57,7 @@ fn whoever_stops_it_is_the_last() -> Result<()> {
     let machines = Machines::new()?;
     let machine = tool("always", ["sleep", "1000"]).set("/restart", "always");
     machines.start(machine)?;
-    machines.mvm(["exec", "always", "bash", "-c", "kill -9 $(pidof -s sleep)"])?;
+    machines.mvm(["exec", "always", "bash", "-c", "kill -9 $(pidof sleep)"])?;
     await_state(&machines, "always", "running", 1)?;
 
     // Its monitor is killed where it runs, by a program that another machine gets a secret from.
@@ -100,14 +100,14 @@ fn one_that_is_unhealthy_is_started_again_if_it_says_so() -> Result<()> {
     let check = json!({
         "exec": ["false"], "interval": "100ms", "retries": 1, "onFailure": "restart",
     });
-    let machine = shell("ill", "trap 'exit 0' TERM; while true; do sleep 0.1; done")
+    let machine = tool("ill", ["sleep", "1000"])
         .set("/healthcheck", check)
         .set(
             "/restart",
             json!({ "policy": "on-failure", "maxRetries": 1 }),
         );
     machines.start(machine)?;
-    assert_eq!(answer(&machines, &["wait", "ill"])?, "0\n");
+    assert_eq!(answer(&machines, &["wait", "ill"])?, "143\n");
     let seen = inspect(&machines, "ill")?;
     assert_eq!(
         (&seen["restarts"], &seen["status"]),
