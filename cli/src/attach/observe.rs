@@ -101,6 +101,7 @@ fn write(connection: &Connection, mut bytes: &[u8], deadline: Instant) -> Result
 
 #[cfg(test)]
 mod tests {
+    use std::net::Shutdown;
     use std::os::unix::net::UnixStream;
     use std::thread;
 
@@ -135,6 +136,9 @@ mod tests {
             // The host may have gone before it has heard all.
             let _ = (&guest).write_all(&wire);
             rest(&guest);
+            // It hears the host out, so that nothing but what it says decides.
+            let _ = guest.shutdown(Shutdown::Write);
+            let _ = io::copy(&mut &guest, &mut io::sink());
         });
         let mut connection = Connection::open(host, LONG)?;
         let deadline = Instant::now() + time;
