@@ -30,6 +30,10 @@ const TERM_TIME: Duration = Duration::from_secs(10);
 /// For its guest to switch itself off then.
 const POWER_OFF_TIME: Duration = Duration::from_secs(5);
 
+/// Characters of a check's output that go into an event: a guest that is unhealthy again and again
+/// shall not push all other machines' events out of their file.
+const EVENT_CHARS: usize = 200;
+
 const SIGTERM: u8 = 15;
 
 /// What is known of a program's health; the same for all who have it.
@@ -121,6 +125,12 @@ impl Health {
     }
 }
 
+/// What is told of a check where it is one of many things.
+fn first_words(output: &str) -> String {
+    let line = output.lines().next().unwrap_or_default();
+    line.chars().take(EVENT_CHARS).collect()
+}
+
 /// A program that is checked.
 struct Checked {
     health: Health,
@@ -174,7 +184,9 @@ impl Checked {
             }
             Change::Unhealthy => {
                 let last = state.last.as_ref();
-                let why = last.map(|last| last.output.clone()).unwrap_or_default();
+                let why = last
+                    .map(|last| first_words(&last.output))
+                    .unwrap_or_default();
                 events::note(name, Happened::Unhealthy { why: why.clone() });
                 match self.check.on_failure {
                     OnFailure::None => return false,
@@ -205,5 +217,17 @@ impl Checked {
         }
         let _ = kill_process(getpid(), Signal::KILL);
         process::abort();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_event_has_the_begin_of_the_first_line() {
+        assert_eq!(first_words("no answer\nat all"), "no answer");
+        assert_eq!(first_words(&"é".repeat(300)), "é".repeat(200));
+        assert_eq!(first_words(""), "");
     }
 }

@@ -41,6 +41,12 @@ impl AppFile {
                 volume::look(volume).map_err(|error| format!("{error:#}")),
             );
         }
+        for (name, secret) in &self.app.secrets {
+            if let Some(source) = &secret.source {
+                let place = Place::root().key("secrets").key(name.clone());
+                expect(place.key("source"), file(source));
+            }
+        }
         if self.app.store.mode != StoreMode::None {
             let entrypoint = self.app.app.entrypoint.first().map_or("", String::as_str);
             expect(
