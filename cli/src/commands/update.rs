@@ -51,7 +51,7 @@ fn update(machine: &Machine, file: &Path, timeout: &Timeout) -> Result<&'static 
         return Ok("unchanged");
     }
     if machine.is_running {
-        stop(name, timeout.seconds())?;
+        stop(machine, timeout.seconds())?;
     }
     record.set_app(&file.app)?;
     record.set_facts(&Facts {

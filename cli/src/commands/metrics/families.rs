@@ -267,6 +267,8 @@ mod tests {
             ports: Vec::new(),
             addresses: Vec::new(),
             paused: true,
+            ready: true,
+            health: None,
             app: App::new("web", vec!["/bin/sh".into()]),
         };
         let mut families = Families::new();
