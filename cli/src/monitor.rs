@@ -142,7 +142,6 @@ pub fn run(start: Start<'_>) -> anyhow::Result<Ended> {
             running.booted.tell();
             checker = Some(health.start(app, Arc::clone(&running), commander));
             (start.started)();
-            systemd::notify(Notice::Ready(app));
         };
         let company = Company {
             commands: Some(commands),

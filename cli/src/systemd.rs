@@ -30,16 +30,31 @@ pub fn is_service() -> bool {
 
 /// How a machine does.
 #[derive(Clone, Copy)]
-pub enum Notice<'a> {
+pub enum Notice {
     /// It is ready to serve; once.
-    Ready(&'a App),
+    Ready {
+        /// Processors that it has.
+        vcpus: u32,
+        /// Memory that it has.
+        memory_mib: u64,
+    },
     /// It is about to end.
     Stopping,
 }
 
+impl Notice {
+    /// That the machine of `app` is ready.
+    pub fn ready(app: &App) -> Self {
+        Self::Ready {
+            vcpus: app.vcpus,
+            memory_mib: app.memory_mib(),
+        }
+    }
+}
+
 /// Tells systemd, if it started this process. Nobody else is to hear of it, so what fails is only
 /// that systemd waits until it loses patience.
-pub fn notify(notice: Notice<'_>) {
+pub fn notify(notice: Notice) {
     let words = words(notice);
     if let Some(file) = notices::file() {
         let _ = notices::add(&file, &words);
@@ -69,11 +84,10 @@ pub fn send(words: &str) -> Result<()> {
     Ok(())
 }
 
-fn words(notice: Notice<'_>) -> String {
+fn words(notice: Notice) -> String {
     match notice {
-        Notice::Ready(app) => {
-            let (vcpus, mib) = (app.vcpus, app.memory_mib());
-            format!("READY=1\nSTATUS=Guest up, {vcpus} vCPU, {mib} MiB")
+        Notice::Ready { vcpus, memory_mib } => {
+            format!("READY=1\nSTATUS=Guest up, {vcpus} vCPU, {memory_mib} MiB")
         }
         Notice::Stopping => "STOPPING=1\nSTATUS=The program has ended".into(),
     }
@@ -87,7 +101,7 @@ mod tests {
     fn it_is_told_what_the_service_is() {
         let app = App::new("web", vec!["sh".into()]);
         assert_eq!(
-            words(Notice::Ready(&app)),
+            words(Notice::ready(&app)),
             "READY=1\nSTATUS=Guest up, 1 vCPU, 256 MiB"
         );
     }

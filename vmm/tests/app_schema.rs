@@ -166,6 +166,20 @@ fn good_files() -> Vec<Value> {
             "console",
             json!({ "mode": "file", "path": "log", "kernel": "verbose" }),
         ),
+        with_program("entrypoint", json!(["/bin/sh", "-c"])),
+        with_program("args", json!(["", "é", "--"])),
+        with_program("env", json!({ "A": "", "B": null, "x-y": "=" })),
+        with_program("cwd", json!("/srv")),
+        with_program("user", json!("1000:1000")),
+        with_program("user", json!("www-data")),
+        with_program("tty", json!("auto")),
+        with_program("tty", json!(false)),
+    ]
+}
+
+/// More of them: what services have.
+fn good_services() -> Vec<Value> {
+    vec![
         with(
             "limits",
             json!({ "cpu": "150%", "memory": "1G", "pids": 64, "swap": "0K" }),
@@ -195,21 +209,13 @@ fn good_files() -> Vec<Value> {
             "restart",
             json!({ "policy": "on-failure", "maxRetries": 0, "maxDelay": "1.5m" }),
         ),
-        with_program("entrypoint", json!(["/bin/sh", "-c"])),
-        with_program("args", json!(["", "é", "--"])),
-        with_program("env", json!({ "A": "", "B": null, "x-y": "=" })),
-        with_program("cwd", json!("/srv")),
-        with_program("user", json!("1000:1000")),
-        with_program("user", json!("www-data")),
-        with_program("tty", json!("auto")),
-        with_program("tty", json!(false)),
     ]
 }
 
 #[test]
 fn what_the_parser_accepts_the_schema_accepts() {
     let validator = validator();
-    for file in good_files() {
+    for file in good_files().into_iter().chain(good_services()) {
         assert!(parser_accepts(&file), "{file}");
         assert!(validator.is_valid(&file), "{file}");
     }

@@ -105,7 +105,13 @@ fn own_scope(program: &Path) -> Command {
 fn is_its_own(name: &OsStr) -> bool {
     let name = name.as_encoded_bytes();
     // The bus is how a scope is made.
-    let known = [&b"DBUS_SESSION_BUS_ADDRESS"[..], b"HOME", b"PATH", b"TMPDIR", b"USER"];
+    let known = [
+        &b"DBUS_SESSION_BUS_ADDRESS"[..],
+        b"HOME",
+        b"PATH",
+        b"TMPDIR",
+        b"USER",
+    ];
     let is_known = known.contains(&name);
     is_known || name.starts_with(b"MVM_") || name.starts_with(b"XDG_")
 }

@@ -23,6 +23,7 @@ use crate::control::message::Health as State;
 use crate::events::{self, Happened};
 use crate::machines::Record;
 use crate::output::say;
+use crate::systemd::{self, Notice};
 
 /// For a program that is to end to do so after SIGTERM; `mvm stop` gives it as long.
 const TERM_TIME: Duration = Duration::from_secs(10);
@@ -43,6 +44,8 @@ pub struct Health(Arc<Shared>);
 struct Shared {
     name: String,
     ready: Ready,
+    /// What systemd is told then.
+    notice: Notice,
     known: Mutex<Known>,
 }
 
@@ -70,6 +73,7 @@ impl Health {
         Self(Arc::new(Shared {
             name,
             ready: app.ready,
+            notice: Notice::ready(app),
             known: Mutex::new(known),
         }))
     }
@@ -117,6 +121,7 @@ impl Health {
     fn set_ready(&self) {
         if !std::mem::replace(&mut self.known().is_ready, true) {
             events::note(&self.0.name, Happened::Ready);
+            systemd::notify(self.0.notice);
         }
     }
 
