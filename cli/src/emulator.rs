@@ -85,6 +85,9 @@ enum Command {
     /// Inside: forget what is cached of the store
     #[command(hide = true)]
     Forget,
+    /// Inside: exit with 0 if a machine runs, with 1 if none does
+    #[command(hide = true)]
+    Busy,
     /// Inside: have ports of the host lead here as long as standard input is open
     #[command(hide = true)]
     Hold,
@@ -103,6 +106,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         Command::Serve => broker::serve()?,
         Command::Machine { parent, arguments } => machine::become_qemu(*parent, arguments)?,
         Command::Forget => store::forget()?,
+        Command::Busy => return Ok(u8::from(!files::has_machines()).into()),
         Command::Hold => ports::hold()?,
     }
     Ok(ExitCode::SUCCESS)

@@ -297,6 +297,27 @@ fn without_work_it_ends_by_itself() {
 }
 
 #[test]
+fn as_long_as_a_machine_runs_it_goes_on_without_commands() {
+    let Some(mut host) = Host::new() else { return };
+    host.idle_seconds = 1;
+    let end = host.runtime.path().join("end");
+    // What of a machine counts is the lock of its folder.
+    let script = r#"
+        mkdir -p /dev/mvm/some/set/machine
+        setsid flock /dev/mvm/some/set/machine sh -c 'until [ -e "$0" ]; do sleep 0.1; done' "$0" \
+            </dev/null >/dev/null 2>&1 &
+        until ! flock -n /dev/mvm/some/set/machine true; do sleep 0.1; done
+    "#;
+    let status = host.script(script).arg(&end).status().unwrap();
+    assert!(status.success());
+    // Time for several looks.
+    thread::sleep(Duration::from_secs(5));
+    assert_eq!(host.status()["running"], true);
+    fs::write(&end, "").unwrap();
+    wait_for(|| host.status()["running"] == false);
+}
+
+#[test]
 fn a_missing_emulator_is_told_with_its_package() {
     let Some(host) = Host::new() else { return };
     let output = host

@@ -7,6 +7,7 @@
 mod agent;
 mod client;
 mod idle;
+mod last_look;
 mod service;
 mod sessions;
 

@@ -9,6 +9,7 @@ use std::path::Path;
 use guest::protocol::{FileSystem, Mount, Root, Setup};
 
 use super::network;
+use crate::machines::running::any_below;
 
 /// The host's folders: all of it, and the one whose files never change.
 const ROOT: &str = "/";
@@ -18,6 +19,11 @@ const STORE_TAG: &str = "store";
 
 /// Folder of the machines that run inside. Below `/dev`, where no file of the host is.
 pub const RUNTIME_FOLDER: &str = "/dev/mvm";
+
+/// Inside: whether a machine runs, of any set of machines.
+pub fn has_machines() -> bool {
+    any_below(Path::new(RUNTIME_FOLDER))
+}
 
 /// What the guest is to prepare: the host's tree as its root, and memory for running machines.
 pub fn setup() -> Setup {

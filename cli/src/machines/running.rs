@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use rustix::fs::{FlockOperation, Mode, OFlags, flock};
+use rustix::io::Errno;
 use rustix::process::Pid;
 
 use crate::{cgroup, places};
@@ -145,8 +146,23 @@ pub fn cgroup_of(name: &str) -> PathBuf {
 
 /// Whether the machine `name` runs.
 pub fn is_running(name: &str) -> bool {
-    open(&places::runtime().join(name))
-        .is_some_and(|folder| flock(&folder, FlockOperation::NonBlockingLockShared).is_err())
+    is_alive(&places::runtime().join(name))
+}
+
+/// Whether a machine runs whose folder is `folder` or below it, of whatever set of machines.
+pub fn any_below(folder: &Path) -> bool {
+    let below = |entry: fs::DirEntry| {
+        entry.file_type().is_ok_and(|kind| kind.is_dir()) && any_below(&entry.path())
+    };
+    is_alive(folder)
+        || fs::read_dir(folder).is_ok_and(|mut entries| entries.any(|entry| entry.is_ok_and(below)))
+}
+
+/// Whether somebody has the lock of a machine's folder.
+fn is_alive(path: &Path) -> bool {
+    open(path).is_some_and(|folder| {
+        flock(&folder, FlockOperation::NonBlockingLockShared) == Err(Errno::WOULDBLOCK)
+    })
 }
 
 /// Waits until the machine `name` has ended and its folder has gone with it.

@@ -19,6 +19,7 @@ use super::End;
 use super::agent::{Agent, Said};
 use super::client::{Client, Wish, renumber};
 use super::idle::Idle;
+use super::last_look::{LastLook, Seen};
 use super::sessions::{ClientId, Sessions};
 use crate::emulator::folder::Folder;
 use crate::emulator::machine::{Plan, Started};
@@ -29,7 +30,7 @@ use crate::output::say;
 /// From QEMU's start until the guest is set up. Far above what the slowest host needs.
 const BOOT_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// How often an idle host that may not end looks again.
+/// How often somebody is looked for who was sent to look.
 const IDLE_CHECK: Duration = Duration::from_millis(200);
 
 /// Bytes for the agent that may wait before commands are no longer read.
@@ -48,6 +49,7 @@ pub(super) struct Service {
     next_client: ClientId,
     sessions: Sessions,
     idle: Idle,
+    last_look: Option<LastLook>,
     started: Instant,
     state: State,
 }
@@ -105,6 +107,7 @@ impl Service {
             next_client: 0,
             sessions: Sessions::default(),
             idle: Idle::new(started),
+            last_look: None,
             started,
             state,
         })
@@ -135,13 +138,32 @@ impl Service {
                     "its kernel did not start within {} s",
                     BOOT_TIMEOUT.as_secs()
                 );
-            } else if self.idle.left(now) == Some(Duration::ZERO)
+            } else if self.may_end(now)?
                 && let Some(turn) = self.take_last_turn()?
             {
                 return Ok(End::Idle(turn));
             }
             self.tell_state()?;
         }
+    }
+
+    /// Whether there is nothing to do, for commands or inside. Sends somebody to look when it seems
+    /// so, and waits for no one.
+    fn may_end(&mut self, now: Instant) -> Result<bool> {
+        if !self.clients.is_empty() {
+            return Ok(false);
+        }
+        if let Some(look) = &mut self.last_look {
+            let seen = look.seen(self.next_client)?;
+            if seen.is_some() {
+                self.last_look = None;
+            }
+            return Ok(seen == Some(Seen::Nothing));
+        }
+        if self.idle.left(now) == Some(Duration::ZERO) {
+            self.last_look = Some(LastLook::start(self.next_client)?);
+        }
+        Ok(false)
     }
 
     /// The turn to end, unless somebody has come meanwhile or is about to.
@@ -169,11 +191,8 @@ impl Service {
         }
         let timeout = match self.agent.hello() {
             None => Some(BOOT_TIMEOUT.saturating_sub(self.started.elapsed())),
-            // At least a moment: who has the turn may keep it from ending.
-            Some(_) => self
-                .idle
-                .left(Instant::now())
-                .map(|left| left.max(IDLE_CHECK)),
+            Some(_) if self.last_look.is_some() => Some(IDLE_CHECK),
+            Some(_) => self.idle.left(Instant::now()),
         };
         let timeout = timeout.and_then(|timeout| Timespec::try_from(timeout).ok());
         match poll(&mut fds, timeout.as_ref()) {
