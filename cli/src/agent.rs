@@ -23,8 +23,9 @@ use crate::control::client;
 use crate::machines::running;
 use crate::output::{plain, say};
 
-/// For the guest to start a process that serves this command, however busy it is.
-const HELLO_TIMEOUT: Duration = Duration::from_secs(60);
+/// For the guest to start a process that serves this command, however busy it is: hundreds of
+/// commands may have come at once, on a slow host.
+const HELLO_TIMEOUT: Duration = Duration::from_secs(300);
 
 /// Bytes of what a role says of its errors: some lines, whatever the guest sends.
 const WORDS_MAX: u64 = 64 << 10;
