@@ -239,8 +239,10 @@ proptest! {
                 mac: [2, 0, 0, 0, 0, 1],
                 mtu: 1500,
                 backend: Box::new(net::Stream::new(stream).unwrap()),
+                counters: std::sync::Arc::default(),
+                rate: None,
             };
-            config.open(memory)
+            config.open(memory).unwrap()
         });
         let mut card = Card::new(driver);
         card.driver.polite = false;

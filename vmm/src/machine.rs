@@ -58,6 +58,7 @@ pub struct Machine {
     vcpus: Vec<Vcpu>,
     console: Console,
     shares: Vec<Share>,
+    cards: Vec<Card>,
     disks: Vec<Disk>,
     vsock: vsock::Host,
     /// Guest memory that is the kernel's file.
@@ -88,8 +89,13 @@ impl Machine {
             });
             board.add(share.device)?;
         }
-        for card in inputs.cards {
-            board.add(card.open(&memory))?;
+        let mut cards = Vec::new();
+        for (nth, (card, interface)) in inputs.cards.into_iter().zip(app.interfaces()).enumerate() {
+            cards.push(Card {
+                name: interface.name(nth),
+                counters: Arc::clone(&card.counters),
+            });
+            board.add(card.open(&memory)?)?;
         }
         let (device, vsock) = vsock::open(&memory, GUEST_CID)?;
         board.add(device)?;
@@ -137,6 +143,7 @@ impl Machine {
             vcpus,
             console,
             shares,
+            cards,
             disks,
             vsock,
             mapped: kernel.mapped,
@@ -167,6 +174,7 @@ impl Machine {
             counts,
             console: self.console,
             shares: self.shares,
+            cards: self.cards,
             disks: self.disks,
             vsock: self.vsock,
         };
@@ -189,6 +197,8 @@ pub struct Running {
     pub console: Console,
     /// The store and the shares.
     pub shares: Vec<Share>,
+    /// The network cards, in the order of app.json.
+    pub cards: Vec<Card>,
     /// The volumes, in the order of app.json.
     pub disks: Vec<Disk>,
     /// Sockets between this process and the guest, whose address is [`GUEST_CID`].
@@ -222,6 +232,14 @@ pub struct Share {
     pub counters: Arc<Counters>,
     /// What keeps its workers inside.
     pub wall: Arc<Wall>,
+}
+
+/// What can be told of a network card while its guest uses it.
+pub struct Card {
+    /// Name that the guest has for it, such as `eth0`.
+    pub name: String,
+    /// What went through it.
+    pub counters: Arc<net::Counters>,
 }
 
 /// What can be told of a disk while its guest uses it.

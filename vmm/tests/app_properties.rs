@@ -23,7 +23,7 @@ const WHOLE: &str = r#"{
       "rateLimit": { "bytesPerSecond": "10M", "opsPerSecond": 100, "burst": "1M" } },
     { "name": "system" }, { "image": "disk", "mountPoint": "/disk", "readOnly": true, "create": false }],
   "interfaces": [{}, { "type": "tap", "name": "lan0", "hostName": "tap0", "mac": "02:00:00:00:00:01",
-    "mtu": 9000, "addresses": ["fd00::2/64"], "gateway": "fd00::1" }],
+    "mtu": 9000, "addresses": ["fd00::2/64"], "gateway": "fd00::1", "rateLimit": { "bytesPerSecond": "1M" } }],
   "ports": ["8080:80", { "host": "5000-5009", "guest": "6000-6009", "address": "::1", "protocol": "udp" }],
   "root": { "type": "tmpfs", "size": "50%", "persist": "system" },
   "limits": { "cpu": "150%", "cpuWeight": 50, "cpus": "0-1", "memory": "3G", "memoryHigh": "2G", "swap": "0K",

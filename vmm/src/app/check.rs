@@ -342,6 +342,9 @@ impl Check {
                 format_args!("at most {MAX_ADDRESSES} addresses"),
                 interface.addresses.len(),
             );
+            if let Some(rate) = &interface.rate_limit {
+                self.rate(rate, &here("rateLimit"));
+            }
         }
     }
 

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize};
 
-use super::{Mac, Subnet, address, count};
+use super::{Mac, Rate, Subnet, address, count};
 
 /// Interfaces of one machine: each is a device with an interrupt of its own.
 pub const MAX_INTERFACES: usize = 8;
@@ -85,6 +85,11 @@ pub struct Interface {
     /// Whether the network of two reaches beyond the host, by the host's address (NAT).
     #[serde(default)]
     pub outbound: bool,
+    /// How fast it may be used, both directions together: each packet is a request, and one that is
+    /// still to be cut into several is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Rate")]
+    pub rate_limit: Option<Rate>,
 }
 
 /// Addresses of one interface.

@@ -14,11 +14,12 @@ mod routes;
 mod tap;
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use anyhow::Context;
 use devices::virtio::net as device;
 
-use crate::app::{App, Interface, InterfaceKind, Mac, Port, Subnet};
+use crate::app::{App, Interface, InterfaceKind, Mac, Port, Rate, Subnet};
 use passt::Passt;
 pub use published::settle;
 use tap::Tap;
@@ -118,6 +119,8 @@ impl Network {
             mac: link.mac.0,
             mtu: link.mtu,
             backend,
+            counters: Arc::default(),
+            rate: interface.rate_limit.as_ref().map(Rate::of_device),
         });
         self.links.push(link);
         Ok(())

@@ -5,6 +5,7 @@
 //! When that fails, the guest sees its link go down. Left out: the control queue and what needs
 //! it (several pairs, filters by address), and UDP segmentation.
 
+mod counters;
 mod header;
 mod posted;
 mod stream;
@@ -12,14 +13,17 @@ mod tap;
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
+use std::sync::Arc;
 
 use virtio_bindings::virtio_net as bit;
 use vmm_sys_util::epoll::EventSet;
 
+pub use self::counters::Counters;
 use self::header::{ETHERNET_BYTES, FRAME_BYTES_MAX, HEADER_BYTES, Header, Rules, TAG_BYTES};
 use self::posted::Posted;
 pub use self::stream::Stream;
 pub use self::tap::Tap;
+use super::rate_limiter::{Rate, Throttle};
 use super::{Buffers, Chain, Device, Facts, Fault, Handler, Part, Queue, Watch};
 use crate::Memory;
 use crate::log;
@@ -37,6 +41,9 @@ const FRAMES_MAX: u16 = QUEUE_SIZE;
 const RECEIVE: usize = 0;
 const TRANSMIT: usize = 1;
 
+/// Queues of a card.
+const QUEUES: u16 = 2;
+
 /// Features of every card.
 const FEATURES: u64 = 1 << bit::VIRTIO_NET_F_MAC
     | 1 << bit::VIRTIO_NET_F_STATUS
@@ -53,6 +60,10 @@ pub struct Config {
     pub mtu: u16,
     /// The host's side.
     pub backend: Box<dyn Backend>,
+    /// Counts what goes through it.
+    pub counters: Arc<Counters>,
+    /// How fast it may be used, by both directions together; none for as fast as it is.
+    pub rate: Option<Rate>,
 }
 
 /// The host's side of a card: it takes and gives whole frames. Errors are the kernel's;
@@ -90,12 +101,19 @@ pub trait Backend: Send {
 
 impl Config {
     /// The device.
-    pub fn open(self, memory: &Memory) -> Device {
+    ///
+    /// # Errors
+    /// The host has no descriptor left.
+    pub fn open(self, memory: &Memory) -> anyhow::Result<Device> {
+        let throttles = match &self.rate {
+            Some(rate) => Throttle::for_queues(rate, QUEUES)?,
+            None => Vec::new(),
+        };
         let facts = Facts {
             id: 1,
             name: self.name.clone(),
             features: FEATURES | self.backend.features(),
-            queue_sizes: vec![QUEUE_SIZE, QUEUE_SIZE],
+            queue_sizes: vec![QUEUE_SIZE; QUEUES.into()],
             config: self.space(true),
         };
         let net = Net {
@@ -103,18 +121,20 @@ impl Config {
             sent: Chain::new(memory),
             stalled: None,
             starved: true,
+            throttles,
+            held: false,
             link: Link::Up,
             rules: Rules::new(0, MTU_UNTOLD),
             limit: 0,
             config: self,
         };
-        Device {
+        Ok(Device {
             facts,
             parts: vec![Part {
-                queues: 0..2,
+                queues: 0..QUEUES.into(),
                 handler: Box::new(net),
             }],
-        }
+        })
     }
 
     /// `struct virtio_net_config` (§5.1.4), as far as features need it.
@@ -139,6 +159,10 @@ struct Net {
     stalled: Option<Header>,
     /// The guest has no buffers for what the host sends.
     starved: bool,
+    /// Of each queue, where the card has a rate.
+    throttles: Vec<Throttle>,
+    /// What the host sends waits until it may go.
+    held: bool,
     link: Link,
     rules: Rules,
     /// Bytes of the largest frame that the driver has room for.
@@ -198,20 +222,30 @@ impl Handler for Net {
     fn watch(&self) -> Vec<Watch> {
         let mut events = EventSet::empty();
         if self.link == Link::Up {
-            events.set(EventSet::IN, !self.starved);
+            events.set(EventSet::IN, !self.starved && !self.held);
             events.set(EventSet::OUT, self.stalled.is_some());
         }
-        vec![Watch {
+        let backend = Watch {
             fd: self.config.backend.fd().as_raw_fd(),
             events,
-        }]
+        };
+        let timers = self.throttles.iter().map(Throttle::watch);
+        [backend].into_iter().chain(timers).collect()
     }
 
-    fn ready(&mut self, _index: usize, queues: &mut [Queue]) -> Result<(), Fault> {
-        if self.stalled.is_some() {
+    fn ready(&mut self, index: usize, queues: &mut [Queue]) -> Result<(), Fault> {
+        // Behind the backend are the queues' timers.
+        let due = index.checked_sub(1);
+        if let Some(throttle) = due.and_then(|queue| self.throttles.get_mut(queue)) {
+            throttle.rearm()?;
+        }
+        if due == Some(RECEIVE) {
+            self.held = false;
+        }
+        if due == Some(TRANSMIT) || self.stalled.is_some() {
             self.send(queues)?;
         }
-        if !self.starved && self.link == Link::Up {
+        if !self.starved && !self.held && self.link == Link::Up {
             self.receive(queues)?;
         }
         Ok(())
@@ -229,6 +263,7 @@ impl Handler for Net {
         self.posted.stop();
         self.stalled = None;
         self.starved = true;
+        self.held = false;
     }
 }
 
@@ -240,15 +275,20 @@ impl Net {
         };
         for _ in 0..FRAMES_MAX {
             if self.stalled.is_none() {
+                if !lets_through(&mut self.throttles, TRANSMIT)? {
+                    queue.park();
+                    break;
+                }
                 if !queue.pop(&mut self.sent)? {
                     break;
                 }
                 self.stalled = self.checked_header()?;
             }
+            let bytes = frame_bytes(&self.sent.readable);
             if let (Some(header), Link::Up) = (&self.stalled, self.link) {
                 let sent = self.config.backend.send(header, &mut self.sent.readable);
                 match sent.map_err(|error| (error.kind(), error)) {
-                    Ok(()) => {}
+                    Ok(()) => self.config.counters.count_sent(bytes),
                     Err((io::ErrorKind::Interrupted, _)) => continue,
                     Err((io::ErrorKind::WouldBlock, _)) => {
                         queue.park();
@@ -260,6 +300,7 @@ impl Net {
             // Sent, or dropped.
             self.stalled = None;
             queue.push(&self.sent, 0)?;
+            pay(&self.throttles, TRANSMIT, bytes);
         }
         Ok(())
     }
@@ -281,6 +322,12 @@ impl Net {
         };
         for _ in 0..FRAMES_MAX {
             let received = match self.config.backend.next_bytes(self.limit) {
+                // One that has begun goes on.
+                Ok(Some(_)) if !lets_through(&mut self.throttles, RECEIVE)? => {
+                    self.held = true;
+                    queue.park();
+                    break;
+                }
                 Ok(Some(bytes)) if !self.posted.make_room(queue, bytes)? => {
                     self.starved = true;
                     break;
@@ -289,7 +336,11 @@ impl Net {
                 Err(error) => Err(error),
             };
             match received.map_err(|error| (error.kind(), error)) {
-                Ok(header) => self.posted.complete(queue, header)?,
+                Ok(header) => {
+                    let bytes = self.posted.complete(queue, header)?;
+                    self.config.counters.count_received(bytes);
+                    pay(&self.throttles, RECEIVE, bytes);
+                }
                 Err((io::ErrorKind::Interrupted, _)) => {}
                 Err((io::ErrorKind::WouldBlock, _)) => {
                     queue.park();
@@ -313,6 +364,28 @@ impl Net {
         ));
         self.config.backend.close();
         self.link = Link::Failing;
+    }
+}
+
+/// Bytes of a frame behind its header, whatever of it was read.
+fn frame_bytes(buffers: &Buffers) -> usize {
+    let bytes = buffers
+        .consumed_bytes()
+        .saturating_add(buffers.remaining_bytes());
+    bytes.saturating_sub(HEADER_BYTES)
+}
+
+/// Whether the next frame of that queue may go.
+fn lets_through(throttles: &mut [Throttle], queue: usize) -> Result<bool, Fault> {
+    throttles
+        .get_mut(queue)
+        .map_or(Ok(true), Throttle::lets_through)
+}
+
+/// Has a frame of that queue pay.
+fn pay(throttles: &[Throttle], queue: usize, bytes: usize) {
+    if let Some(throttle) = throttles.get(queue) {
+        throttle.pay(bytes);
     }
 }
 

@@ -110,26 +110,28 @@ impl Posted {
         }
     }
 
-    /// Gives the driver the buffers of a frame that is complete. `header` is the frame's, where
-    /// the host's kernel has not written it.
+    /// Gives the driver the buffers of a frame that is complete, and returns its bytes. `header` is
+    /// the frame's, where the host's kernel has not written it.
     ///
     /// # Errors
     /// Guest memory or the used ring is gone.
-    pub fn complete(&mut self, queue: &mut Queue, header: Option<Header>) -> Result<(), Fault> {
+    pub fn complete(&mut self, queue: &mut Queue, header: Option<Header>) -> Result<usize, Fault> {
         let used = |chain: &&Chain| chain.writable.consumed_bytes() > 0;
         let count = self.chains.iter().take_while(used).count();
+        let mut bytes = 0usize;
         for nth in 0..count {
             let Some(mut chain) = self.chains.pop_front() else {
                 break;
             };
             let written = chain.writable.consumed_bytes();
+            bytes = bytes.saturating_add(written);
             if nth == 0 {
                 write_header(&mut chain.writable, header, count)?;
             }
             queue.push(&chain, written)?;
             self.spare.push(chain);
         }
-        Ok(())
+        Ok(bytes.saturating_sub(HEADER_BYTES))
     }
 
     /// The chains that one frame may use.

@@ -1,13 +1,17 @@
 //! A card on a stream, against a driver and a host that are slow, gone, or malicious.
 
+mod throttle;
+
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
+use std::sync::Arc;
 use std::thread;
 
 use virtio_bindings::virtio_net as bit;
 
-use super::{Config, Stream};
+use super::{Config, Counters, Stream};
 use crate::virtio::fake::{Card, Driver};
+use crate::virtio::rate_limiter::Rate;
 
 const RECEIVE: usize = 0;
 const TRANSMIT: usize = 1;
@@ -20,6 +24,13 @@ type Post = fn(&mut Card, u64);
 
 /// A card at rest, and the host's end of its stream.
 fn resting_card() -> (Card, UnixStream) {
+    let (card, host, _) = counted_card(None);
+    (card, host)
+}
+
+/// The same, with what it counts, and a rate where it has one.
+fn counted_card(rate: Option<Rate>) -> (Card, UnixStream, Arc<Counters>) {
+    let counters = Arc::new(Counters::default());
     let (stream, host) = UnixStream::pair().unwrap();
     let driver = Driver::attach(|memory| {
         let config = Config {
@@ -27,10 +38,12 @@ fn resting_card() -> (Card, UnixStream) {
             mac: [2, 3, 4, 5, 6, 7],
             mtu: MTU,
             backend: Box::new(Stream::new(stream).unwrap()),
+            counters: Arc::clone(&counters),
+            rate,
         };
-        config.open(memory)
+        config.open(memory).unwrap()
     });
-    (Card::new(driver), host)
+    (Card::new(driver), host, counters)
 }
 
 /// A card that Linux has started.
@@ -107,6 +120,28 @@ fn many_frames_in_one_write_come_apart_again() {
         assert_eq!(card.receive().1, pattern(size));
     }
     assert_alive(&mut card, &mut writer.join().unwrap());
+}
+
+#[test]
+fn what_went_through_is_counted_and_nothing_else() {
+    let (mut card, mut host, counters) = counted_card(None);
+    card.open(ALL);
+    for bytes in [60, 9000] {
+        card.send(&pattern(bytes));
+        assert_eq!(hear(&mut host), pattern(bytes));
+        say(&mut host, &pattern(bytes + 10));
+        assert_eq!(card.receive().1, pattern(bytes + 10));
+    }
+    // A frame that is none, from either side.
+    card.send(&pattern(13));
+    say(&mut host, &pattern(13));
+    assert_alive(&mut card, &mut host);
+    // A reset waits for the worker: what it would count it has counted.
+    card.driver.reset();
+    let sent = (counters.sent_bytes(), counters.sent_packets());
+    assert_eq!(sent, (60 + 9000 + 60, 3));
+    let received = (counters.received_bytes(), counters.received_packets());
+    assert_eq!(received, (70 + 9010 + 70, 3));
 }
 
 #[test]
