@@ -15,7 +15,7 @@ use serde::Serialize;
 
 use crate::agent;
 use crate::control::client;
-use crate::control::statistics::Statistics;
+use crate::control::statistics::{Interface, Statistics};
 use crate::machines;
 use crate::output::{print, print_json};
 use crate::size;
@@ -31,8 +31,8 @@ const HOME_AND_WIPE: &str = "\x1b[H\x1b[J";
 ///
 /// CPU: of one processor, the guest and mvm together. MEMORY: what the guest uses, by its own word, of
 /// what it has. RESIDENT: how much memory of the host that takes. OVERHEAD: what mvm takes besides.
-/// SHARES: bytes that its store and its shares have sent. VOLUMES: bytes read and written. Without
-/// names, all that run.
+/// SHARES: bytes that its store and its shares have sent. VOLUMES: bytes read and written. NETWORK:
+/// bytes received and sent. Without names, all that run.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// The machines
@@ -88,6 +88,11 @@ struct Row {
     /// Bytes that were read from its volumes and written to them since the start.
     disk_read_bytes: u64,
     disk_written_bytes: u64,
+    /// What went through its network cards since the start.
+    network_received_bytes: u64,
+    network_received_packets: u64,
+    network_sent_bytes: u64,
+    network_sent_packets: u64,
 }
 
 impl Row {
@@ -96,6 +101,7 @@ impl Row {
         let bytes = |kib: u64| kib.saturating_mul(1024);
         let report = now.report.as_ref();
         let disks = now.statistics.disks.values();
+        let network = network(&now.statistics);
         let sum = |sum: u64, bytes| sum.saturating_add(bytes);
         Self {
             name: name.into(),
@@ -119,10 +125,14 @@ impl Row {
                 .fold(0, sum),
             disk_read_bytes: disks.clone().map(|disk| disk.read_bytes).fold(0, sum),
             disk_written_bytes: disks.map(|disk| disk.written_bytes).fold(0, sum),
+            network_received_bytes: network.received_bytes,
+            network_received_packets: network.received_packets,
+            network_sent_bytes: network.sent_bytes,
+            network_sent_packets: network.sent_packets,
         }
     }
 
-    fn cells(&self) -> [String; 8] {
+    fn cells(&self) -> [String; 9] {
         let memory = match (self.memory_used_bytes, self.memory_total_bytes) {
             (Some(used), Some(total)) => {
                 format!("{} / {}", size::bytes(used), size::bytes(total))
@@ -141,9 +151,25 @@ impl Row {
                 size::bytes(self.disk_read_bytes),
                 size::bytes(self.disk_written_bytes)
             ),
+            format!(
+                "{} / {}",
+                size::bytes(self.network_received_bytes),
+                size::bytes(self.network_sent_bytes)
+            ),
             self.processes.map_or("-".into(), |count| count.to_string()),
         ]
     }
+}
+
+/// All network cards of a machine together.
+fn network(statistics: &Statistics) -> Interface {
+    let cards = statistics.interfaces.values();
+    cards.fold(Interface::default(), |sum, card| Interface {
+        received_bytes: sum.received_bytes.saturating_add(card.received_bytes),
+        received_packets: sum.received_packets.saturating_add(card.received_packets),
+        sent_bytes: sum.sent_bytes.saturating_add(card.sent_bytes),
+        sent_packets: sum.sent_packets.saturating_add(card.sent_packets),
+    })
 }
 
 fn percent(before: &Look, now: &Look) -> f64 {
@@ -208,7 +234,7 @@ fn show(args: &Args, rows: &[Row]) -> Result<()> {
             text += HOME_AND_WIPE;
         }
         let heads = [
-            "NAME", "CPU", "MEMORY", "RESIDENT", "OVERHEAD", "SHARES", "VOLUMES", "PIDS",
+            "NAME", "CPU", "MEMORY", "RESIDENT", "OVERHEAD", "SHARES", "VOLUMES", "NETWORK", "PIDS",
         ];
         let cells: Vec<_> = rows.iter().map(Row::cells).collect();
         text += &table(heads, &cells);

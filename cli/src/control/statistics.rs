@@ -21,8 +21,25 @@ pub struct Statistics {
     pub threads: u64,
     /// The store and the shares, by their tags.
     pub shares: BTreeMap<String, Share>,
+    /// The network cards, by the guest's names for them.
+    #[serde(default)]
+    pub interfaces: BTreeMap<String, Interface>,
     /// The volumes, by what the guest finds them by.
     pub disks: BTreeMap<String, Disk>,
+}
+
+/// What went through one network card, as the guest sees it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Interface {
+    /// Bytes received.
+    pub received_bytes: u64,
+    /// Packets received.
+    pub received_packets: u64,
+    /// Bytes sent.
+    pub sent_bytes: u64,
+    /// Packets sent.
+    pub sent_packets: u64,
 }
 
 /// What a guest asked of one disk.

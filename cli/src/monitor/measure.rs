@@ -11,7 +11,7 @@ use guest::processes::{Stat, kib};
 use vmm::machine::{self, Running};
 
 use super::statistics::of_all;
-use crate::control::statistics::{Disk, Memory, Statistics, Vcpu};
+use crate::control::statistics::{Disk, Interface, Memory, Statistics, Vcpu};
 
 /// Looks at this process and its machine.
 ///
@@ -34,8 +34,20 @@ pub fn measure(running: &Running) -> Result<Statistics> {
         memory: memory(&smaps, &running.memory_ranges()),
         threads: process.threads,
         shares: of_all(&running.shares),
+        interfaces: running.cards.iter().map(interface).collect(),
         disks: running.disks.iter().map(disk).collect(),
     })
+}
+
+fn interface(card: &machine::Card) -> (String, Interface) {
+    let counters = &card.counters;
+    let told = Interface {
+        received_bytes: counters.received_bytes(),
+        received_packets: counters.received_packets(),
+        sent_bytes: counters.sent_bytes(),
+        sent_packets: counters.sent_packets(),
+    };
+    (card.name.clone(), told)
 }
 
 fn disk(disk: &machine::Disk) -> (String, Disk) {

@@ -28,6 +28,10 @@ pub struct Families {
     requests: Family,
     replies: Family,
     refused: Family,
+    received_bytes: Family,
+    received_packets: Family,
+    sent_bytes: Family,
+    sent_packets: Family,
     disk_reads: Family,
     disk_writes: Family,
     flushes: Family,
@@ -91,6 +95,26 @@ impl Families {
                 "bytes",
                 "Bytes of all replies to them.",
             ),
+            received_bytes: Family::new(
+                "mvm_network_received_bytes",
+                Counter,
+                "bytes",
+                "Bytes that the guest has received, with their Ethernet headers.",
+            ),
+            received_packets: count(
+                "mvm_network_received_packets",
+                "Packets that the guest has received.",
+            ),
+            sent_bytes: Family::new(
+                "mvm_network_sent_bytes",
+                Counter,
+                "bytes",
+                "Bytes that the guest has sent, with their Ethernet headers.",
+            ),
+            sent_packets: count(
+                "mvm_network_sent_packets",
+                "Packets that the guest has sent.",
+            ),
             disk_reads: Family::new(
                 "mvm_disk_read_bytes",
                 Counter,
@@ -148,6 +172,7 @@ impl Families {
         }
         self.add_memory(name, statistics);
         self.add_shares(name, statistics);
+        self.add_interfaces(name, statistics);
         self.add_disks(name, statistics);
     }
 
@@ -180,6 +205,16 @@ impl Families {
         }
     }
 
+    fn add_interfaces(&mut self, name: &str, statistics: &Statistics) {
+        for (interface, told) in &statistics.interfaces {
+            let labels = [("machine", name), ("interface", interface)];
+            self.received_bytes.add(&labels, told.received_bytes);
+            self.received_packets.add(&labels, told.received_packets);
+            self.sent_bytes.add(&labels, told.sent_bytes);
+            self.sent_packets.add(&labels, told.sent_packets);
+        }
+    }
+
     fn add_disks(&mut self, name: &str, statistics: &Statistics) {
         for (volume, disk) in &statistics.disks {
             let labels = [("machine", name), ("disk", volume)];
@@ -208,6 +243,10 @@ impl Families {
             &self.requests,
             &self.replies,
             &self.refused,
+            &self.received_bytes,
+            &self.received_packets,
+            &self.sent_bytes,
+            &self.sent_packets,
             &self.disk_reads,
             &self.disk_writes,
             &self.flushes,
@@ -233,13 +272,19 @@ mod tests {
     use vmm::app::App;
 
     use super::*;
-    use crate::control::statistics::{Disk, Share, Vcpu};
+    use crate::control::statistics::{Disk, Interface, Share, Vcpu};
 
     fn statistics() -> Statistics {
         let share = Share {
             requests: BTreeMap::from([("LOOKUP".into(), 3)]),
             replied_bytes: 4096,
             ..Share::default()
+        };
+        let interface = Interface {
+            received_bytes: 60,
+            received_packets: 1,
+            sent_bytes: 3000,
+            sent_packets: 2,
         };
         let disk = Disk {
             read_bytes: 512,
@@ -254,6 +299,7 @@ mod tests {
             }],
             threads: 9,
             shares: BTreeMap::from([("store".into(), share)]),
+            interfaces: BTreeMap::from([("eth0".into(), interface)]),
             disks: BTreeMap::from([("volume0".into(), disk)]),
             ..Statistics::default()
         }
@@ -285,12 +331,14 @@ mod tests {
             "mvm_vcpu_exits_total{machine=\"one\",vcpu=\"0\",reason=\"halt\"} 2\n",
             "mvm_fuse_requests_total{machine=\"two\",share=\"store\",request=\"LOOKUP\"} 3\n",
             "mvm_fuse_reply_bytes_total{machine=\"one\",share=\"store\"} 4096\n",
+            "mvm_network_received_packets_total{machine=\"one\",interface=\"eth0\"} 1\n",
+            "mvm_network_sent_bytes_total{machine=\"two\",interface=\"eth0\"} 3000\n",
             "mvm_disk_written_bytes_total{machine=\"two\",disk=\"volume0\"} 1024\n",
         ] {
             assert!(text.contains(lines), "{lines} is not in:\n{text}");
         }
         let families = text.matches("# TYPE ").count();
-        assert_eq!(families, 19);
+        assert_eq!(families, 23);
         assert!(text.ends_with("\n# EOF\n"));
     }
 }
