@@ -21,7 +21,6 @@ pub mod machine;
 pub mod memory;
 pub mod net;
 pub mod pause;
-pub mod resident;
 pub mod settle;
 pub mod state;
 pub mod vcpu;

@@ -22,7 +22,6 @@ use crate::console::{Console, log_file};
 pub use crate::counts::Counts;
 use crate::kvm::Vm;
 use crate::pause::{self, Gate, Pause};
-use crate::resident::{self, Resident};
 use crate::settle::{self, Booted};
 use crate::vcpu::{Exit, Vcpu};
 use crate::{cpuid, kernel, kvm, memory, volume};
@@ -213,14 +212,6 @@ impl Running {
             start..start + region.len()
         };
         self.memory.iter().map(range).collect()
-    }
-
-    /// How much of the host's memory the machine has.
-    ///
-    /// # Errors
-    /// The kernel does not tell.
-    pub fn resident(&self) -> anyhow::Result<Resident> {
-        resident::now(&self.memory)
     }
 }
 

@@ -8,11 +8,10 @@ use anyhow::Result;
 use jiff::Timestamp;
 use serde::Serialize;
 use vmm::app::{App, Port};
-use vmm::resident::Resident;
 
 use crate::cgroup::Usage;
-use crate::control::client;
 use crate::control::message::Health;
+use crate::control::{client, statistics};
 use crate::machines::record::End;
 use crate::machines::{self, Machine};
 use crate::output::{print, print_json};
@@ -61,13 +60,27 @@ struct Inspected {
     app: Option<App>,
 }
 
-/// What of the host's memory it has, and what its monitor may take at most besides the guest's.
+/// What of the host's memory it has, as `mvm stats` tells it, and what its monitor may take at most
+/// besides the guest's.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Memory {
-    #[serde(flatten)]
-    resident: Resident,
+    resident_bytes: u64,
+    guest_bytes: u64,
+    overhead_bytes: u64,
     overhead_max_bytes: u64,
+}
+
+impl Memory {
+    fn new(measured: &statistics::Memory, overhead_max_bytes: u64) -> Self {
+        let bytes = |kib: u64| kib.saturating_mul(1024);
+        Self {
+            resident_bytes: bytes(measured.resident_kib),
+            guest_bytes: bytes(measured.guest_kib),
+            overhead_bytes: bytes(measured.overhead_kib),
+            overhead_max_bytes,
+        }
+    }
 }
 
 /// Runs `mvm inspect`.
@@ -83,10 +96,9 @@ fn inspected(machine: &Machine) -> Result<Inspected> {
     let facts = state.facts;
     let info = state.info;
     // One that ends meanwhile does not answer.
-    let resident = match &info {
-        Some(_) => client::memory(&machine.name).ok().flatten(),
-        None => None,
-    };
+    let measured = info
+        .as_ref()
+        .and_then(|_| client::statistics(&machine.name).ok());
     let overhead_max_bytes = state.app.as_ref().map_or(0, App::overhead_bytes);
     Ok(Inspected {
         name: state.name,
@@ -109,10 +121,7 @@ fn inspected(machine: &Machine) -> Result<Inspected> {
         restarts: state.restarts,
         end: state.end,
         logs: machine.record.as_ref().map(machines::Record::logs),
-        memory: resident.map(|resident| Memory {
-            resident,
-            overhead_max_bytes,
-        }),
+        memory: measured.map(|measured| Memory::new(&measured.memory, overhead_max_bytes)),
         cgroup: Usage::of(&machines::running::cgroup_of(&machine.name)),
         app: state.app,
     })

@@ -6,8 +6,6 @@ use std::time::Duration;
 
 use anyhow::{Context, anyhow, bail};
 
-use vmm::resident::Resident;
-
 use super::message::{Call, Info, Reply, Request, VERSION, receive, send};
 use super::statistics::Statistics;
 use crate::machines::record::End;
@@ -51,19 +49,6 @@ pub fn statistics(name: &str) -> anyhow::Result<Statistics> {
     match ask(name, &Request::Statistics, Some(ANSWER_TIMEOUT))? {
         (Reply::Statistics(statistics), _) => Ok(*statistics),
         (reply, _) => Err(unexpected(&reply)),
-    }
-}
-
-/// How much of the host's memory the machine `name` has; `None` while it starts.
-///
-/// # Errors
-/// As [`glance`].
-pub fn memory(name: &str) -> anyhow::Result<Option<Resident>> {
-    match ask(name, &Request::Memory, Some(GLANCE_TIMEOUT)) {
-        Ok((Reply::Memory(resident), _)) => Ok(Some(resident)),
-        Ok((reply, _)) => Err(unexpected(&reply)),
-        Err(error) if is_late(&error) => Ok(None),
-        Err(error) => Err(error),
     }
 }
 
@@ -138,7 +123,6 @@ fn unexpected(reply: &Reply) -> anyhow::Error {
         Reply::Done => "nothing",
         Reply::Info(_) => "what it is",
         Reply::Statistics(_) => "what it has done",
-        Reply::Memory(_) => "its memory",
         Reply::Ended(_) => "its end",
         Reply::Error(_) => "an error",
     };

@@ -12,7 +12,6 @@ use jiff::Timestamp;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use vmm::app::{App, Port};
-use vmm::resident::Resident;
 
 use super::statistics::Statistics;
 use crate::machines::record::End;
@@ -41,8 +40,6 @@ pub enum Request {
     Info,
     /// What it has used and done so far.
     Statistics,
-    /// How much of the host's memory it has.
-    Memory,
     /// To talk to the guest's agent.
     Agent,
     /// A signal for the program.
@@ -70,8 +67,6 @@ pub enum Reply {
     Info(Box<Info>),
     /// To [`Request::Statistics`].
     Statistics(Box<Statistics>),
-    /// To [`Request::Memory`].
-    Memory(Resident),
     /// To [`Request::Wait`].
     Ended(End),
     /// It cannot be done; why.

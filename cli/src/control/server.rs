@@ -12,7 +12,6 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::Context;
-use vmm::resident::Resident;
 
 use super::message::{Call, Info, Reply, Request, VERSION, receive, send};
 use super::statistics::Statistics;
@@ -34,8 +33,6 @@ pub trait Machine: Send + Sync {
     fn info(&self) -> Info;
     /// What it has used and done so far.
     fn statistics(&self) -> anyhow::Result<Statistics>;
-    /// How much of the host's memory it has.
-    fn memory(&self) -> anyhow::Result<Resident>;
     /// Connects a client with the guest's agent.
     fn connect_agent(&self, stream: UnixStream) -> anyhow::Result<()>;
     /// Signals the program.
@@ -140,12 +137,6 @@ impl Shared {
         let done = match call.request {
             Request::Info => return Ok(send(&stream, &Reply::Info(Box::new(machine.info())))?),
             Request::Statistics => return Ok(send(&stream, &self.statistics())?),
-            Request::Memory => {
-                let reply = machine
-                    .memory()
-                    .map_or_else(|error| Reply::Error(format!("{error:#}")), Reply::Memory);
-                return Ok(send(&stream, &reply)?);
-            }
             Request::Agent => return self.hand_over(stream),
             Request::Wait => return self.keep(stream),
             Request::Signal { signal } => machine.signal(signal),
@@ -215,10 +206,6 @@ mod tests {
     }
 
     impl Machine for Fake {
-        fn memory(&self) -> anyhow::Result<Resident> {
-            Ok(Resident::default())
-        }
-
         fn info(&self) -> Info {
             Info {
                 pid: 7,

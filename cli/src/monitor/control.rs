@@ -10,7 +10,6 @@ use jiff::Timestamp;
 use vmm::app::{App, Port};
 use vmm::machine::Running;
 use vmm::net::Network;
-use vmm::resident::Resident;
 
 use super::Ended;
 use super::health::Health;
@@ -73,10 +72,6 @@ impl Machine for Controlled {
 
     fn statistics(&self) -> Result<Statistics> {
         super::measure::measure(&self.running)
-    }
-
-    fn memory(&self) -> Result<Resident> {
-        self.running.resident()
     }
 
     fn connect_agent(&self, stream: UnixStream) -> Result<()> {
