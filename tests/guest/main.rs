@@ -10,6 +10,7 @@ mod exec;
 mod exit_status;
 mod figures;
 mod fixtures;
+mod flags;
 mod health;
 mod kernels;
 mod killed;

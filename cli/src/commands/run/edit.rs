@@ -1,11 +1,14 @@
 //! The flags that say what a machine is, as edits of what its file says.
 
+mod mount;
+
 use std::path::PathBuf;
 
 use anyhow::{Context, bail};
-use vmm::app::{App, CpuQuota, MAX_VCPUS, Port, Restart};
+use vmm::app::{App, Complaint, CpuQuota, MAX_VCPUS, Port, Program, Restart, Step};
 
 use crate::environment;
+use mount::Mount;
 
 /// Flags of each command that makes a machine.
 #[derive(Debug, clap::Args)]
@@ -13,9 +16,21 @@ pub struct Edits {
     /// Arguments for the program instead of `app.args`
     #[arg(last = true, value_name = "ARG")]
     arguments: Vec<String>,
+    /// Program to run instead of `app.entrypoint`; `app.args` are left out, too
+    #[arg(long, value_name = "PROGRAM")]
+    entrypoint: Option<String>,
+    /// Who the program runs as, instead of `app.user`: a name, a uid, or uid:gid
+    #[arg(long, short, value_name = "USER")]
+    user: Option<String>,
+    /// Folder in the machine that the program starts in, instead of `app.cwd`
+    #[arg(long, short, value_name = "FOLDER")]
+    workdir: Option<String>,
     /// Name of the machine, instead of `name`
     #[arg(long, value_name = "NAME")]
     name: Option<String>,
+    /// Name of the machine in itself, instead of `hostname`
+    #[arg(long, value_name = "NAME")]
+    hostname: Option<String>,
     /// Processors, instead of `vcpus`; 1.5 is two that get the time of one and a half, as
     /// `limits.cpu` says
     #[arg(long, value_name = "N")]
@@ -26,6 +41,13 @@ pub struct Edits {
     /// Set a variable of the program's environment; NAME alone takes its value from here
     #[arg(long, short, value_name = "NAME[=VALUE]")]
     env: Vec<String>,
+    /// Set the variables that a file has, NAME=VALUE or NAME in each line; --env wins over it
+    #[arg(long, value_name = "PATH")]
+    env_file: Vec<PathBuf>,
+    /// Have a folder of the host in the machine, besides `shares`, or the volume of that name, besides
+    /// `volumes`: what has no "/" is a name. The machine may write to it unless ":ro" is behind it
+    #[arg(long, short, value_name = "HOST:GUEST[:ro]")]
+    volume: Vec<Mount>,
     /// Have a port of the host lead to one of the machine, besides those of `ports`; without a number
     /// for the host one is picked
     #[arg(long, short, value_name = "[ADDRESS:][HOST]:GUEST[/udp]")]
@@ -50,9 +72,10 @@ impl Edits {
         if let Some(name) = &self.name {
             app.name.clone_from(name);
         }
-        if !self.arguments.is_empty() {
-            app.app.args.clone_from(&self.arguments);
+        if let Some(hostname) = &self.hostname {
+            app.hostname = Some(hostname.clone());
         }
+        self.set_program(&mut app.app)?;
         if let Some(cpus) = self.cpus {
             set_cpus(app, cpus)?;
         }
@@ -69,12 +92,62 @@ impl Edits {
                 Some(std::path::absolute(kernel).context("--kernel: cannot find it")?);
         }
         app.ports.extend(self.publish.iter().cloned());
-        environment::set(&mut app.app.env, &self.env)?;
+        for mount in &self.volume {
+            mount.add_to(app)?;
+        }
         match app.check().first() {
-            Some(complaint) => bail!("{complaint}"),
+            Some(complaint) => bail!("{}", words(complaint)),
             None => Ok(()),
         }
     }
+
+    fn set_program(&self, program: &mut Program) -> anyhow::Result<()> {
+        if let Some(entrypoint) = &self.entrypoint {
+            program.entrypoint = vec![entrypoint.clone()];
+            program.args.clear();
+        }
+        if !self.arguments.is_empty() {
+            program.args.clone_from(&self.arguments);
+        }
+        if let Some(user) = &self.user {
+            program.user.clone_from(user);
+        }
+        if let Some(folder) = &self.workdir {
+            program.cwd.clone_from(folder);
+        }
+        for file in &self.env_file {
+            environment::set_from(&mut program.env, file)?;
+        }
+        environment::set(&mut program.env, &self.env)
+    }
+}
+
+/// What is wrong, by the flag. The file was good when it was read, so what is wrong with a value that
+/// a flag sets is that flag's doing.
+fn words(complaint: &Complaint) -> String {
+    let keys = complaint
+        .place
+        .steps()
+        .iter()
+        .filter_map(|step| match step {
+            Step::Key(key) => Some(key.as_ref()),
+            Step::Index(_) => None,
+        });
+    let flag = match keys.collect::<Vec<_>>()[..] {
+        ["name"] => "--name",
+        ["hostname"] => "--hostname",
+        ["memory"] => "--memory",
+        ["kernel", "path"] => "--kernel",
+        ["ports", ..] => "--publish",
+        ["shares" | "volumes", ..] => "--volume",
+        ["app", "entrypoint"] => "--entrypoint",
+        ["app", "args"] => "arguments behind \"--\"",
+        ["app", "user"] => "--user",
+        ["app", "cwd"] => "--workdir",
+        ["app", "env", ..] => "--env",
+        _ => return complaint.to_string(),
+    };
+    format!("{flag}: {}", complaint.message)
 }
 
 /// As many processors as hold that much time, and the time where it is not all of theirs.
@@ -90,7 +163,86 @@ fn set_cpus(app: &mut App, cpus: f64) -> anyhow::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use clap::Parser;
+
     use super::*;
+
+    #[derive(Debug, Parser)]
+    struct Line {
+        #[command(flatten)]
+        edits: Edits,
+    }
+
+    /// A machine with these flags.
+    fn edited(flags: &[&str]) -> Result<App, String> {
+        let mut app = App::new("a", vec!["sh".into(), "-c".into()]);
+        app.app.args = vec!["true".into()];
+        let line = Line::try_parse_from([&["mvm"], flags].concat());
+        let edits = line.map_err(|error| error.to_string())?.edits;
+        edits
+            .apply(&mut app)
+            .map(|()| app)
+            .map_err(|error| format!("{error:#}"))
+    }
+
+    fn command(flags: &[&str]) -> Vec<String> {
+        let app = edited(flags).unwrap();
+        app.app.argv().map(String::from).collect()
+    }
+
+    #[test]
+    fn arguments_go_with_the_program_that_they_were_for() {
+        assert_eq!(command(&[]), ["sh", "-c", "true"]);
+        assert_eq!(command(&["--", "-x", "y"]), ["sh", "-c", "-x", "y"]);
+        assert_eq!(command(&["--entrypoint", "env"]), ["env"]);
+        assert_eq!(command(&["--entrypoint", "env", "--", "-0"]), ["env", "-0"]);
+    }
+
+    #[test]
+    fn flags_say_what_the_file_could() {
+        let flags = "-u 7:8 -w /srv --hostname web.example -v /tmp:/t:ro -v data:/d -e A=1";
+        let app = edited(&flags.split(' ').collect::<Vec<_>>()).unwrap();
+        assert_eq!(
+            (app.app.user.as_str(), app.app.cwd.as_str()),
+            ("7:8", "/srv")
+        );
+        assert_eq!(app.hostname(), "web.example");
+        assert_eq!((app.shares.len(), app.volumes.len()), (1, 1));
+        assert_eq!(app.app.env["A"].as_deref(), Some("1"));
+    }
+
+    #[test]
+    fn what_is_wrong_is_told_by_its_flag() {
+        for (flags, error) in [
+            ("--name A", "--name: must be 1 to 63 lower-case"),
+            ("--hostname -", "--hostname: must be 1 to 64 letters"),
+            ("-u Root", "--user: must be a user name, a uid or uid:gid"),
+            ("-w srv", "--workdir: must be an absolute path, is \"srv\""),
+            (
+                "-e A= --entrypoint=",
+                "--entrypoint: must be the program to run",
+            ),
+            (
+                "-v data:srv",
+                "--volume: must be an absolute path, is \"srv\"",
+            ),
+            ("-v Data:/srv", "--volume: must be 1 to 63 lower-case"),
+            (
+                "-v a:/d -v b:/d",
+                "--volume: \"/d\" is the mountPoint of volumes[0]",
+            ),
+            ("-v /tmp:/proc", "--volume: must not be in \"/proc\""),
+            ("-m 1M", "--memory: must be from "),
+            (
+                "-v a",
+                "error: invalid value 'a' for '--volume <HOST:GUEST[:ro]>'",
+            ),
+            ("--env-file /no/file", "--env-file: cannot read /no/file: "),
+        ] {
+            let told = edited(&flags.split(' ').collect::<Vec<_>>()).unwrap_err();
+            assert!(told.starts_with(error), "{flags}: {told}");
+        }
+    }
 
     #[test]
     fn a_part_of_a_processor_is_a_whole_one_with_a_quota() {

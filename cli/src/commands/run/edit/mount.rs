@@ -1,0 +1,155 @@
+//! `--volume`: a folder of the host, or a volume by its name, and where the machine has it.
+
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use anyhow::{Context, ensure};
+use vmm::app::{App, Share, Volume, VolumeFileSystem, VolumeSize};
+
+/// What the flag says. What is no path is a volume's name: container engines read it so, too.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mount {
+    source: Source,
+    mount_point: PathBuf,
+    read_only: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Source {
+    Folder(PathBuf),
+    Volume(String),
+}
+
+impl FromStr for Mount {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let words: Vec<&str> = text.split(':').collect();
+        let (source, mount_point, mode) = match words[..] {
+            [source, mount_point] => (source, mount_point, "rw"),
+            [source, mount_point, mode] => (source, mount_point, mode),
+            _ => ("", "", ""),
+        };
+        if source.is_empty() || mount_point.is_empty() || !matches!(mode, "ro" | "rw") {
+            return Err(
+                "must be a folder or a volume's name, \":\", and a folder of the machine, \
+                 perhaps with \":ro\" behind it"
+                    .into(),
+            );
+        }
+        let is_path = source.contains('/') || matches!(source, "." | "..");
+        Ok(Self {
+            source: if is_path {
+                Source::Folder(source.into())
+            } else {
+                Source::Volume(source.into())
+            },
+            mount_point: mount_point.into(),
+            read_only: mode == "ro",
+        })
+    }
+}
+
+impl Mount {
+    /// Adds it to the shares or the volumes.
+    ///
+    /// # Errors
+    /// There is no such folder.
+    pub fn add_to(&self, app: &mut App) -> anyhow::Result<()> {
+        let mount_point = self.mount_point.clone();
+        match &self.source {
+            Source::Folder(folder) => app.shares.push(Share {
+                source: existing(folder).context("--volume")?,
+                mount_point,
+                read_only: self.read_only,
+                tag: None,
+            }),
+            Source::Volume(name) => app.volumes.push(Volume {
+                name: Some(name.clone()),
+                image: None,
+                mount_point: Some(mount_point),
+                size: VolumeSize::default(),
+                fs_type: VolumeFileSystem::default(),
+                read_only: self.read_only,
+                create: true,
+                rate_limit: None,
+            }),
+        }
+        Ok(())
+    }
+}
+
+/// The folder, by a path that holds wherever the machine is started from.
+fn existing(folder: &Path) -> anyhow::Result<PathBuf> {
+    let folder = std::path::absolute(folder)?;
+    ensure!(folder.is_dir(), "there is no folder {}", folder.display());
+    Ok(folder)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn added(text: &str) -> App {
+        let mut app = App::new("a", vec!["sh".into()]);
+        let mount: Mount = text.parse().unwrap();
+        mount.add_to(&mut app).unwrap();
+        app
+    }
+
+    #[test]
+    fn a_path_is_a_share_that_can_be_written_to() {
+        for (text, read_only) in [
+            ("/tmp:/data", false),
+            ("/tmp/.:/data:ro", true),
+            ("/tmp:/data:rw", false),
+        ] {
+            let app = added(text);
+            assert!(app.volumes.is_empty(), "{text}");
+            let share = &app.shares[0];
+            assert_eq!(share.source, Path::new("/tmp"), "{text}");
+            assert_eq!(share.mount_point, Path::new("/data"), "{text}");
+            assert_eq!(share.read_only, read_only, "{text}");
+        }
+        let here = &added(".:/data").shares[0].source;
+        assert_eq!(*here, std::env::current_dir().unwrap());
+    }
+
+    #[test]
+    fn all_else_is_a_volume() {
+        let app = added("data:/srv:ro");
+        assert!(app.shares.is_empty());
+        let volume = &app.volumes[0];
+        assert_eq!(volume.name.as_deref(), Some("data"));
+        assert_eq!(volume.mount_point.as_deref(), Some(Path::new("/srv")));
+        assert!(volume.read_only && volume.create);
+    }
+
+    #[test]
+    fn what_says_no_place_is_refused() {
+        for text in [
+            "",
+            "/data",
+            ":",
+            "data:",
+            ":/data",
+            "a:/b:",
+            "a:/b:z",
+            "a:/b:ro:x",
+        ] {
+            assert!(text.parse::<Mount>().is_err(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_folder_that_is_missing_is_told_with_its_flag() {
+        let mount: Mount = "/no/such/folder:/data".parse().unwrap();
+        let error = mount
+            .add_to(&mut App::new("a", vec!["sh".into()]))
+            .unwrap_err();
+        assert_eq!(
+            format!("{error:#}"),
+            "--volume: there is no folder /no/such/folder"
+        );
+    }
+}
