@@ -212,3 +212,15 @@ fn usage(error: &clap::Error) -> ExitCode {
         _ => ExitCode::from(FAILED),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::Cli;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Cli::command().debug_assert();
+    }
+}

@@ -19,6 +19,8 @@ const LINES: usize = 10;
 
 /// Whether to wait, and how long.
 #[derive(Debug, clap::Args)]
+// A group is named by its type, and the commands that take this one are `Args`, too.
+#[group(skip)]
 pub struct Args {
     /// Wait until the machine is ready; fail if it ends or is unhealthy before
     #[arg(long)]
