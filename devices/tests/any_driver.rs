@@ -239,7 +239,7 @@ proptest! {
                 mac: [2, 0, 0, 0, 0, 1],
                 mtu: 1500,
                 backend: Box::new(net::Stream::new(stream).unwrap()),
-                counters: std::sync::Arc::default(),
+                counters: Arc::default(),
                 rate: None,
             };
             config.open(memory).unwrap()

@@ -64,6 +64,7 @@ struct Inspected {
 /// besides the guest's.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
+#[expect(clippy::struct_field_names, reason = "their unit")]
 struct Memory {
     resident_bytes: u64,
     guest_bytes: u64,

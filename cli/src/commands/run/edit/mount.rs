@@ -10,7 +10,7 @@ use vmm::app::{App, Share, Volume, VolumeFileSystem, VolumeSize};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mount {
     source: Source,
-    mount_point: PathBuf,
+    target: PathBuf,
     read_only: bool,
 }
 
@@ -25,12 +25,12 @@ impl FromStr for Mount {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let words: Vec<&str> = text.split(':').collect();
-        let (source, mount_point, mode) = match words[..] {
-            [source, mount_point] => (source, mount_point, "rw"),
-            [source, mount_point, mode] => (source, mount_point, mode),
+        let (source, target, mode) = match words[..] {
+            [source, target] => (source, target, "rw"),
+            [source, target, mode] => (source, target, mode),
             _ => ("", "", ""),
         };
-        if source.is_empty() || mount_point.is_empty() || !matches!(mode, "ro" | "rw") {
+        if source.is_empty() || target.is_empty() || !matches!(mode, "ro" | "rw") {
             return Err(
                 "must be a folder or a volume's name, \":\", and a folder of the machine, \
                  perhaps with \":ro\" behind it"
@@ -44,7 +44,7 @@ impl FromStr for Mount {
             } else {
                 Source::Volume(source.into())
             },
-            mount_point: mount_point.into(),
+            target: target.into(),
             read_only: mode == "ro",
         })
     }
@@ -56,7 +56,7 @@ impl Mount {
     /// # Errors
     /// There is no such folder.
     pub fn add_to(&self, app: &mut App) -> anyhow::Result<()> {
-        let mount_point = self.mount_point.clone();
+        let mount_point = self.target.clone();
         match &self.source {
             Source::Folder(folder) => app.shares.push(Share {
                 source: existing(folder).context("--volume")?,
