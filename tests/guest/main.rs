@@ -25,6 +25,7 @@ mod processors;
 mod requests;
 mod restart;
 mod secrets;
+mod services;
 mod shares;
 mod shares_writable;
 mod signals;

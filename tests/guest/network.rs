@@ -15,7 +15,7 @@ use crate::shell;
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A port that was free a moment ago.
-fn free_port() -> u16 {
+pub fn free_port() -> u16 {
     let socket = TcpListener::bind("127.0.0.1:0").expect("a socket");
     socket.local_addr().expect("its address").port()
 }

@@ -1,0 +1,119 @@
+//! Services of the examples in the background, reached through their published ports.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use mvm_test::{Machine, Machines, fixtures_folder};
+use serde_json::Value;
+
+use crate::network::free_port;
+use crate::on_host;
+
+/// For an answer to come through, on a host that is busy.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Open at once. All have to come up within nginx's patience for a request (60 s), also through an
+/// emulated host, whose network takes up to half a second for each when the host is busy.
+const CONNECTIONS: usize = 64;
+
+/// The example's machine, with `guest` published at `host` instead of the example's port.
+fn example(name: &str, host: u16, guest: u16) -> Result<Machine> {
+    let path = fixtures_folder().join(format!("../examples/{name}.json"));
+    let text = fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
+    let app: serde_json::Map<String, Value> = serde_json::from_slice(&text)?;
+    let machine = app
+        .into_iter()
+        .fold(Machine::new(name), |machine, (key, value)| {
+            machine.set(&format!("/{key}"), value)
+        });
+    Ok(machine.set("/ports", vec![format!("{host}:{guest}")]))
+}
+
+fn connect(port: u16) -> Result<TcpStream> {
+    let stream = TcpStream::connect(("127.0.0.1", port))?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    Ok(stream)
+}
+
+/// What the service answers to a request after which it closes the connection.
+fn ask(port: u16, request: &str) -> Result<String> {
+    let mut stream = connect(port)?;
+    stream.write_all(request.as_bytes())?;
+    read_all(&mut stream)
+}
+
+fn read_all(stream: &mut TcpStream) -> Result<String> {
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    Ok(answer)
+}
+
+/// Waits until the service answers the request as it should: it listens a while after it started.
+fn await_answer(port: u16, request: &str, expected: &str) {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let answer = ask(port, request);
+        if answer
+            .as_ref()
+            .is_ok_and(|answer| answer.ends_with(expected))
+        {
+            return;
+        }
+        assert!(Instant::now() < deadline, "{answer:?}");
+        thread::sleep(Duration::from_millis(100));
+    }
+}
+
+#[test]
+fn nginx_answers_many_at_once() -> Result<()> {
+    let machines = Machines::new()?;
+    let port = free_port();
+    machines.start(example("nginx", port, 80)?)?;
+    await_answer(port, "GET /healthz HTTP/1.0\r\n\r\n", "\r\n\r\nok\n");
+
+    let page = on_host(&format!(
+        "curl --silent --show-error --fail http://127.0.0.1:{port}/"
+    ));
+    let page = String::from_utf8(page)?;
+    assert!(page.contains("by nginx in a machine of its own"), "{page}");
+
+    let mut open = (0..CONNECTIONS)
+        .map(|_| connect(port))
+        .collect::<Result<Vec<_>>>()?;
+    for stream in &mut open {
+        stream.write_all(b"GET / HTTP/1.0\r\n\r\n")?;
+    }
+    for stream in &mut open {
+        let answer = read_all(stream)?;
+        assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
+        assert!(answer.ends_with(&page), "{answer}");
+    }
+
+    machines.mvm(["stop", "nginx"])?.success();
+    assert_eq!(machines.mvm(["wait", "nginx"])?.success(), "0\n");
+    Ok(())
+}
+
+#[test]
+fn redis_keeps_what_it_was_told() -> Result<()> {
+    let machines = Machines::new()?;
+    let port = free_port();
+    machines.start(example("redis", port, 6379)?)?;
+    await_answer(port, "PING\r\nQUIT\r\n", "+PONG\r\n+OK\r\n");
+    let answer = ask(port, "SET answer 42\r\nQUIT\r\n")?;
+    assert_eq!(answer, "+OK\r\n+OK\r\n");
+    on_host(&format!(
+        "redis-benchmark -p {port} -c 10 -n 100 -q -t set,get,lpush,lrange_100 > /dev/null"
+    ));
+
+    machines.mvm(["kill", "redis"])?.success();
+    machines.mvm(["start", "redis"])?.success();
+    await_answer(port, "PING\r\nQUIT\r\n", "+PONG\r\n+OK\r\n");
+    let answer = ask(port, "GET answer\r\nQUIT\r\n")?;
+    assert_eq!(answer, "$2\r\n42\r\n+OK\r\n");
+    Ok(())
+}
