@@ -17,8 +17,9 @@ use crate::on_host;
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Open at once. All have to come up within nginx's patience for a request (60 s), also through an
-/// emulated host, whose network takes up to half a second for each when the host is busy.
-const CONNECTIONS: usize = 64;
+/// emulated host, whose network has one connection wait at a time and drops the others' first
+/// packets, which are sent again a second later or more.
+const CONNECTIONS: usize = 16;
 
 /// The example's machine, with `guest` published at `host` instead of the example's port.
 fn example(name: &str, host: u16, guest: u16) -> Result<Machine> {

@@ -65,8 +65,8 @@ impl Gate {
 pub struct Pause {
     gate: Arc<Gate>,
     vcpus: Vec<JoinHandle<()>>,
-    /// One at a time pauses or resumes.
-    turn: Mutex<()>,
+    /// Whether it is paused; held by whoever stops the vCPUs or has them go on.
+    paused: Mutex<bool>,
 }
 
 impl Pause {
@@ -75,7 +75,7 @@ impl Pause {
         Self {
             gate,
             vcpus,
-            turn: Mutex::default(),
+            paused: Mutex::default(),
         }
     }
 
@@ -84,8 +84,11 @@ impl Pause {
     /// # Errors
     /// It is paused, or a vCPU does not stop.
     pub fn pause(&self) -> anyhow::Result<()> {
-        let _turn = self.turn();
-        self.close()
+        let mut paused = self.paused();
+        ensure!(!*paused, "it is paused already");
+        self.close()?;
+        *paused = true;
+        Ok(())
     }
 
     /// Lets them go on.
@@ -93,36 +96,39 @@ impl Pause {
     /// # Errors
     /// It is not paused.
     pub fn resume(&self) -> anyhow::Result<()> {
-        let _turn = self.turn();
-        self.open()
+        let mut paused = self.paused();
+        ensure!(*paused, "it is not paused");
+        self.open();
+        *paused = false;
+        Ok(())
     }
 
-    /// Does something while no vCPU runs.
+    /// Does something while no vCPU runs, for a moment in which the machine is not paused for anyone.
     ///
     /// # Errors
     /// A vCPU does not stop, or as `act`.
     pub fn during(&self, act: impl FnOnce() -> anyhow::Result<()>) -> anyhow::Result<()> {
-        let _turn = self.turn();
-        if self.is_paused() {
+        let paused = self.paused();
+        if *paused {
             return act();
         }
         self.close()?;
         let done = act();
-        self.open().and(done)
+        self.open();
+        done
     }
 
     /// Whether it is paused.
     pub fn is_paused(&self) -> bool {
-        self.gate.state().is_closed
+        *self.paused()
     }
 
-    fn turn(&self) -> MutexGuard<'_, ()> {
-        self.turn.lock().unwrap_or_else(PoisonError::into_inner)
+    fn paused(&self) -> MutexGuard<'_, bool> {
+        self.paused.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn close(&self) -> anyhow::Result<()> {
         let mut state = self.gate.state();
-        ensure!(!state.is_closed, "it is paused already");
         state.is_closed = true;
         let deadline = Instant::now() + PATIENCE;
         while state.waiting < self.vcpus.len() {
@@ -140,12 +146,9 @@ impl Pause {
         Ok(())
     }
 
-    fn open(&self) -> anyhow::Result<()> {
-        let mut state = self.gate.state();
-        ensure!(state.is_closed, "it is not paused");
-        state.is_closed = false;
+    fn open(&self) {
+        self.gate.state().is_closed = false;
         self.gate.changed.notify_all();
-        Ok(())
     }
 }
 
