@@ -36,7 +36,11 @@ fn mount_disk(at: &Path) -> bool {
         done => done.unwrap(),
     }
     let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
-    mount_change("/", private).unwrap();
+    match mount_change("/", private) {
+        // The root of a `chroot` that is no mount: the disk would show in other namespaces.
+        Err(Errno::INVAL) => return false,
+        done => done.unwrap(),
+    }
     let options = c"size=32m,nr_inodes=1000";
     mount("disk", at, "tmpfs", MountFlags::empty(), options).unwrap();
     true
