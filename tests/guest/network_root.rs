@@ -14,7 +14,7 @@ const WORLD: &str = r#"
     set -e
     # The interfaces in /sys are those of the namespace that it was mounted in.
     mount --make-rprivate /; mount -t sysfs sysfs /sys
-    TOOLS=$0; ip link set lo up; sysctl -q -w net.ipv4.ip_forward=1
+    TOOLS=$0; ip link set lo up; echo 1 > /proc/sys/net/ipv4/ip_forward
     unshare --net sleep 1000 & world=$!
     trap 'kill $world $servers 2>/dev/null' EXIT
     until [ "$(readlink /proc/$world/ns/net)" != "$(readlink /proc/$$/ns/net)" ]; do sleep 0.05; done
