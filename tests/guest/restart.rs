@@ -63,7 +63,10 @@ fn whoever_stops_it_is_the_last() -> Result<()> {
     // Its monitor is killed where it runs, by a program that another machine gets a secret from.
     let pid = inspect(&machines, "always")?["pid"].to_string();
     let killer = tool("killer", ["true"]);
-    let killer = killer.set("/secrets/none", json!({ "command": ["kill", "-9", pid] }));
+    let killer = killer.set(
+        "/secrets/none",
+        json!({ "command": ["sh", "-c", format!("kill -9 {pid}")] }),
+    );
     assert_eq!(machines.own(killer).run()?.status, 0);
     await_state(&machines, "always", "running", 2)?;
 
