@@ -3,11 +3,12 @@
 
 use std::io::{ErrorKind, Read, Write};
 use std::os::unix::net::UnixStream;
-use std::sync::Arc;
 
-use devices::virtio::fake::{Card, Driver, HOLE, ISLAND, ISLAND_END, Port, SEAM, Sockets, packet};
+use devices::virtio::fake::{
+    Card, Driver, HOLE, ISLAND, ISLAND_END, Port, SEAM, Sockets, disk, network_card, packet,
+};
 use devices::virtio::vsock::packet::op;
-use devices::virtio::{balloon, blk, console, net, rng};
+use devices::virtio::{balloon, console, rng};
 use proptest::prelude::*;
 
 /// What a driver may do.
@@ -141,15 +142,7 @@ proptest! {
     fn a_disk_survives_any_driver(acts in prop::collection::vec(act(2), 1..80)) {
         let file = tempfile::tempfile().unwrap();
         file.set_len(1 << 20).unwrap();
-        let config = blk::Config {
-            name: "test".into(),
-            file: file.try_clone().unwrap(),
-            serial: "test".into(),
-            read_only: false,
-            vcpus: 2,
-            counters: Arc::default(),
-            rate: None,
-        };
+        let config = disk(file.try_clone().unwrap());
         let mut driver = Driver::start(|memory| config.open(memory).unwrap());
         for act in acts {
             perform(&mut driver, act);
@@ -233,17 +226,7 @@ proptest! {
     #[test]
     fn a_network_card_survives_any_driver(acts in prop::collection::vec(act(2), 1..80)) {
         let (stream, mut host) = UnixStream::pair().unwrap();
-        let driver = Driver::start(|memory| {
-            let config = net::Config {
-                name: "net".into(),
-                mac: [2, 0, 0, 0, 0, 1],
-                mtu: 1500,
-                backend: Box::new(net::Stream::new(stream).unwrap()),
-                counters: Arc::default(),
-                rate: None,
-            };
-            config.open(memory).unwrap()
-        });
+        let driver = Driver::start(|memory| network_card(stream).open(memory).unwrap());
         let mut card = Card::new(driver);
         card.driver.polite = false;
         // Something for the driver's buffers, whole and in part.

@@ -5,12 +5,11 @@
 
 use std::fs;
 use std::os::unix::net::UnixStream;
-use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use devices::virtio::fake::Driver;
-use devices::virtio::{balloon, blk, console, net, rng, vsock};
+use devices::virtio::fake::{Driver, disk, network_card};
+use devices::virtio::{balloon, console, rng, vsock};
 
 const ROUNDS: usize = 1000;
 
@@ -22,29 +21,10 @@ fn resets_leave_neither_threads_nor_descriptors() {
     let mut vsock = Driver::attach(|memory| vsock::open(memory, 3).unwrap().0);
     let file = tempfile::tempfile().unwrap();
     file.set_len(1 << 20).unwrap();
-    let config = blk::Config {
-        name: "test".into(),
-        file,
-        serial: "test".into(),
-        read_only: false,
-        vcpus: 2,
-        counters: Arc::default(),
-        rate: None,
-    };
-    let mut disk = Driver::attach(|memory| config.open(memory).unwrap());
+    let mut disk = Driver::attach(|memory| disk(file).open(memory).unwrap());
     let mut balloon = Driver::attach(balloon::open);
     let (stream, _network) = UnixStream::pair().unwrap();
-    let mut card = Driver::attach(|memory| {
-        let config = net::Config {
-            name: "net".into(),
-            mac: [2, 0, 0, 0, 0, 1],
-            mtu: 1500,
-            backend: Box::new(net::Stream::new(stream).unwrap()),
-            counters: Arc::default(),
-            rate: None,
-        };
-        config.open(memory).unwrap()
-    });
+    let mut card = Driver::attach(|memory| network_card(stream).open(memory).unwrap());
     let before = held();
     for _ in 0..ROUNDS {
         for driver in [

@@ -14,6 +14,7 @@ pub mod closure;
 pub mod console;
 pub mod counts;
 pub mod cpuid;
+pub mod inherited;
 pub mod kernel;
 pub mod kvm;
 pub mod layout;

@@ -20,9 +20,9 @@ use std::thread::available_parallelism;
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use guest::protocol::PORT_NAME;
-use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use rustix::process::{Pid, Signal, getppid, set_parent_process_death_signal};
 use vmm::boot::initramfs;
+use vmm::inherited::socket_pair;
 use vmm::kernel;
 
 use super::files::{fsdev, shares};
@@ -130,9 +130,9 @@ impl Plan {
 
     /// Starts QEMU.
     pub fn start(&self) -> Result<Started> {
-        let (agent, agent_there) = socket()?;
-        let (ports, ports_there) = socket()?;
-        let (monitor, monitor_there) = socket()?;
+        let (agent, agent_there) = socket_pair()?;
+        let (ports, ports_there) = socket_pair()?;
+        let (monitor, monitor_there) = socket_pair()?;
         let log = open_log(&self.log)?;
         let process = Command::new(env::current_exe().context("cannot tell where mvm is")?)
             .args(["emulator", "machine", "--parent"])
@@ -213,19 +213,6 @@ impl Plan {
         }
         arguments
     }
-}
-
-/// A socket pair. The second end is not close-on-exec: QEMU has it as a number on its command line.
-fn socket() -> Result<(UnixStream, OwnedFd)> {
-    let pair = socketpair(
-        AddressFamily::UNIX,
-        SocketType::STREAM,
-        SocketFlags::empty(),
-        None,
-    );
-    let (ours, theirs) = pair.context("cannot make a socket pair")?;
-    rustix::io::fcntl_setfd(&ours, rustix::io::FdFlags::CLOEXEC)?;
-    Ok((UnixStream::from(ours), theirs))
 }
 
 /// Carries `mvm emulator machine` out: becomes QEMU, which dies with `parent`.

@@ -25,10 +25,12 @@ use super::{Device, Facts};
 use crate::Memory;
 
 mod card;
+mod configs;
 mod port;
 mod sockets;
 
 pub use card::Card;
+pub use configs::{disk, network_card};
 pub use port::{Port, message};
 pub use sockets::{Sockets, packet};
 

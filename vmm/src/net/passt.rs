@@ -13,10 +13,10 @@ use std::os::unix::net::UnixStream;
 use std::process::{Child, Command, Stdio};
 
 use anyhow::{Context, bail, ensure};
-use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 
 use super::routes;
 use crate::app::{Port, PortRange, Protocol, Subnet};
+use crate::inherited;
 
 /// The program, and the Debian package that has it.
 const PASST: &str = "passt";
@@ -66,15 +66,7 @@ impl Passt {
             "type \"user\" needs a default route on the host, which has none"
         );
         ensure_reached(routes, ports)?;
-        // passt has its end as a number on its command line, so that one is not close-on-exec.
-        let pair = socketpair(
-            AddressFamily::UNIX,
-            SocketType::STREAM,
-            SocketFlags::empty(),
-            None,
-        );
-        let (ours, theirs) = pair.context("cannot make a socket pair")?;
-        rustix::io::fcntl_setfd(&ours, rustix::io::FdFlags::CLOEXEC)?;
+        let (ours, theirs) = inherited::socket_pair()?;
         let child = Command::new(PASST)
             .args(arguments(routes, theirs.as_raw_fd(), ports))
             .stdin(Stdio::null())
@@ -82,7 +74,7 @@ impl Passt {
             .stderr(Stdio::piped())
             .spawn()
             .with_context(|| format!("cannot start {PASST}"))?;
-        Ok((Self(child), UnixStream::from(ours)))
+        Ok((Self(child), ours))
     }
 
     /// Waits until it listens and is in the background.
