@@ -31,7 +31,7 @@ use std::process::ExitCode;
 
 use accel::{Accel, Place};
 use clap::error::ErrorKind;
-use clap::{CommandFactory, Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use vmm::app::Problems;
 
 /// mvm itself failed; every other status is the program's own.
@@ -50,6 +50,7 @@ struct Cli {
 }
 
 #[derive(Subcommand)]
+#[command(defer = true)]
 enum Command {
     Run(commands::run::Args),
     Create(commands::create::Args),
@@ -65,6 +66,7 @@ enum Command {
     Pause(commands::pause::PauseArgs),
     Unpause(commands::pause::UnpauseArgs),
     Wait(commands::wait::Args),
+    #[command(visible_alias = "list")]
     Ps(commands::ps::Args),
     Port(commands::port::Args),
     Ip(commands::port::IpArgs),
@@ -167,12 +169,12 @@ impl Command {
 }
 
 fn main() -> ExitCode {
-    match commands::completion::answer(Cli::command) {
+    match commands::completion::answer(whole) {
         Ok(false) => {}
         Ok(true) => return ExitCode::SUCCESS,
         Err(error) => return usage(&error),
     }
-    let cli = match Cli::try_parse() {
+    let cli = match parse() {
         Ok(cli) => cli,
         Err(error) => return usage(&error),
     };
@@ -186,6 +188,21 @@ fn main() -> ExitCode {
         }
         ExitCode::from(FAILED)
     })
+}
+
+/// Parses the command line.
+///
+/// What a command takes is put together when the line names that command: for all of them it takes
+/// longer than anything else that happens before a machine is made. Help tells of them all.
+fn parse() -> clap::error::Result<Cli> {
+    Cli::try_parse().or_else(|_| Cli::from_arg_matches(&whole().try_get_matches()?))
+}
+
+/// The command line with what each command takes.
+fn whole() -> clap::Command {
+    let mut command = Cli::command();
+    command.build();
+    command
 }
 
 /// Carries a command out where the machines are.
@@ -215,12 +232,10 @@ fn usage(error: &clap::Error) -> ExitCode {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
-    use super::Cli;
+    use super::whole;
 
     #[test]
     fn the_command_line_is_sound() {
-        Cli::command().debug_assert();
+        whole().debug_assert();
     }
 }

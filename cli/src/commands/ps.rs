@@ -15,7 +15,6 @@ use crate::table::table;
 
 /// List machines: those that run, or all
 #[derive(Debug, clap::Args)]
-#[command(visible_alias = "list")]
 pub struct Args {
     /// Also those that do not run
     #[arg(long, short)]
