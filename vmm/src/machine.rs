@@ -71,7 +71,6 @@ impl Machine {
     /// A part cannot be had; the message names it.
     pub fn new(app: &App, inputs: Inputs<'_>) -> anyhow::Result<Self> {
         let vcpus = vcpus(app)?;
-        settle::begin();
         let memory = memory::allocate(app.memory_bytes())?;
         let vm = Vm::new(kvm::open()?, &memory)?;
         let mut board = Board::new(&vm, &memory);

@@ -6,6 +6,8 @@
 #![expect(unsafe_code, reason = "maps files over guest memory")]
 
 mod clean;
+mod huge;
+mod pagemap;
 
 use std::fs::File;
 use std::sync::Arc;
@@ -20,6 +22,7 @@ use vm_memory::{
 
 use crate::layout;
 pub use clean::{give_back, give_back_own};
+pub use huge::keep_sparse_small;
 
 /// A page of the host, which all of mvm's hosts have in this size.
 pub const PAGE_BYTES: u64 = 4096;
@@ -35,6 +38,8 @@ pub fn allocate(bytes: u64) -> anyhow::Result<Memory> {
         regions.push(region(layout::HIGH_MEMORY, bytes - low)?);
     }
     let memory = GuestMemoryMmap::from_regions(regions).context("cannot lay out guest memory")?;
+    // Where it cannot be had, the machine takes a little more memory.
+    let _ = huge::keep_first_small(&memory);
     Ok(Arc::new(memory))
 }
 

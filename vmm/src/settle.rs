@@ -1,9 +1,9 @@
 //! A machine's memory once its guest has booted.
 //!
-//! Booting touches memory in a way that nothing afterwards does. A little of it everywhere: with
-//! huge pages, each of these becomes 2 MiB, so there are none until the guest has booted. And most
-//! of the kernel's text, to adapt it to the processor, and of this program's, to put the machine
-//! together: what was only read goes back to the page cache, from which it returns when it is used.
+//! Booting touches memory that nothing touches afterwards. Most of the kernel's text, to adapt it to
+//! the processor, and of this program's, to put the machine together: what was only read goes back
+//! to the page cache, from which it returns when it is used. And pages that the guest has freed: it
+//! reports them, but where they are parts of a huge page the host must be told to let it be split.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -13,13 +13,13 @@ use std::time::Duration;
 
 use anyhow::Context;
 use devices::Memory;
-use rustix::thread::disable_transparent_huge_pages;
 
-use crate::memory::{give_back, give_back_own};
+use crate::memory::{give_back, give_back_own, keep_sparse_small};
 use crate::pause::Pause;
 
-/// Long enough for any guest to boot, of those who have nobody to say that it did.
-const BOOT: Duration = Duration::from_secs(5);
+/// For those to boot who have nobody to say that they did; one that takes longer gets back at once
+/// what it still needs.
+const BOOT: Duration = Duration::from_secs(2);
 
 /// From the end of the boot until pages are taken away: what starts then is not slowed down, and
 /// the guest has reported what it freed (after two seconds), which takes text of its own.
@@ -34,12 +34,6 @@ impl Booted {
         // Whoever waited may have waited long enough.
         let _ = self.0.send(());
     }
-}
-
-/// Has this process get small pages alone, until [`follow`] sees the end of the boot.
-pub fn begin() {
-    // Where it cannot be had, the machine takes more memory.
-    let _ = disable_transparent_huge_pages(true);
 }
 
 /// Waits in a thread for the end of the boot, and takes back what it alone needed.
@@ -61,9 +55,9 @@ pub fn follow(
 
 fn settle(memory: &Memory, mapped: &[Range<u64>], pause: &Pause, booted: &Receiver<()>) {
     let _ = booted.recv_timeout(BOOT);
-    let _ = disable_transparent_huge_pages(false);
     thread::sleep(QUIET);
     // Where it cannot be had, the machine keeps the memory that it has.
     let _ = pause.during(|| give_back(memory, mapped));
     let _ = give_back_own();
+    let _ = keep_sparse_small(memory);
 }

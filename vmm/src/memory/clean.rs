@@ -5,24 +5,17 @@
     reason = "madvise takes raw pointers, into guest memory among others"
 )]
 
-use std::fs::{self, File};
+use std::fs;
 use std::ops::Range;
-use std::os::unix::fs::FileExt;
 
 use anyhow::Context;
 use rustix::mm::{Advice, madvise};
 use vm_memory::{GuestAddress, GuestMemoryBackend as _, GuestMemoryMmap};
 
-use super::PAGE_BYTES;
-
-/// What the kernel tells of each page of a process (Linux' `Documentation/admin-guide/mm/pagemap.rst`).
-const PAGEMAP: &str = "/proc/self/pagemap";
+use super::{PAGE_BYTES, pagemap};
 
 /// What the kernel tells of each mapping of a process.
 const MAPS: &str = "/proc/self/maps";
-
-/// The page is there, and it is a file's: not a copy that was made at its first write.
-const PRESENT_OF_FILE: u64 = 1 << 63 | 1 << 61;
 
 /// Gives back what is still the file's in `mapped`, ranges of guest memory that
 /// [`super::map_file`] made.
@@ -69,7 +62,9 @@ fn constant(line: &str) -> Option<Range<u64>> {
 
 /// Gives back what is a file's in a range of addresses, whole pages that nobody writes to.
 fn give_back_clean(range: &Range<u64>) -> anyhow::Result<()> {
-    for run in runs(&clean(range)?) {
+    let pages = pagemap::look(range)?;
+    let clean: Vec<_> = pages.iter().map(|page| page.is_of_file()).collect();
+    for run in runs(&clean) {
         let start = range.start + run.start as u64 * PAGE_BYTES;
         let bytes = run.len() * PAGE_BYTES as usize;
         // SAFETY: these pages are mapped, and read as the file has them before and after.
@@ -77,23 +72,6 @@ fn give_back_clean(range: &Range<u64>) -> anyhow::Result<()> {
             .context("cannot give pages back")?;
     }
     Ok(())
-}
-
-/// Whether each page of a range of addresses is there and a file's.
-fn clean(range: &Range<u64>) -> anyhow::Result<Vec<bool>> {
-    let pages = usize::try_from((range.end - range.start) / PAGE_BYTES)?;
-    let mut entries = vec![0; pages * size_of::<u64>()];
-    File::open(PAGEMAP)
-        .and_then(|pagemap| {
-            let offset = range.start / PAGE_BYTES * size_of::<u64>() as u64;
-            pagemap.read_exact_at(&mut entries, offset)
-        })
-        .with_context(|| format!("cannot read {PAGEMAP}"))?;
-    let (entries, _) = entries.as_chunks();
-    Ok(entries
-        .iter()
-        .map(|entry| u64::from_ne_bytes(*entry) & PRESENT_OF_FILE == PRESENT_OF_FILE)
-        .collect())
 }
 
 /// Where `true` follows on `true`.
@@ -116,6 +94,11 @@ mod tests {
 
     use super::super::{allocate, map_file};
     use super::*;
+
+    fn clean(range: &Range<u64>) -> Vec<bool> {
+        let pages = pagemap::look(range).unwrap();
+        pages.iter().map(|page| page.is_of_file()).collect()
+    }
 
     #[test]
     fn runs_are_those_of_true() {
@@ -143,7 +126,7 @@ mod tests {
         let text = this_program_goes_on_without_its_text as fn() as usize as u64;
         let page = text / PAGE_BYTES * PAGE_BYTES;
         let page = page..page + PAGE_BYTES;
-        assert_eq!(clean(&page).unwrap(), [true]);
+        assert_eq!(clean(&page), [true]);
         give_back_own().unwrap();
         assert!(CONSTANTS.iter().sum::<u64>() > 0);
     }
@@ -158,7 +141,7 @@ mod tests {
         map_file(&memory, 0x4000, 4 * 4096, &file, 0).unwrap();
         let byte = |gpa| memory.read_obj::<u8>(GuestAddress(gpa)).unwrap();
         let host = memory.get_host_address(GuestAddress(0x4000)).unwrap() as u64;
-        let there = || clean(&(host..host + 4 * 4096)).unwrap();
+        let there = || clean(&(host..host + 4 * 4096));
 
         memory.write_obj(9u8, GuestAddress(0x5000)).unwrap();
         assert_eq!([byte(0x4000), byte(0x5000), byte(0x6000)], [7, 9, 7]);

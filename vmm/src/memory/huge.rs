@@ -1,0 +1,115 @@
+//! Huge pages under guest memory: a boot fills some of them and touches a page or two of others.
+//!
+//! Linux lays most of what it boots with side by side, at the end of memory and behind its own
+//! image. There a huge page saves 512 exits and costs nothing, so the host's policy is left as it is.
+#![expect(unsafe_code, reason = "madvise takes raw pointers into guest memory")]
+
+use std::ops::Range;
+
+use anyhow::Context;
+use devices::Memory;
+use rustix::mm::{Advice, madvise};
+use vm_memory::{GuestAddress, GuestMemoryBackend as _, GuestMemoryMmap, GuestMemoryRegion as _};
+
+use super::pagemap;
+
+/// A huge page of the processor.
+const HUGE_PAGE_BYTES: u64 = 2 << 20;
+
+/// Gives small pages to the first two MiB, of which a boot uses a handful.
+///
+/// # Errors
+/// The host has no huge pages, which is as good.
+pub fn keep_first_small(memory: &GuestMemoryMmap) -> anyhow::Result<()> {
+    advise(memory, 0..HUGE_PAGE_BYTES, Advice::LinuxNoHugepage)
+}
+
+/// Gives small pages to what is but partly there, as where the guest has returned pages: the host
+/// would gather the rest to a huge page again, with zeros for what was returned.
+///
+/// What is not there at all gets what the host's policy says when the guest comes to it.
+///
+/// # Errors
+/// The host does not tell what is there, or does not know the advice.
+pub fn keep_sparse_small(memory: &Memory) -> anyhow::Result<()> {
+    for region in memory.iter() {
+        let blocks = region.len() / HUGE_PAGE_BYTES;
+        for offset in (0..blocks).map(|block| block * HUGE_PAGE_BYTES) {
+            if !is_sparse(region.as_ptr() as u64 + offset)? {
+                continue;
+            }
+            let start = region.start_addr().0 + offset;
+            let block = || start..start + HUGE_PAGE_BYTES;
+            advise(memory, block(), Advice::LinuxNoHugepage)?;
+            // A huge page of which parts are gone is split at once, which frees these, where the
+            // rest is said to be cold: a hint about the order in which pages are evicted.
+            advise(memory, block(), Advice::LinuxCold)?;
+        }
+    }
+    Ok(())
+}
+
+/// Whether some pages of the huge page at this address are there, and some are not.
+fn is_sparse(host: u64) -> anyhow::Result<bool> {
+    let pages = pagemap::look(&(host..host + HUGE_PAGE_BYTES))?;
+    let present = pages.iter().filter(|page| page.is_present()).count();
+    Ok((1..pages.len()).contains(&present))
+}
+
+fn advise(memory: &GuestMemoryMmap, range: Range<u64>, advice: Advice) -> anyhow::Result<()> {
+    let bytes = usize::try_from(range.end - range.start)?;
+    let host = memory
+        .get_slice(GuestAddress(range.start), bytes)
+        .context("cannot find guest memory")?
+        .ptr_guard_mut()
+        .as_ptr();
+    // SAFETY: the range is mapped guest memory, and neither advice changes what it holds.
+    unsafe { madvise(host.cast(), bytes, advice) }.context("cannot advise about guest memory")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use vm_memory::Bytes;
+
+    use super::super::{PAGE_BYTES, allocate};
+    use super::*;
+
+    /// What the host says of the mapping that begins at `start` (`VmFlags` of proc(5)).
+    fn flags_of_mapping(start: u64) -> String {
+        let maps = fs::read_to_string("/proc/self/smaps").unwrap();
+        let at = maps
+            .find(&format!("\n{start:x}-"))
+            .expect("a mapping begins there");
+        let (_, flags) = maps[at..].split_once("VmFlags:").unwrap();
+        flags.lines().next().unwrap().into()
+    }
+
+    #[test]
+    fn the_first_two_mib_have_small_pages_and_the_rest_what_the_host_gives() {
+        let memory = allocate(8 << 20).unwrap();
+        let start = memory.get_host_address(GuestAddress(0)).unwrap() as u64;
+        assert!(flags_of_mapping(start).contains(" nh"));
+        assert!(!flags_of_mapping(start + HUGE_PAGE_BYTES).contains(" nh"));
+    }
+
+    #[test]
+    fn what_is_partly_there_gets_small_pages_and_stays_as_it_is() {
+        let memory = allocate(8 << 20).unwrap();
+        let host = |gpa| memory.get_host_address(GuestAddress(gpa)).unwrap() as u64;
+        // So that one page is a part, whatever the host gives for it.
+        advise(&memory, 0..8 << 20, Advice::LinuxNoHugepage).unwrap();
+        let touched = [5u64 << 20, (5 << 20) + PAGE_BYTES];
+        for gpa in touched {
+            memory.write_obj(gpa, GuestAddress(gpa)).unwrap();
+        }
+        advise(&memory, 0..8 << 20, Advice::LinuxHugepage).unwrap();
+        keep_sparse_small(&memory).unwrap();
+        assert!(flags_of_mapping(host(4 << 20)).contains(" nh"));
+        assert!(!flags_of_mapping(host(6 << 20)).contains(" nh"));
+        for gpa in touched {
+            assert_eq!(memory.read_obj::<u64>(GuestAddress(gpa)).unwrap(), gpa);
+        }
+    }
+}
