@@ -9,12 +9,16 @@ use std::env;
 use std::fs::File;
 use std::io::Read;
 use std::os::unix::ffi::OsStringExt;
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail, ensure};
 use guest::protocol::{SecretFile, SecretValue};
 use serde::{Deserialize, Serialize};
 use vmm::app::{App, MAX_SECRET_SIZE, MAX_SECRETS_SIZE, SECRETS_DIR, Secret};
+
+/// The folder of a service's credentials.
+const CREDENTIALS: &str = "CREDENTIALS_DIRECTORY";
 
 /// By name.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -78,10 +82,23 @@ fn value(secret: &Secret) -> Result<Vec<u8>> {
         let value = env::var_os(name).with_context(|| format!("${name} is not set"))?;
         return limited(&*value.into_vec());
     }
+    if let Some(name) = &secret.load_credential {
+        return credential(name);
+    }
     match secret.command.as_deref() {
         Some([program, arguments @ ..]) => output(program, arguments),
         _ => bail!("nothing says where it is"),
     }
+}
+
+/// What systemd gives to a service (`systemd.exec(5)`, "Credentials").
+fn credential(name: &str) -> Result<Vec<u8>> {
+    let folder = env::var_os(CREDENTIALS).with_context(|| {
+        format!("${CREDENTIALS} is not set: only a service has credentials, by LoadCredential=")
+    })?;
+    let path = Path::new(&folder).join(name);
+    let file = File::open(&path).with_context(|| format!("cannot open {}", path.display()))?;
+    limited(file).with_context(|| format!("cannot read {}", path.display()))
 }
 
 /// What a program of the host prints. It may ask the user at the terminal, so it has all the time.
@@ -193,6 +210,15 @@ mod tests {
         assert_eq!(
             error(unset),
             "cannot read the secret key: $MVM_NO_SUCH_VARIABLE is not set"
+        );
+        let credential = Secret {
+            load_credential: Some("key".into()),
+            ..Secret::default()
+        };
+        assert_eq!(
+            error(credential),
+            "cannot read the secret key: $CREDENTIALS_DIRECTORY is not set: only a service has \
+             credentials, by LoadCredential="
         );
         assert_eq!(
             error(command(&["yes"])),

@@ -28,12 +28,13 @@ pub const SECRETS_DIR: &str = "/run/secrets";
 /// A name of a secret: it is a file's name.
 pub const SECRET_NAME_PATTERN: &str = "^[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}$";
 
-/// A file in the machine's memory, with a value that comes from one of source, env and command. A
-/// string is the source.
+/// A file in the machine's memory, with a value that comes from one of source, env, command and
+/// loadCredential. A string is the source.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[schemars(extend("oneOf" = [
     { "required": ["source"] }, { "required": ["env"] }, { "required": ["command"] },
+    { "required": ["loadCredential"] },
 ]))]
 pub struct Secret {
     /// A file on the host; relative to the folder of this file.
@@ -48,6 +49,11 @@ pub struct Secret {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "health::command")]
     pub command: Option<Vec<String>>,
+    /// A credential that systemd gives to the service that the machine is: the ID of its
+    /// `LoadCredential=` or `SetCredential=` (`systemd.exec(5)`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "String", regex(pattern = SECRET_NAME_PATTERN))]
+    pub load_credential: Option<String>,
     /// Where the machine has it, as a link to the file. By default /run/secrets and its name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::mount_point")]

@@ -40,8 +40,9 @@ impl Check {
             secret.source.is_some(),
             secret.env.is_some(),
             secret.command.is_some(),
+            secret.load_credential.is_some(),
         ];
-        self.one_of(&sources, "source, env and command", place);
+        self.one_of(&sources, "source, env, command and loadCredential", place);
         if let Some(source) = &secret.source {
             self.host_path(source, here("source"));
         }
@@ -51,6 +52,10 @@ impl Check {
         }
         if let Some(command) = &secret.command {
             self.command(command, &here("command"));
+        }
+        if let Some(name) = &secret.load_credential {
+            let allowed = "1 to 128 letters, digits, \"_\", \".\" and \"-\"";
+            self.expect(is_name(name), here("loadCredential"), allowed, quoted(name));
         }
         if let Some(path) = &secret.path {
             self.guest_path(path, here("path"));
