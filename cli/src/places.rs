@@ -12,6 +12,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, ensure};
 pub use vmm::state::{VARIABLE as STATE_VARIABLE, folder as state};
 
+use crate::accel::host_user;
+
 /// Moves the runtime folder.
 pub const RUNTIME_VARIABLE: &str = "MVM_RUNTIME_DIR";
 
@@ -39,9 +41,10 @@ pub fn private(path: &Path) -> anyhow::Result<()> {
         .with_context(|| format!("cannot create {}", path.display()))?;
     let metadata =
         fs::symlink_metadata(path).with_context(|| format!("cannot look at {}", path.display()))?;
-    let uid = rustix::process::getuid().as_raw();
+    // In the emulated host this user is root, and his files there are those of the user outside.
+    let users = [rustix::process::getuid().as_raw(), host_user().0];
     ensure!(
-        metadata.is_dir() && metadata.uid() == uid && metadata.mode() & 0o022 == 0,
+        metadata.is_dir() && users.contains(&metadata.uid()) && metadata.mode() & 0o022 == 0,
         "cannot use {}: it must be a folder that belongs to this user and that no other may write",
         path.display()
     );

@@ -5,15 +5,22 @@ use std::fs::{self, DirBuilder, Permissions};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt, chown};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use mvm_test::fixture;
 use serde_json::json;
 use tempfile::TempDir;
 
-/// User, and group where /dev/kvm has none: no system gives anyone such a number.
+use crate::network::free_port;
+use crate::on_host;
+
+/// Users, one for each test, and group where /dev/kvm has none: no system gives anyone such a number.
 const NOBODYS: u32 = 54_321;
+static USERS: AtomicU32 = AtomicU32::new(NOBODYS);
 
 /// An ordinary user, who is gone at the end with all that was theirs.
 struct User {
@@ -25,7 +32,10 @@ impl User {
     fn new() -> Result<Self> {
         let own = rustix::process::geteuid().as_raw();
         let ids = match own {
-            0 => (NOBODYS, kvm_group().unwrap_or(NOBODYS)),
+            0 => {
+                let user = USERS.fetch_add(1, Ordering::Relaxed);
+                (user, kvm_group().unwrap_or(NOBODYS))
+            }
             _ => (own, rustix::process::getegid().as_raw()),
         };
         let home = TempDir::with_prefix("mvm-test.")?;
@@ -84,10 +94,29 @@ impl User {
             "shares": [{ "source": "data", "mountPoint": "/data", "readOnly": false }],
         });
         fs::write(self.path("app.json"), app.to_string())?;
-        let output = self.mvm().args(["run", "app.json"]).output()?;
+        self.carry_out(&["run", "app.json"])
+    }
+
+    /// What a command of this user's prints.
+    fn carry_out(&self, arguments: &[&str]) -> Result<String> {
+        let output = self.mvm().args(arguments).stdin(Stdio::null()).output()?;
         let errors = String::from_utf8_lossy(&output.stderr);
         ensure!(output.status.success(), "{}\n{errors}", output.status);
         Ok(String::from_utf8(output.stdout)?)
+    }
+
+    /// Processes on this host that are this user's.
+    fn processes(&self) -> Result<Vec<String>> {
+        let mut found = Vec::new();
+        for entry in fs::read_dir("/proc")?.flatten() {
+            let is_own = entry
+                .metadata()
+                .is_ok_and(|folder| folder.uid() == self.ids.0);
+            if let (true, Ok(name)) = (is_own, fs::read_to_string(entry.path().join("comm"))) {
+                found.push(name);
+            }
+        }
+        Ok(found)
     }
 }
 
@@ -143,6 +172,67 @@ fn files_of_a_writable_share_are_the_users_and_the_programs() -> Result<()> {
         for name in ["folder", "tree"] {
             fs::remove_dir_all(data.join(name))?;
         }
+    }
+    Ok(())
+}
+
+/// A server whose answers are files of a volume, and the machine's own.
+fn server() -> serde_json::Value {
+    json!({
+        "version": 1,
+        "name": "web",
+        "memory": "128M",
+        "app": {
+            "entrypoint": ["python3", "-u", "-m", "http.server", "80", "--directory", "/data"],
+            "env": { "PATH": format!("{}/bin", fixture("tools")) },
+        },
+        "volumes": [{ "name": "pages", "mountPoint": "/data", "size": "64M" }],
+        "healthcheck": { "tcp": { "port": 80 }, "startPeriod": "60s" },
+    })
+}
+
+#[test]
+fn a_service_with_a_port_and_a_volume() -> Result<()> {
+    let user = User::new()?;
+    fs::write(user.path("app.json"), server().to_string())?;
+    fs::write(user.path("page"), "by an ordinary user\n")?;
+    let publish = format!("{}:80", free_port());
+    let (port, _) = publish.split_once(':').context("two ports")?;
+    let ask = || {
+        let url = format!("http://127.0.0.1:{port}/page");
+        String::from_utf8(on_host(&format!("curl --silent --show-error --fail {url}")))
+    };
+
+    user.carry_out(&["run", "-d", "--wait", "-p", &publish, "app.json"])?;
+    user.carry_out(&["cp", "page", "web:/data/page"])?;
+    assert_eq!(ask()?, "by an ordinary user\n");
+    let words = "id -u; stat -c %U /data/page";
+    assert_eq!(
+        user.carry_out(&["exec", "web", "sh", "-c", words])?,
+        "0\nroot\n"
+    );
+    user.carry_out(&["restart", "web"])?;
+    user.carry_out(&["stop", "web"])?;
+    user.carry_out(&["start", "web"])?;
+    let port_line = user.carry_out(&["port", "web"])?;
+    assert!(port_line.contains(port), "{port_line}");
+    // It listens a while after it has started.
+    let listens = "until cat < /dev/null > /dev/tcp/127.0.0.1/80; do sleep 0.1; done 2> /dev/null";
+    user.carry_out(&["exec", "web", "bash", "-c", listens])?;
+    assert_eq!(ask()?, "by an ordinary user\n");
+    let log = user.carry_out(&["logs", "web"])?;
+    assert!(log.contains("Serving HTTP"), "{log}");
+
+    user.carry_out(&["rm", "--force", "web"])?;
+    assert_eq!(user.carry_out(&["ps", "--all", "--quiet"])?, "");
+    let _ = user.mvm().args(["emulator", "stop"]).output()?;
+    // A user of this test's own has nothing else that runs. What has just ended may be seen until
+    // process 1 has taken notice.
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while user.ids.0 >= NOBODYS && !user.processes()?.is_empty() {
+        let left = user.processes()?;
+        assert!(Instant::now() < deadline, "{left:?}");
+        thread::sleep(Duration::from_millis(100));
     }
     Ok(())
 }
