@@ -48,7 +48,7 @@ fn inside(machine: Machine, before: &str, after: &str) -> Machine {
 }
 
 /// Whether machines run there; then their network is that kernel's.
-fn runs_emulated_host() -> bool {
+pub fn runs_emulated_host() -> bool {
     let status = Command::new(mvm())
         .args(["emulator", "status", "--json"])
         .output();

@@ -16,6 +16,7 @@ use serde_json::json;
 use tempfile::TempDir;
 
 use crate::network::free_port;
+use crate::network_root::runs_emulated_host;
 use crate::on_host;
 
 /// Users, one for each test, and group where /dev/kvm has none: no system gives anyone such a number.
@@ -234,5 +235,60 @@ fn a_service_with_a_port_and_a_volume() -> Result<()> {
         assert!(Instant::now() < deadline, "{left:?}");
         thread::sleep(Duration::from_millis(100));
     }
+    Ok(())
+}
+
+/// The same as the user `$1` with the group `$2`, which may use KVM, and the port `$3`; prints what
+/// is seen.
+const MEMBER: &str = r#"
+    # What is made in this host's folders would be root's.
+    home=$(mktemp -d /dev/shm/member.XXXXXX)
+    cp -r . $home; cd $home; chown -R $1:$2 .
+    facts=$(stat -c '%g %a' /dev/kvm)
+    chgrp $2 /dev/kvm; chmod g+rw /dev/kvm
+    setpriv --reuid $1 --regid $2 --clear-groups env -i PATH="$PATH" bash -euc '
+        export HOME=$PWD XDG_RUNTIME_DIR=$PWD/run MVM_KERNEL=$PWD/vmlinux
+        mvm() { ./mvm --accel kvm "$@"; }
+        mvm run -d --wait -p $0:80 app.json
+        mvm cp page web:/data/page
+        curl --silent --show-error --fail http://127.0.0.1:$0/page
+        mvm exec web id -u
+        mvm restart web; mvm stop web; mvm start web; mvm rm --force web
+        mvm ps --all --quiet
+        ls -A run/mvm
+    ' $3
+    status=$?
+    set -- $1 $facts
+    chgrp $2 /dev/kvm; chmod $3 /dev/kvm
+    rm -r $home
+    # What has just ended may be seen until process 1 has taken notice.
+    for _ in $(seq 300); do
+        left=$(find /proc -maxdepth 1 -user $1)
+        [ -n "$left" ] || break
+        sleep 0.1
+    done
+    echo "left: $left"
+    exit $status
+"#;
+
+#[test]
+fn a_service_of_a_member_of_group_kvm() -> Result<()> {
+    let user = User::new()?;
+    // With hardware KVM the other test is this one.
+    if !runs_emulated_host() || user.ids.0 < NOBODYS {
+        return Ok(());
+    }
+    fs::write(user.path("app.json"), server().to_string())?;
+    fs::write(user.path("page"), "by a member\n")?;
+    let [uid, port] = [user.ids.0, free_port().into()].map(|number| number.to_string());
+    let output = Command::new(mvm_test::mvm())
+        .args(["emulator", "exec", "--", "bash", "-c", MEMBER, "bash"])
+        .args([&uid, &uid, &port])
+        .current_dir(user.home.path())
+        .output()?;
+    let errors = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "{}\n{errors}", output.status);
+    let seen = String::from_utf8(output.stdout)?;
+    assert_eq!(seen, "web\nby a member\n0\nweb\nweb\nweb\nweb\nleft: \n");
     Ok(())
 }
