@@ -23,7 +23,7 @@ use guest::protocol::{PORT_NAME, Setup};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use vmm::app::{App, AppFile, Port, Tty};
 use vmm::boot::modules;
-use vmm::closure::StoreView;
+use vmm::closure::{InUse, StoreView};
 use vmm::machine::{Exits, Inputs, Machine};
 use vmm::net::Network;
 use vmm::vcpu::Exit;
@@ -89,6 +89,7 @@ pub fn run(start: Start<'_>) -> anyhow::Result<Ended> {
     // Before anything is allocated and any thread started, so that all of it counts.
     let _cgroup = Cgroup::enter(&app.name, &app.limits, &start.running.cgroup())?;
     let listener = server::listen(&start.running.socket())?;
+    let _in_use = InUse::of(start.file);
     let store = StoreView::of(start.file)?;
     let secrets = start.secrets.files(app)?;
     let kernel = kernel(app.kernel.path.as_deref())?;

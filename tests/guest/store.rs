@@ -1,8 +1,11 @@
 //! The store in the machine is the closure of its program, as it is on the host, and no more.
 
-use anyhow::Result;
+use std::process::Command;
+
+use anyhow::{Result, ensure};
 use mvm_test::{Output, closure, fixture};
 
+use crate::network_root::runs_emulated_host;
 use crate::{on_host, shell, tool};
 
 #[test]
@@ -156,4 +159,36 @@ fn assert_same(output: &Output, expected: &[u8]) {
         differences.len()
     );
     assert_eq!(found.len(), expected.len());
+}
+
+/// Descriptors of processes, where machines run, that have `path` open. Nix's garbage collector
+/// looks at these; it cannot be asked itself, as the emulated host cannot open its database.
+fn openings(path: &str) -> Result<String> {
+    let script = r#"find /proc/[0-9]*/fd -lname "$0" 2> /dev/null || true"#;
+    let shell = ["sh", "-c", script, path];
+    let mut command = Command::new(mvm_test::mvm());
+    let command = if runs_emulated_host() {
+        command.args(["emulator", "exec", "--"]).args(shell)
+    } else {
+        command = Command::new(shell[0]);
+        command.args(&shell[1..])
+    };
+    let output = command.output()?;
+    ensure!(output.status.success(), "{output:?}");
+    Ok(String::from_utf8(output.stdout)?)
+}
+
+#[test]
+fn what_a_machine_may_see_is_open_so_that_nix_keeps_it() -> Result<()> {
+    let outside = fixture("outside");
+    let mut running = shell("rooted", "echo up; read -r _")
+        .env("SEEN", &outside)
+        .spawn()?;
+    running.wait_for("up\n")?;
+    let during = openings(&outside)?;
+    running.write("end\n")?;
+    running.finish()?.success();
+    assert_eq!(during.lines().count(), 1, "{during}");
+    assert_eq!(openings(&outside)?, "");
+    Ok(())
 }

@@ -4,12 +4,11 @@
 //! A file made by Nix is in the store itself, and its own references are exactly those of its
 //! program; of any other file, all store paths in its text count. The references come from the
 //! first of: the list in `store.closure`, the Nix database, `nix-store -qR`.
-//!
-//! Left out: keeping the closure from being collected while the machine runs.
 
 mod database;
 #[cfg(test)]
 mod fixture;
+mod in_use;
 mod list;
 mod nix_store;
 mod store_path;
@@ -25,6 +24,7 @@ use anyhow::{anyhow, bail};
 
 use crate::app::{App, AppFile, StoreMode};
 use database::Answer;
+pub use in_use::InUse;
 pub use store_path::{STORE_DIR, StorePath};
 
 /// Store paths in a closure; a whole desktop system has some thousands.

@@ -1,0 +1,31 @@
+//! That a machine's store paths are in use: Nix's garbage collector keeps what a process has open,
+//! with all that it refers to.
+
+use std::os::fd::OwnedFd;
+
+use rustix::fs::{Mode, OFlags, open};
+
+use super::roots;
+use crate::app::AppFile;
+
+/// The store paths that a file names, which Nix keeps as long as this lives.
+///
+/// Nix finds them in `/proc` (`nix-store --gc --print-roots`), so it has to be root's or this
+/// user's. Of a list of paths, those alone are kept that the file itself names or refers to.
+#[derive(Debug)]
+pub struct InUse {
+    #[expect(dead_code, reason = "being open is what they are for")]
+    open: Vec<OwnedFd>,
+}
+
+impl InUse {
+    /// Has Nix keep what `file` names. What is not there cannot be collected.
+    pub fn of(file: &AppFile) -> Self {
+        let path_alone = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let open = roots(file)
+            .iter()
+            .filter_map(|path| open(path.as_str(), path_alone, Mode::empty()).ok())
+            .collect();
+        Self { open }
+    }
+}
