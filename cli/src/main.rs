@@ -3,6 +3,7 @@
 mod accel;
 mod agent;
 mod attach;
+mod carrier;
 mod cgroup;
 mod commands;
 mod control;

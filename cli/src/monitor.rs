@@ -294,10 +294,11 @@ fn wants_terminal(tty: Tty) -> bool {
     }
 }
 
-/// The file server keeps some hundred files open.
-fn raise_descriptor_limit() {
+/// Lets this process have as many descriptors as it may: the file server keeps some hundred files
+/// open, and each connection to a published port is one.
+pub fn raise_descriptor_limit() {
     let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
-    // With fewer descriptors it closes and opens more often.
+    // With fewer, files are closed and opened more often, and clients wait.
     let _ = setrlimit(
         Resource::Nofile,
         Rlimit {

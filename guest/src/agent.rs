@@ -6,9 +6,9 @@
 
 mod accounts;
 mod closure;
+mod dial;
 mod interpreter;
 mod listener;
-mod outbox;
 mod process;
 mod program;
 mod session;
@@ -24,7 +24,7 @@ use anyhow::{Context, Result, bail, ensure};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 
-pub use listener::{Listener, SERVE};
+pub use listener::{Listener, SERVE, serve_apart};
 pub use process::{child_signals, ignore_broken_pipes, signal_all};
 use sessions::{Ready, Sessions};
 
@@ -170,7 +170,7 @@ impl Agent {
             .filter(|(_, fd)| !fd.revents().is_empty())
             .map(|(source, fd)| Ready {
                 source,
-                hung_up: fd.revents().intersects(PollFlags::ERR | PollFlags::HUP),
+                events: fd.revents(),
             })
             .collect();
         let listener = own > 1 && !fds[1].revents().is_empty();
@@ -197,7 +197,7 @@ impl Agent {
                 self.set_up = true;
                 self.sessions.outbox.push(MACHINE, &Message::SetupDone);
             }
-            Message::Exec(_) if !self.set_up => bail!("the host sent no setup"),
+            Message::Exec(_) | Message::Connect(_) if !self.set_up => bail!("the host sent no setup"),
             message => self.sessions.take(session, &message)?,
         }
         Ok(false)

@@ -17,8 +17,8 @@ mod volumes;
 
 use std::os::fd::AsRawFd;
 
-use crate::agent::{Agent, End, Listener, boot_time_us, child_signals};
-use crate::protocol::Setup;
+use crate::agent::{Agent, End, Listener, boot_time_us, child_signals, serve_apart};
+use crate::protocol::{PORT_NAME, Setup};
 use anyhow::{Context, Result};
 use rustix::fs::{Mode, OFlags};
 use rustix::process::{Resource, Rlimit, getpid, setrlimit};
@@ -50,7 +50,7 @@ fn serve(started_us: u64) -> Result<End> {
     root::mount_early()?;
     occupy_standard_streams()?;
     modules::load()?;
-    let port = port::open()?;
+    let port = port::open(PORT_NAME)?;
     let children = child_signals().context("cannot watch child processes")?;
     let listener = Listener::open()?;
     let agent = Agent::greet(port, Some(children), started_us)?.listening(listener);
@@ -81,7 +81,12 @@ fn set_up(setup: &Setup) -> Result<()> {
             .with_context(|| format!("cannot set the host name to {hostname:?}"))?;
     }
     network::set_up(&setup.links)?;
-    secrets::write_all(&setup.secrets)
+    secrets::write_all(&setup.secrets)?;
+    for name in &setup.ports {
+        let port = port::open(name)?;
+        serve_apart(&port).with_context(|| format!("cannot serve the port {name}"))?;
+    }
+    Ok(())
 }
 
 /// The kernel opens 0 to 2 only if there is a console. A pipe that got such a number would be

@@ -7,7 +7,9 @@
 //! A connection, in order: the guest says [`Message::Hello`], the host answers with its own, sends
 //! [`Message::Setup`] once and waits for [`Message::SetupDone`]. Then each [`Message::Exec`] opens a
 //! session, which the guest closes with [`Message::ExecFailed`] or [`Message::Exit`] as its last
-//! frame; a session's number can be used again after that.
+//! frame; a session's number can be used again after that. [`Message::Connect`] opens one that is a
+//! connection to a port in the guest rather than a program: `Stdin` is what the host sends there,
+//! `Stdout` what comes back, each with [`CONNECTION_WINDOW`].
 //!
 //! The one thing to know: nothing is buffered without bound. Each stream of each session starts with
 //! [`WINDOW`] bytes that its sender may send, and the receiver gives back with [`Message::Credit`]
@@ -28,7 +30,7 @@ mod secret;
 #[cfg(test)]
 mod tests;
 
-pub use body::{Answered, Exec, FileSystem, Link, Mount, Root, Setup, Tty, User};
+pub use body::{Connect, Exec, FileSystem, Link, Mount, Root, Setup, Tty, User};
 pub use bytes::ByteString;
 pub use decode::Decoder;
 pub use frame::{Frame, FrameBuffer, HEADER_SIZE, Header};
@@ -67,6 +69,14 @@ pub const WINDOW: u32 = 1024 * 1024;
 
 /// Executions that one guest runs at a time; bounds its descriptors (4 each) and memory.
 pub const MAX_SESSIONS: usize = 256;
+
+/// What [`WINDOW`] is for a connection: bounds what those take whose readers stand still, 256 MiB
+/// if all do so in one direction.
+pub const CONNECTION_WINDOW: u32 = 128 * 1024;
+
+/// Connections that one connection with this protocol carries at a time: as many as a server of
+/// one process usually takes, twice over; bounds descriptors and memory.
+pub const MAX_CONNECTIONS: usize = 2048;
 
 /// Most bytes of an error message from the guest; longer ones are cut by the sender.
 pub const MAX_REASON: usize = 4096;

@@ -1,7 +1,7 @@
 //! Networks without privilege: ports of the host that lead to the machine, and what it can reach.
 
 use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream, UdpSocket};
+use std::net::{Shutdown, TcpListener, TcpStream, UdpSocket};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -9,6 +9,7 @@ use anyhow::Result;
 use mvm_test::{Machine, Machines};
 use serde_json::json;
 
+use crate::network_root::runs_emulated_host;
 use crate::shell;
 
 /// For an answer to come through, on a host that is busy.
@@ -48,6 +49,10 @@ fn servers(ports: serde_json::Value) -> Machine {
 fn ask(port: u16, question: &[u8]) -> Result<String> {
     let mut stream = TcpStream::connect(("127.0.0.1", port))?;
     stream.set_read_timeout(Some(PATIENCE))?;
+    converse(&mut stream, question)
+}
+
+fn converse(stream: &mut (impl Read + Write), question: &[u8]) -> Result<String> {
     stream.write_all(question)?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer)?;
@@ -128,6 +133,53 @@ fn a_machine_in_the_background_has_its_ports_as_long_as_it_runs() -> Result<()> 
     await_answer(tcp);
     machines.mvm(["stop", "--time", "1", "servers"])?.success();
     TcpListener::bind(("127.0.0.1", tcp))?;
+    Ok(())
+}
+
+#[test]
+fn the_emulated_host_takes_connections_by_ipv6() -> Result<()> {
+    if !runs_emulated_host() {
+        // There passt does, given a route: see `network_root.rs`.
+        return Ok(());
+    }
+    let port = free_port();
+    let mut running = servers(json!([format!("[::1]:{port}:80")])).spawn()?;
+    running.wait_for("ready\n")?;
+    let mut stream = TcpStream::connect(("::1", port))?;
+    assert_eq!(converse(&mut stream, b"six")?, "the machine heard six");
+    let error = TcpStream::connect(("127.0.0.1", port)).unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::ConnectionRefused);
+    converse(&mut TcpStream::connect(("::1", port))?, b"end")?;
+    assert_eq!(running.finish()?.status, 0);
+    Ok(())
+}
+
+/// Sends back what it is sent, when that has ended.
+const MIRROR: &str = r#"
+import socket
+server = socket.create_server(("", 80))
+print("ready", flush=True)
+peer, _ = server.accept()
+with peer, peer.makefile("rwb") as stream:
+    stream.write(stream.read())
+"#;
+
+#[test]
+fn a_client_that_has_said_all_hears_the_answer() -> Result<()> {
+    let port = free_port();
+    let mirror = shell("mirror", &format!("exec python3 -c '{MIRROR}'"));
+    let ports = json!([format!("{port}:80")]);
+    let mut running = mirror.set("/ports", ports).spawn()?;
+    running.wait_for("ready\n")?;
+    let mut stream = TcpStream::connect(("127.0.0.1", port))?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    let bytes: Vec<u8> = (0..3_000_000u32).map(|n| (n % 251) as u8).collect();
+    stream.write_all(&bytes)?;
+    stream.shutdown(Shutdown::Write)?;
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer)?;
+    assert!(answer == bytes, "{} bytes came back", answer.len());
+    assert_eq!(running.finish()?.status, 0);
     Ok(())
 }
 

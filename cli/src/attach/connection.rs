@@ -114,12 +114,13 @@ impl Connection {
         }
     }
 
-    pub(super) fn stream(&self) -> &UnixStream {
+    /// What its frames come and go by.
+    pub fn stream(&self) -> &UnixStream {
         &self.stream
     }
 
     /// Reads once.
-    pub(super) fn fill(&mut self) -> io::Result<usize> {
+    pub fn fill(&mut self) -> io::Result<usize> {
         self.buffer.fill(&mut &self.stream)
     }
 
@@ -143,7 +144,7 @@ impl Connection {
 
     /// The next message that has wholly come, with its session. The guest's word that it failed is
     /// an error here.
-    pub(super) fn next_message(&mut self) -> Result<Option<(u32, Message<'_>)>> {
+    pub fn next_message(&mut self) -> Result<Option<(u32, Message<'_>)>> {
         let Some(frame) = self.buffer.next_frame().context(PROTOCOL)? else {
             return Ok(None);
         };

@@ -21,6 +21,7 @@ use anyhow::{Context, Result};
 use guest::protocol::{MACHINE, Message};
 
 use super::folder::Folder;
+use crate::monitor::raise_descriptor_limit;
 use client::Client;
 use service::Service;
 
@@ -44,6 +45,7 @@ pub fn serve() -> Result<()> {
     // Away from the terminal and the folder of the command that needed it first.
     rustix::process::setsid().context("cannot leave the terminal")?;
     std::env::set_current_dir("/").context("cannot change to /")?;
+    raise_descriptor_limit();
     let listener = io::stdin()
         .as_fd()
         .try_clone_to_owned()

@@ -8,7 +8,7 @@ use std::path::Path;
 
 use guest::protocol::{FileSystem, Mount, Root, Setup};
 
-use super::network;
+use super::{network, ports};
 use crate::machines::running::any_below;
 
 /// The host's folders: all of it, and the one whose files never change.
@@ -56,6 +56,7 @@ pub fn setup() -> Setup {
             .chain([runtime])
             .collect(),
         links: network::links(),
+        ports: vec![ports::CARRIER_NAME.into()],
         ..Setup::default()
     }
 }

@@ -99,8 +99,8 @@ pub struct Started {
     pub agent: UnixStream,
     /// Where machines inside ask for ports of the host.
     pub ports: UnixStream,
-    /// QEMU's own.
-    pub monitor: UnixStream,
+    /// To the agent that carries connections to those ports inside.
+    pub carrier: UnixStream,
 }
 
 impl Plan {
@@ -132,13 +132,13 @@ impl Plan {
     pub fn start(&self) -> Result<Started> {
         let (agent, agent_there) = socket_pair()?;
         let (ports, ports_there) = socket_pair()?;
-        let (monitor, monitor_there) = socket_pair()?;
+        let (carrier, carrier_there) = socket_pair()?;
         let log = open_log(&self.log)?;
         let process = Command::new(env::current_exe().context("cannot tell where mvm is")?)
             .args(["emulator", "machine", "--parent"])
             .arg(std::process::id().to_string())
             .arg("--")
-            .args(self.arguments(&agent_there, &ports_there, &monitor_there))
+            .args(self.arguments(&agent_there, &ports_there, &carrier_there))
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log)
@@ -148,11 +148,11 @@ impl Plan {
             process,
             agent,
             ports,
-            monitor,
+            carrier,
         })
     }
 
-    fn arguments(&self, agent: &OwnedFd, ports: &OwnedFd, monitor: &OwnedFd) -> Vec<OsString> {
+    fn arguments(&self, agent: &OwnedFd, ports: &OwnedFd, carrier: &OwnedFd) -> Vec<OsString> {
         let mut arguments: Vec<OsString> = Vec::new();
         let mut add = |words: &[&str]| arguments.extend(words.iter().map(OsString::from));
         add(&[
@@ -192,14 +192,15 @@ impl Plan {
         ]);
         add(&["-serial".into(), "chardev:log".into()]);
         add(&["-device".into(), "virtio-rng-pci".into()]);
-        for (id, socket) in [("agent", agent), ("ports", ports), ("monitor", monitor)] {
+        // The first of the four is a console's, and stays empty.
+        add(&["-device".into(), "virtio-serial-pci,max_ports=4".into()]);
+        for (id, name, socket) in [
+            ("agent", PORT_NAME, agent),
+            ("ports", ports::PORT_NAME, ports),
+            ("carrier", ports::CARRIER_NAME, carrier),
+        ] {
             let socket = socket.as_raw_fd();
             add(&["-chardev".into(), format!("socket,id={id},fd={socket}")]);
-        }
-        add(&["-mon".into(), "chardev=monitor,mode=control".into()]);
-        // The first of the three is a console's, and stays empty.
-        add(&["-device".into(), "virtio-serial-pci,max_ports=3".into()]);
-        for (id, name) in [("agent", PORT_NAME), ("ports", ports::PORT_NAME)] {
             let port = format!("virtserialport,chardev={id},name={name}");
             add(&["-device".into(), port]);
         }

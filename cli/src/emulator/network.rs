@@ -1,25 +1,21 @@
 //! The emulated host's network: QEMU's, which makes its connections the host's own.
 //!
 //! The one thing to know: QEMU lets whatever is inside reach the host's loopback through the
-//! gateway's address. So nothing is sent to that address but the answers of published ports, which
-//! are all in one range ([`PORTS`]) inside.
+//! gateway's address. So nothing is sent to that address. What comes from the host comes another way
+//! (`ports.rs`).
 
 use std::net::{IpAddr, Ipv4Addr, UdpSocket};
-use std::ops::RangeInclusive;
 
-use guest::protocol::{Answered, Link};
+use guest::protocol::Link;
 
 /// Its address inside.
-pub const ADDRESS: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 3, 15));
+const ADDRESS: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 3, 15));
 const GATEWAY: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 3, 2));
 /// Not the network that machines have by passt, or they could not reach this one.
 const NETWORK: &str = "10.0.3.0/24";
 
-/// Inside, published ports have these numbers: below those that the kernel picks by itself.
-pub const PORTS: RangeInclusive<u16> = 20_000..=29_999;
-
 /// Name of the network in QEMU.
-pub const NETDEV: &str = "net0";
+const NETDEV: &str = "net0";
 
 const MAC: [u8; 6] = [2, 0x6d, 0x76, 0x6d, 0, 1];
 
@@ -48,9 +44,6 @@ pub fn links() -> Vec<Link> {
         mtu: 1500,
         addresses: vec![(ADDRESS, 24)],
         gateways: vec![GATEWAY],
-        answered: Some(Answered {
-            address: GATEWAY,
-            ports: (*PORTS.start(), *PORTS.end()),
-        }),
+        closed: Some(GATEWAY),
     }]
 }

@@ -1,30 +1,37 @@
 //! Ports of the host that lead to machines of the emulated host.
 //!
 //! ```text
-//! 127.0.0.1:8080 ── QEMU's hostfwd ── 10.0.3.15:20000 ── passt ── port 80 of the machine
+//! 127.0.0.1:8080 ── carrier ── serial port ── agent ── 127.0.0.1:20000 ── passt ── port 80 of the machine
 //! ```
 //!
 //! The one thing to know: a machine's monitor asks for them from inside, over a serial port of the
-//! emulated host whose other end the process that owns QEMU has. So they come and go with the
-//! machine, whichever command started it. `holder.rs` is the side that asks, `forwards.rs` the other.
+//! emulated host whose other end the process that owns QEMU has. That listens at them, and carries
+//! who comes over another such port. So they come and go with the machine, whichever command
+//! started it. `holder.rs` is the side that asks, `forwards.rs` the other.
 
 mod forwards;
 mod holder;
 
 use std::io::{self, BufRead, Read};
+use std::net::{IpAddr, Ipv4Addr};
 
 use anyhow::{Context, Result, ensure};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use vmm::app::{Port, PortRange};
 
-use super::network::ADDRESS;
-
 pub use forwards::serve;
 pub use holder::{Published, hold};
 
-/// Name of the serial port.
+/// Name of the serial port for questions.
 pub const PORT_NAME: &str = "mvm.ports";
+
+/// Name of the one that connections are carried over, by the agent's protocol. QEMU's own way in
+/// (`hostfwd`) lets one connection wait at a time, and drops what the others send first.
+pub const CARRIER_NAME: &str = "mvm.carrier";
+
+/// Where published ports are inside: nobody but this kernel's own programs comes there.
+const ADDRESS: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
 /// Bytes of a line: far more than the ports of a machine need.
 const LINE_MAX: u64 = 1 << 20;
@@ -41,8 +48,8 @@ struct Question {
 enum Wish {
     /// Have these lead inside.
     Publish(Vec<Port>),
-    /// No longer.
-    Withdraw(Vec<Forward>),
+    /// No longer those that the question of that number asked for.
+    Withdraw(u64),
 }
 
 /// The line that answers it.
@@ -113,7 +120,7 @@ mod tests {
         };
         assert_eq!(
             forward.inside().to_string(),
-            "10.0.3.15:20000-20009:6000-6009/udp"
+            "127.0.0.1:20000-20009:6000-6009/udp"
         );
     }
 

@@ -67,6 +67,7 @@ pub fn setup(app: &App, store: bool, network: &Network, secrets: Vec<SecretFile>
         links: links(network),
         console_level: None,
         secrets,
+        ports: Vec::new(),
     }
 }
 
@@ -81,7 +82,7 @@ fn links(network: &Network) -> Vec<Link> {
             .map(|subnet| (subnet.address, subnet.prefix))
             .collect(),
         gateways: link.gateways.clone(),
-        answered: None,
+        closed: None,
     });
     links.collect()
 }

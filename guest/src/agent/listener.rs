@@ -55,7 +55,7 @@ impl Listener {
         for _ in 0..AT_ONCE {
             match accept(&self.socket) {
                 Ok((stream, libc::VMADDR_CID_HOST)) => {
-                    if let Err(error) = serve(&stream) {
+                    if let Err(error) = serve_apart(&stream) {
                         // The host finds its connection closed. <3> is KERN_ERR.
                         let record = format!("<3>mvm-init: {error:#}\n");
                         let _ = std::fs::write("/dev/kmsg", record);
@@ -71,7 +71,10 @@ impl Listener {
 }
 
 /// Starts a process that serves `stream` and ends with it.
-fn serve(stream: &OwnedFd) -> Result<()> {
+///
+/// # Errors
+/// The kernel has no process left.
+pub fn serve_apart(stream: &OwnedFd) -> Result<()> {
     let exec = Exec {
         argv: vec!["/proc/self/exe".into(), SERVE.into()],
         ..Exec::default()

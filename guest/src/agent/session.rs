@@ -12,10 +12,10 @@ use rustix::io::{Errno, ioctl_fionread};
 use rustix::pipe::{PipeFlags, fcntl_setpipe_size, pipe_with};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
-use super::outbox::Outbox;
 use super::process::{Streams, signal_group, spawn};
 use super::program::{Program, Refusal, words};
 use super::terminal;
+use crate::outbox::Outbox;
 use crate::protocol::{Exec, Exit, HEADER_SIZE, MAX_PAYLOAD, Message, Stream, Tty, WINDOW};
 
 /// Credit for input goes back when this much has been passed on: often enough that the host never

@@ -1,4 +1,4 @@
-//! All executions of one connection.
+//! All executions, and all connections to ports, that the host has by one connection of its own.
 //!
 //! The one thing to know: what the host sends for a session that has just ended is no error, since
 //! it was under way when the end was told. It is dropped.
@@ -10,12 +10,18 @@ use anyhow::{Result, ensure};
 use rustix::event::{PollFd, PollFlags};
 use rustix::process::{Pid, WaitOptions, WaitStatus, wait, waitpid};
 
-use super::outbox::Outbox;
+use super::dial::{dial, raise_descriptor_limit};
+use super::program::words;
 use super::session::Session;
-use crate::protocol::{Exec, Exit, MAX_SESSIONS, Message, Stream};
+use crate::endpoint::Endpoint;
+use crate::outbox::Outbox;
+use crate::protocol::{Connect, Exec, Exit, MAX_CONNECTIONS, MAX_SESSIONS, Message, Stream};
 
 pub(super) struct Sessions {
     by_id: BTreeMap<u32, Session>,
+    connections: BTreeMap<u32, Endpoint>,
+    /// Who has the first turn: else those with low numbers would have all of the outbox.
+    turn: usize,
     pub(super) outbox: Outbox,
     /// Readable when any child has ended, if this is PID 1.
     children: Option<OwnedFd>,
@@ -28,19 +34,21 @@ pub(super) enum Source {
     Process(u32),
     Input(u32),
     Output(u32, usize),
+    Connection(u32),
 }
 
 /// A source that something can be done with.
 pub(super) struct Ready {
     pub(super) source: Source,
-    /// Whether the other end has been closed.
-    pub(super) hung_up: bool,
+    pub(super) events: PollFlags,
 }
 
 impl Sessions {
     pub(super) fn new(children: Option<OwnedFd>) -> Self {
         Self {
             by_id: BTreeMap::new(),
+            connections: BTreeMap::new(),
+            turn: 0,
             outbox: Outbox::default(),
             children,
         }
@@ -68,18 +76,29 @@ impl Sessions {
                 }
             }
         }
+        for (id, connection) in &self.connections {
+            let interest = connection.interest(&self.outbox);
+            if !interest.is_empty() {
+                fds.push(PollFd::new(connection, interest));
+                sources.push(Source::Connection(*id));
+            }
+        }
     }
 
     /// Does what can be done now.
     pub(super) fn handle(&mut self, ready: &[Ready]) {
-        for Ready { source, hung_up } in ready {
+        self.turn = self.turn.wrapping_add(1);
+        let first = self.turn.checked_rem(ready.len()).unwrap_or(0);
+        let (later, sooner) = ready.split_at(first);
+        for Ready { source, events } in sooner.iter().chain(later) {
             match *source {
                 Source::Children => self.wait_for_all(),
                 Source::Process(id) => self.wait_for(id),
                 Source::Input(id) => {
                     if let Some(session) = self.by_id.get_mut(&id) {
                         session.push_input(&mut self.outbox);
-                        if *hung_up && session.input.is_waiting() {
+                        let hung_up = events.intersects(PollFlags::ERR | PollFlags::HUP);
+                        if hung_up && session.input.is_waiting() {
                             session.close_input(&mut self.outbox);
                         }
                     }
@@ -89,16 +108,34 @@ impl Sessions {
                         session.pull_output(index, &mut self.outbox);
                     }
                 }
+                Source::Connection(id) => {
+                    if let Some(connection) = self.connections.get_mut(&id) {
+                        connection.ready(*events, &mut self.outbox);
+                    }
+                }
             }
         }
         let outbox = &mut self.outbox;
+        self.connections.retain(|id, connection| {
+            let is_over = connection.is_over();
+            if is_over {
+                outbox.push(*id, &Message::Exit(Exit::Code(0)));
+            }
+            !is_over
+        });
         self.by_id.retain(|_, session| !session.finish(outbox));
     }
 
-    /// Takes a message about one execution.
+    /// Takes a message about one execution or connection.
     pub(super) fn take(&mut self, id: u32, message: &Message<'_>) -> Result<()> {
         if let Message::Exec(exec) = message {
             return self.start(id, exec);
+        }
+        if let Message::Connect(wanted) = message {
+            return self.connect(id, *wanted);
+        }
+        if let Some(connection) = self.connections.get_mut(&id) {
+            return connection.take(message, &mut self.outbox);
         }
         let Some(session) = self.by_id.get_mut(&id) else {
             return Ok(());
@@ -116,10 +153,7 @@ impl Sessions {
     }
 
     fn start(&mut self, id: u32, exec: &Exec) -> Result<()> {
-        ensure!(
-            !self.by_id.contains_key(&id),
-            "the host used session {id} for a second program"
-        );
+        self.ensure_free(id)?;
         let answer = if self.by_id.len() >= MAX_SESSIONS {
             Message::ExecFailed {
                 code: 125,
@@ -139,6 +173,34 @@ impl Sessions {
             }
         };
         self.outbox.push(id, &answer);
+        Ok(())
+    }
+
+    fn connect(&mut self, id: u32, wanted: Connect) -> Result<()> {
+        self.ensure_free(id)?;
+        if self.connections.is_empty() {
+            raise_descriptor_limit();
+        }
+        let outcome = if self.connections.len() >= MAX_CONNECTIONS {
+            Err(format!("there are {MAX_CONNECTIONS} connections already"))
+        } else {
+            dial(id, wanted).map_err(|errno| format!("cannot connect: {}", words(errno)))
+        };
+        match outcome {
+            Ok(connection) => {
+                self.connections.insert(id, connection);
+            }
+            Err(message) => {
+                let refusal = Message::ExecFailed { code: 125, message };
+                self.outbox.push(id, &refusal);
+            }
+        }
+        Ok(())
+    }
+
+    fn ensure_free(&self, id: u32) -> Result<()> {
+        let is_used = self.by_id.contains_key(&id) || self.connections.contains_key(&id);
+        ensure!(!is_used, "the host used session {id} a second time");
         Ok(())
     }
 

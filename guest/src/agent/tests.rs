@@ -272,7 +272,7 @@ fn a_number_in_use_is_an_error() {
     host.start(1, "exec sleep 1000", false);
     host.start(1, "exit 0", false);
     let reason = failure(&mut host);
-    assert_eq!(reason, "the host used session 1 for a second program");
+    assert_eq!(reason, "the host used session 1 a second time");
     assert!(agent.join().unwrap().is_err());
 }
 

@@ -9,7 +9,7 @@ use std::net::IpAddr;
 use anyhow::{Context, Result, bail};
 
 use super::netlink::{Netlink, Request};
-use crate::protocol::{Answered, Link};
+use crate::protocol::Link;
 
 /// The loopback interface is the first of each network namespace (`LOOPBACK_IFINDEX`). The kernel
 /// gives it 127.0.0.1 and `::1` by itself once it is up (`inetdev_event`).
@@ -37,12 +37,9 @@ const RTN_UNICAST: u8 = 1;
 const RTM_NEWRULE: u16 = 32;
 const FRA_DST: u16 = 1;
 const FRA_PRIORITY: u16 = 6;
-const FRA_SPORT_RANGE: u16 = 23;
-const FR_ACT_TO_TBL: u8 = 1;
 const FR_ACT_BLACKHOLE: u8 = 6;
-/// Rules are asked in this order, before the main table's (32766).
-const ANSWER: u32 = 100;
-const BLACKHOLE: u32 = 101;
+/// Rules are asked in their order; this one before the main table's (32766).
+const BLACKHOLE: u32 = 100;
 /// The gateway is on the link, whatever its address.
 const RTNH_F_ONLINK: u32 = 4;
 /// `AF_INET`, `AF_INET6`.
@@ -113,11 +110,8 @@ fn configure(netlink: &Netlink, index: u32, wanted: &Link) -> Result<()> {
         let added = netlink.request(&route_by(index, *gateway));
         added.with_context(|| format!("cannot add the gateway {gateway}"))?;
     }
-    if let Some(answered) = &wanted.answered {
-        let address = answered.address;
-        let added = [answer(answered), blackhole(address)]
-            .iter()
-            .try_for_each(|rule| netlink.request(rule));
+    if let Some(address) = wanted.closed {
+        let added = netlink.request(&blackhole(address));
         added.with_context(|| format!("cannot close the way to {address}"))?;
     }
     Ok(())
@@ -154,27 +148,17 @@ fn route_by(index: u32, gateway: IpAddr) -> Request {
         .with(RTA_OIF, &index.to_ne_bytes())
 }
 
-/// What goes from a port that may answer finds its way as ever.
-fn answer(answered: &Answered) -> Request {
-    let (first, last) = answered.ports;
-    let ports = [first.to_ne_bytes(), last.to_ne_bytes()];
-    rule(answered.address, FR_ACT_TO_TBL, ANSWER).with(FRA_SPORT_RANGE, ports.as_flattened())
-}
-
-/// All else does not go.
+/// No packet for `address` goes (`struct fib_rule_hdr`).
 fn blackhole(address: IpAddr) -> Request {
-    rule(address, FR_ACT_BLACKHOLE, BLACKHOLE)
-}
-
-/// `struct fib_rule_hdr`: what happens to packets for `address`.
-fn rule(address: IpAddr, action: u8, priority: u32) -> Request {
     let (family, bytes) = octets(address);
     let bits = 8 * bytes.len() as u8;
     // Behind the prefix: of the source, type of service. Then the table, and two bytes of nothing.
-    let body = [family, bits, 0, 0, RT_TABLE_MAIN, 0, 0, action, 0, 0, 0, 0];
+    let body = [
+        family, bits, 0, 0, RT_TABLE_MAIN, 0, 0, FR_ACT_BLACKHOLE, 0, 0, 0, 0,
+    ];
     Request::new(RTM_NEWRULE, &body)
         .with(FRA_DST, &bytes)
-        .with(FRA_PRIORITY, &priority.to_ne_bytes())
+        .with(FRA_PRIORITY, &BLACKHOLE.to_ne_bytes())
 }
 
 fn octets(address: IpAddr) -> (u8, Vec<u8>) {

@@ -1,4 +1,4 @@
-//! Finding the port to the host.
+//! Finding a port to the host.
 //!
 //! The one thing to know: a port gets its name by a message of the device some time after the
 //! kernel has made it (`VIRTIO_CONSOLE_PORT_NAME`), and tells so by a uevent. virtio 1.2 §5.3.6.2.
@@ -7,7 +7,6 @@ use std::fs;
 use std::io;
 use std::os::fd::OwnedFd;
 
-use crate::protocol::PORT_NAME;
 use anyhow::{Context, Result};
 use rustix::fs::{Mode, OFlags};
 use rustix::net::netlink::{KOBJECT_UEVENT, SocketAddrNetlink};
@@ -18,19 +17,19 @@ const PORTS: &str = "/sys/class/virtio-ports";
 /// The group of the kernel's own uevents; the other is udev's.
 const KERNEL_EVENTS: u32 = 1;
 
-/// Opens the port; waits for it if it is not there yet.
-pub(super) fn open() -> Result<OwnedFd> {
-    let name = match find()? {
-        Some(name) => name,
-        None => wait()?,
+/// Opens the port called `name`; waits for it if it is not there yet.
+pub(super) fn open(name: &str) -> Result<OwnedFd> {
+    let name = match find(name)? {
+        Some(found) => found,
+        None => wait(name)?,
     };
     let path = format!("/dev/{name}");
     rustix::fs::open(&path, OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())
         .with_context(|| format!("cannot open {path}"))
 }
 
-/// The kernel's name for the port, such as `vport1p1`.
-fn find() -> Result<Option<String>> {
+/// The kernel's name for the port `wanted`, such as `vport1p1`.
+fn find(wanted: &str) -> Result<Option<String>> {
     let ports = match fs::read_dir(PORTS) {
         Ok(ports) => ports,
         // The class appears with its driver.
@@ -41,14 +40,14 @@ fn find() -> Result<Option<String>> {
         let port = port.with_context(|| format!("cannot list {PORTS}"))?;
         // The file appears with the name; ports that stay without one have none.
         let name = fs::read_to_string(port.path().join("name")).unwrap_or_default();
-        if name.trim_end() == PORT_NAME {
+        if name.trim_end() == wanted {
             return Ok(Some(port.file_name().to_string_lossy().into_owned()));
         }
     }
     Ok(None)
 }
 
-fn wait() -> Result<String> {
+fn wait(wanted: &str) -> Result<String> {
     let events = socket_with(
         AddressFamily::NETLINK,
         SocketType::DGRAM,
@@ -61,7 +60,7 @@ fn wait() -> Result<String> {
     let mut event = [0; 4096];
     loop {
         // Once more before each wait: it may have come before the socket listened.
-        if let Some(name) = find()? {
+        if let Some(name) = find(wanted)? {
             return Ok(name);
         }
         match recv(&events, &mut event, RecvFlags::empty()) {

@@ -3,7 +3,7 @@
 //! The one thing to know: they only travel from the host to the guest, which trusts them; unknown
 //! keys are errors all the same, since both sides are built together.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
 
@@ -33,6 +33,9 @@ pub struct Setup {
     pub console_level: Option<u8>,
     /// Files in memory whose content is nobody else's business.
     pub secrets: Vec<SecretFile>,
+    /// Names of more ports at which the host speaks this protocol; each is served by a process of
+    /// its own.
+    pub ports: Vec<String>,
 }
 
 /// The root file system.
@@ -140,18 +143,18 @@ pub struct Link {
     pub addresses: Vec<(IpAddr, u8)>,
     /// Where packets for all other networks go; they need not be in one of its own.
     pub gateways: Vec<IpAddr>,
-    /// An address to which nothing is sent but answers.
-    pub answered: Option<Answered>,
+    /// An address to which nothing is sent.
+    pub closed: Option<IpAddr>,
 }
 
-/// An address that may ask, and is not asked.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// One connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Answered {
-    /// The address.
-    pub address: IpAddr,
-    /// The machine's ports that it may ask at: the first and the last.
-    pub ports: (u16, u16),
+pub struct Connect {
+    /// Where to, as the guest sees it.
+    pub address: SocketAddr,
+    /// UDP rather than TCP: each frame of data is a datagram, and none waits.
+    pub datagrams: bool,
 }
 
 /// One execution.

@@ -56,6 +56,7 @@ impl Decoder {
                 kind::SETUP
                     | kind::POWER_OFF
                     | kind::EXEC
+                    | kind::CONNECT
                     | kind::DATA
                     | kind::RESIZE
                     | kind::SIGNAL
@@ -134,6 +135,9 @@ fn parse(kind: u16, payload: &[u8], from: Side) -> Result<Message<'_>> {
         kind::POWER_OFF => {
             end(payload)?;
             Message::PowerOff
+        }
+        kind::CONNECT => {
+            Message::Connect(serde_json::from_slice(payload).context("cannot read an address")?)
         }
         kind::STARTED => Message::Started {
             pid: u32::from_le_bytes(exactly(payload)?),

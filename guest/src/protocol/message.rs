@@ -6,7 +6,7 @@
 use anyhow::{Context, Result, ensure};
 
 use super::frame::MORE;
-use super::{Exec, HEADER_SIZE, Header, Hello, MAX_BODY, MAX_PAYLOAD, MAX_REASON, Setup};
+use super::{Connect, Exec, HEADER_SIZE, Header, Hello, MAX_BODY, MAX_PAYLOAD, MAX_REASON, Setup};
 
 /// The kinds of frames; those of the machine's session come before `EXEC`.
 pub(super) mod kind {
@@ -28,6 +28,7 @@ pub(super) mod kind {
     pub const RESIZE: u16 = 25;
     pub const SIGNAL: u16 = 26;
     pub const EXIT: u16 = 27;
+    pub const CONNECT: u16 = 28;
 }
 
 /// An end of the connection.
@@ -94,12 +95,14 @@ pub enum Message<'a> {
     PowerOff,
     /// Host to guest: opens a session.
     Exec(Box<Exec>),
+    /// Host to guest: opens a session that is a connection. Data may follow at once.
+    Connect(Connect),
     /// Guest to host: the program runs.
     Started {
         /// Its process number in the guest.
         pid: u32,
     },
-    /// Guest to host: the program does not run; the session's last frame.
+    /// Guest to host: the program does not run, or nobody is connected; the session's last frame.
     ExecFailed {
         /// 125 (the guest failed), 126 (cannot be executed) or 127 (not found).
         code: u8,
@@ -134,7 +137,8 @@ pub enum Message<'a> {
     },
     /// Host to guest: a signal for the execution's process group.
     Signal(u8),
-    /// Guest to host: the program ended; the session's last frame.
+    /// Guest to host: the program ended, or the connection is over both ways; the session's last
+    /// frame.
     Exit(Exit),
 }
 
@@ -155,7 +159,7 @@ impl Message<'_> {
     /// [`MAX_BODY`], or data larger than [`MAX_PAYLOAD`].
     pub fn encode(&self, session: u32, out: &mut Vec<u8>) -> Result<()> {
         use kind::{
-            CLOSE, CREDIT, DATA, EOF, EXEC, EXEC_FAILED, EXIT, FAILED, HELLO, POWER_OFF, RESIZE,
+            CLOSE, CONNECT, CREDIT, DATA, EOF, EXEC, EXEC_FAILED, EXIT, FAILED, HELLO, POWER_OFF, RESIZE,
             SETUP, SETUP_DONE, SIGNAL, STARTED,
         };
         match self {
@@ -170,6 +174,10 @@ impl Message<'_> {
             Message::Exec(exec) => {
                 let body = serde_json::to_vec(exec).context("cannot encode the execution")?;
                 return put_body(out, session, EXEC, &body);
+            }
+            Message::Connect(connect) => {
+                let body = serde_json::to_vec(connect).context("cannot encode an address")?;
+                put(out, session, CONNECT, &body);
             }
             Message::Started { pid } => put(out, session, STARTED, &pid.to_le_bytes()),
             Message::ExecFailed { code, message } => {

@@ -1,5 +1,7 @@
 //! What the wire format promises: every message comes back, everything else is an error.
 
+use std::net::SocketAddr;
+
 use proptest::prelude::*;
 
 use super::*;
@@ -83,6 +85,10 @@ fn message() -> impl Strategy<Value = (Side, u32, Message<'static>)> {
         any::<u32>().prop_map(|pid| (Side::Guest, Message::Started { pid })),
         (125u8..=127, "[ -~]{0,80}")
             .prop_map(|(code, message)| { (Side::Guest, Message::ExecFailed { code, message }) }),
+        any::<(SocketAddr, bool)>().prop_map(|(address, datagrams)| {
+            let connect = Connect { address, datagrams };
+            (Side::Host, Message::Connect(connect))
+        }),
         any::<(u16, u16)>().prop_map(|(rows, cols)| (Side::Host, Message::Resize { rows, cols })),
         (1u8..=64).prop_map(|signal| (Side::Host, Message::Signal(signal))),
         any::<u8>().prop_map(|code| (Side::Guest, Message::Exit(Exit::Code(code)))),
@@ -177,10 +183,7 @@ fn a_setup_comes_back() {
                 ("fd00::2".parse().unwrap(), 64),
             ],
             gateways: vec!["fe80::1".parse().unwrap()],
-            answered: Some(Answered {
-                address: "10.0.2.2".parse().unwrap(),
-                ports: (1, 2),
-            }),
+            closed: Some("10.0.2.2".parse().unwrap()),
         }],
         console_level: Some(4),
         secrets: vec![SecretFile {
@@ -190,6 +193,7 @@ fn a_setup_comes_back() {
             mode: 0o400,
             value: SecretValue::from(vec![0xff, 0]),
         }],
+        ports: vec!["mvm.more".into()],
     };
     let message = Message::Setup(Box::new(setup));
     let mut wire = Vec::new();

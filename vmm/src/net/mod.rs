@@ -21,7 +21,7 @@ use devices::virtio::net as device;
 
 use crate::app::{App, Interface, InterfaceKind, Mac, Port, Rate, Subnet};
 use passt::Passt;
-pub use published::settle;
+pub use published::{Socket, settle, take};
 use tap::Tap;
 
 /// The network of one machine, as long as this process lives.

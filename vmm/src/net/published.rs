@@ -1,5 +1,6 @@
 //! Ports of the host that are to lead to the machine: free ones are picked, and those in use are
-//! told of before passt is asked for them, since it leaves out what it cannot have of a row.
+//! told of. passt takes them itself, and leaves out what it cannot have of a row: so they are taken
+//! here first, and let go for it.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener, UdpSocket};
@@ -13,11 +14,20 @@ use crate::app::{Port, PortRange, Protocol};
 /// # Errors
 /// One cannot be had; says which.
 pub fn settle(ports: &[Port]) -> anyhow::Result<Vec<Port>> {
-    // Kept until all are found, so that none is found twice.
-    let mut sockets = Vec::new();
-    let settle = |(nth, port): (usize, &Port)| {
+    // All are held until all are found, so that none is found twice.
+    let taken = take(ports)?;
+    Ok(taken.into_iter().map(|(port, _)| port).collect())
+}
+
+/// `ports` with a number for each, and the socket of each number.
+///
+/// # Errors
+/// One cannot be had; says which.
+pub fn take(ports: &[Port]) -> anyhow::Result<Vec<(Port, Vec<Socket>)>> {
+    let take = |(nth, port): (usize, &Port)| {
         let address = port.address;
         let mut settled = port.clone();
+        let mut sockets = Vec::new();
         for number in port.host.first..=port.host.last {
             let socket = Socket::bind(port.protocol, (address, number).into());
             let socket = socket.with_context(|| {
@@ -31,14 +41,17 @@ pub fn settle(ports: &[Port]) -> anyhow::Result<Vec<Port>> {
             }
             sockets.push(socket);
         }
-        Ok(settled)
+        Ok((settled, sockets))
     };
-    ports.iter().enumerate().map(settle).collect()
+    ports.iter().enumerate().map(take).collect()
 }
 
 /// A port, taken.
-enum Socket {
+#[derive(Debug)]
+pub enum Socket {
+    /// It listens.
     Tcp(TcpListener),
+    /// It is bound.
     Udp(UdpSocket),
 }
 

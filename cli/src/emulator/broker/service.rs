@@ -77,12 +77,12 @@ impl Service {
             process,
             agent,
             ports,
-            monitor,
+            carrier,
         } = plan.start()?;
         thread::Builder::new()
             .name("ports".into())
             .spawn(move || {
-                if let Err(error) = ports::serve(ports, monitor) {
+                if let Err(error) = ports::serve(ports, carrier) {
                     say(format_args!("emulated host: ports: {error:#}"));
                 }
             })

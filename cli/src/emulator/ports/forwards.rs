@@ -1,143 +1,146 @@
-//! The host's side: QEMU is told which ports lead inside, over its machine protocol (QMP).
+//! The host's side: sockets of the host that listen, and whose clients are carried inside.
 
-use std::collections::BTreeSet;
-use std::io::{BufReader, Write};
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::{Read, Write};
 use std::net::SocketAddr;
+use std::ops::RangeInclusive;
+use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail, ensure};
-use serde_json::{Value, json};
-use vmm::app::{Port, Protocol};
-use vmm::net::settle;
+use anyhow::{Context, Result, ensure};
+use vmm::app::Port;
+use vmm::net::{Socket, take};
 
-use super::{Answer, Forward, Question, Wish, line, receive};
-use crate::emulator::network::{ADDRESS, NETDEV, PORTS};
+use super::{ADDRESS, Answer, Forward, LINE_MAX, Question, Wish, line};
+use crate::attach::Connection;
+use crate::carrier::{Carrier, Door};
 use crate::output::say;
 
-/// For QEMU to answer.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(20);
+/// For the emulated host to boot, and its agent to say hello. It gives up by itself before.
+const HELLO_TIMEOUT: Duration = Duration::from_secs(90);
 
-/// Answers what is asked over `inside` until that ends, by QEMU's machine protocol at `monitor`.
+/// Inside, published ports have these numbers: below those that the kernel picks by itself.
+const PORTS: RangeInclusive<u16> = 20_000..=29_999;
+
+/// Answers what is asked over `inside`, and carries clients over `carrier`, until the emulated host
+/// has ended.
 ///
 /// # Errors
-/// QEMU does not answer.
-pub fn serve(inside: UnixStream, monitor: UnixStream) -> Result<()> {
-    let mut forwards = Forwards {
-        monitor: Monitor::new(monitor)?,
-        taken: BTreeSet::new(),
-    };
-    let mut reader = BufReader::new(inside);
+/// Its agent broke the protocol.
+pub fn serve(mut inside: UnixStream, carrier: UnixStream) -> Result<()> {
+    let agent = Connection::open(carrier, HELLO_TIMEOUT)?;
+    let mut forwards = Forwards::new(Carrier::new(agent)?);
+    let mut lines = Vec::new();
+    let mut bytes = [0; 4096];
     loop {
-        match receive::<Question>(&mut reader) {
-            Ok(Some(question)) => {
-                let outcome = forwards.grant(question.wish);
-                let answer = Answer {
-                    id: question.id,
-                    outcome: outcome.map_err(|error| format!("{error:#}")),
-                };
-                reader.get_mut().write_all(&line(&answer)?)?;
+        if !forwards.doors.carry_until(Some(inside.as_fd()))? {
+            return Ok(());
+        }
+        let count = inside.read(&mut bytes).context("cannot hear a question")?;
+        if count == 0 {
+            return Ok(());
+        }
+        lines.extend_from_slice(&bytes[..count]);
+        ensure!(lines.len() as u64 <= LINE_MAX, "a question has no end");
+        while let Some(end) = lines.iter().position(|byte| *byte == b'\n') {
+            let question: Vec<u8> = lines.drain(..=end).collect();
+            if question.trim_ascii().is_empty() {
+                continue;
             }
-            Ok(None) => return Ok(()),
-            // Who asked was killed in the middle of it.
-            Err(error) => say(format_args!("emulated host: a question is lost: {error:#}")),
+            match serde_json::from_slice(&question) {
+                Ok(question) => inside.write_all(&line(&forwards.answer(question))?)?,
+                // Who asked was killed in the middle of it.
+                Err(error) => say(format_args!("emulated host: a question is lost: {error:#}")),
+            }
         }
     }
 }
 
 /// What leads inside.
-struct Forwards<M> {
-    monitor: M,
+struct Forwards<D> {
+    doors: D,
+    /// By the number of the question that asked for them.
+    granted: BTreeMap<u64, Vec<Forward>>,
     /// Ports inside that something leads to.
     taken: BTreeSet<u16>,
 }
 
-/// QEMU's monitor for people, which alone knows about forwarded ports.
-trait Ask {
-    /// One command, and what it prints.
-    fn ask(&mut self, command: &str) -> Result<String>;
+/// What clients come by.
+trait Doors {
+    fn open(&mut self, owner: u64, doors: Vec<Door>);
+    fn close(&mut self, owner: u64);
 }
 
-impl<M: Ask> Forwards<M> {
-    fn grant(&mut self, wish: Wish) -> Result<Vec<Forward>> {
-        match wish {
-            Wish::Publish(ports) => self.publish(&ports),
-            Wish::Withdraw(forwards) => {
-                for forward in &forwards {
-                    self.withdraw(forward);
-                }
+impl Doors for Carrier {
+    fn open(&mut self, owner: u64, doors: Vec<Door>) {
+        self.open(owner, doors);
+    }
+
+    fn close(&mut self, owner: u64) {
+        self.close(owner);
+    }
+}
+
+impl<D: Doors> Forwards<D> {
+    fn new(doors: D) -> Self {
+        Self {
+            doors,
+            granted: BTreeMap::new(),
+            taken: BTreeSet::new(),
+        }
+    }
+
+    fn answer(&mut self, question: Question) -> Answer {
+        let Question { id, wish } = question;
+        let outcome = match wish {
+            Wish::Publish(ports) => self.publish(id, &ports),
+            Wish::Withdraw(id) => {
+                self.withdraw(id);
                 Ok(Vec::new())
             }
+        };
+        Answer {
+            id,
+            outcome: outcome.map_err(|error| format!("{error:#}")),
         }
     }
 
     /// All of them, or none.
-    fn publish(&mut self, ports: &[Port]) -> Result<Vec<Forward>> {
-        if let Some((nth, port)) = (0..).zip(ports).find(|(_, port)| port.address.is_ipv6()) {
-            bail!(
-                "ports[{nth}]: cannot listen on {}: the emulated host is reached by IPv4 alone",
-                port.address
-            );
-        }
+    fn publish(&mut self, id: u64, ports: &[Port]) -> Result<Vec<Forward>> {
+        let mut doors = Vec::new();
         let mut forwards = Vec::new();
-        for port in settle(ports)? {
-            match self.add(port) {
-                Ok(forward) => forwards.push(forward),
-                Err(error) => {
-                    for forward in &forwards {
-                        self.withdraw(forward);
-                    }
-                    return Err(error);
-                }
+        let mut rows = self.taken.clone();
+        for (port, sockets) in take(ports)? {
+            let inside = free_row(&rows, port.guest.count())
+                .context("no ports are left in the emulated host")?;
+            for (socket, inside) in sockets.into_iter().zip(inside..) {
+                rows.insert(inside);
+                doors.push(door(socket, (ADDRESS, inside).into())?);
             }
+            forwards.push(Forward { port, inside });
         }
+        self.taken = rows;
+        self.granted.insert(id, forwards.clone());
+        self.doors.open(id, doors);
         Ok(forwards)
     }
 
-    fn add(&mut self, port: Port) -> Result<Forward> {
-        let inside = free_row(&self.taken, port.guest.count())
-            .context("no ports are left in the emulated host")?;
-        let forward = Forward { port, inside };
-        for (at, inside) in forward.each() {
-            let rule = rule(forward.port.protocol, at);
-            let words = self
-                .monitor
-                .ask(&format!("hostfwd_add {NETDEV} {rule}-{ADDRESS}:{inside}"))?;
-            if !words.trim().is_empty() {
-                self.withdraw(&forward);
-                bail!("cannot listen on {at}: {}", words.trim());
-            }
-            self.taken.insert(inside);
-        }
-        Ok(forward)
-    }
-
-    /// What does not lead inside any more, or never did, is left.
-    fn withdraw(&mut self, forward: &Forward) {
-        for (at, inside) in forward.each() {
-            if self.taken.remove(&inside) {
-                let rule = rule(forward.port.protocol, at);
-                // A monitor that does not answer is told of at the next question.
-                let _ = self.monitor.ask(&format!("hostfwd_remove {NETDEV} {rule}"));
+    fn withdraw(&mut self, id: u64) {
+        self.doors.close(id);
+        for forward in self.granted.remove(&id).unwrap_or_default() {
+            for inside in (forward.inside..).take(forward.port.guest.count()) {
+                self.taken.remove(&inside);
             }
         }
     }
 }
 
-impl Forward {
-    /// Each address of the host with its port inside.
-    fn each(&self) -> impl Iterator<Item = (SocketAddr, u16)> + use<> {
-        let address = self.port.address;
-        let hosts = self.port.host.first..=self.port.host.last;
-        hosts
-            .zip(self.inside..)
-            .map(move |(host, inside)| ((address, host).into(), inside))
+fn door(socket: Socket, inside: SocketAddr) -> Result<Door> {
+    match socket {
+        Socket::Tcp(listener) => Door::listening(listener.into(), inside),
+        Socket::Udp(socket) => Door::of_datagrams(socket, inside),
     }
-}
-
-/// QEMU's words for a port of the host.
-fn rule(protocol: Protocol, at: SocketAddr) -> String {
-    format!("{protocol}:{at}")
 }
 
 /// The first of `count` ports in a row that are not taken.
@@ -158,75 +161,23 @@ fn free_row(taken: &BTreeSet<u16>, count: usize) -> Option<u16> {
     None
 }
 
-/// QEMU's machine protocol, of which only the way to its monitor for people is needed.
-struct Monitor(BufReader<UnixStream>);
-
-impl Monitor {
-    fn new(stream: UnixStream) -> Result<Self> {
-        stream.set_read_timeout(Some(ANSWER_TIMEOUT))?;
-        let mut monitor = Self(BufReader::new(stream));
-        // The greeting.
-        monitor.hear()?;
-        monitor.execute(&json!({ "execute": "qmp_capabilities" }))?;
-        Ok(monitor)
-    }
-
-    fn execute(&mut self, command: &Value) -> Result<Value> {
-        let stream = self.0.get_mut();
-        stream
-            .write_all(&line(command)?)
-            .context("cannot ask the emulator")?;
-        loop {
-            let mut answer = self.hear()?;
-            if let Some(error) = answer.get("error") {
-                bail!("the emulator refuses: {error}");
-            }
-            // Events come in between.
-            if let Some(value) = answer.get_mut("return") {
-                return Ok(value.take());
-            }
-        }
-    }
-
-    fn hear(&mut self) -> Result<Value> {
-        let heard = receive(&mut self.0).context("cannot hear the emulator")?;
-        heard.context("the emulator has ended")
-    }
-}
-
-impl Ask for Monitor {
-    fn ask(&mut self, command: &str) -> Result<String> {
-        let answer = self.execute(&json!({
-            "execute": "human-monitor-command",
-            "arguments": { "command-line": command },
-        }))?;
-        let words = answer.as_str();
-        ensure!(words.is_some(), "the emulator answers {answer}");
-        Ok(words.unwrap_or_default().into())
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::net::{TcpListener, TcpStream};
+
     use super::*;
 
-    /// Refuses what contains a word, and notes the rest.
-    struct Noted(Vec<String>, &'static str);
+    /// Doors that nobody carries for.
+    #[derive(Default)]
+    struct Held(BTreeMap<u64, Vec<Door>>);
 
-    impl Ask for Noted {
-        fn ask(&mut self, command: &str) -> Result<String> {
-            if command.contains(self.1) {
-                return Ok("no\r\n".into());
-            }
-            self.0.push(command.into());
-            Ok(String::new())
+    impl Doors for Held {
+        fn open(&mut self, owner: u64, doors: Vec<Door>) {
+            self.0.insert(owner, doors);
         }
-    }
 
-    fn forwards(refused: &'static str) -> Forwards<Noted> {
-        Forwards {
-            monitor: Noted(Vec::new(), refused),
-            taken: BTreeSet::new(),
+        fn close(&mut self, owner: u64) {
+            self.0.remove(&owner);
         }
     }
 
@@ -246,32 +197,33 @@ mod tests {
 
     #[test]
     fn what_is_withdrawn_is_free_for_the_next() {
-        let mut forwards = forwards("nothing");
-        let first = forwards.publish(&ports(&[":80", ":53/udp"])).unwrap();
-        assert_eq!((first[0].inside, first[1].inside), (20_000, 20_001));
-        let picked = first[0].port.host.first;
-        forwards.grant(Wish::Withdraw(first)).unwrap();
-        let removed = format!("hostfwd_remove net0 tcp:127.0.0.1:{picked}");
-        assert_eq!(forwards.monitor.0[2], removed);
-        assert!(forwards.taken.is_empty());
+        let mut forwards = Forwards::new(Held::default());
+        let granted = forwards.publish(7, &ports(&[":80", ":53/udp"])).unwrap();
+        assert_eq!((granted[0].inside, granted[1].inside), (20_000, 20_001));
+        let at = ("127.0.0.1", granted[0].port.host.first);
+        TcpStream::connect(at).unwrap();
+        forwards.withdraw(7);
+        assert!(forwards.taken.is_empty() && forwards.granted.is_empty());
+        TcpListener::bind(at).unwrap();
     }
 
     #[test]
     fn of_ports_that_cannot_all_be_had_none_stays() {
-        let mut forwards = forwards("udp");
-        let error = forwards.publish(&ports(&[":80", ":53/udp"])).unwrap_err();
-        assert!(error.to_string().starts_with("cannot listen on 127.0.0.1:"));
-        assert!(forwards.taken.is_empty());
-        assert!(forwards.monitor.0[1].starts_with("hostfwd_remove net0 tcp:127.0.0.1:"));
+        let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+        let number = taken.local_addr().unwrap().port();
+        let mut forwards = Forwards::new(Held::default());
+        let wanted = ports(&[":80", &format!("{number}:80")]);
+        let error = forwards.publish(7, &wanted).unwrap_err().to_string();
+        assert!(error.starts_with("ports[1]: cannot listen on 127.0.0.1:"), "{error}");
+        assert!(forwards.taken.is_empty() && forwards.doors.0.is_empty());
     }
 
     #[test]
-    fn ipv6_is_refused_by_name() {
-        let error = forwards("nothing").publish(&ports(&["[::1]:8080:80"]));
-        let words = error.unwrap_err().to_string();
-        assert!(
-            words.starts_with("ports[0]: cannot listen on ::1: "),
-            "{words}"
-        );
+    fn ipv6_leads_inside_by_ipv4() {
+        let mut forwards = Forwards::new(Held::default());
+        let granted = forwards.publish(7, &ports(&["[::1]:0:80"])).unwrap();
+        assert!(granted[0].port.address.is_ipv6());
+        assert!(granted[0].inside().address.is_ipv4());
+        TcpStream::connect(("::1", granted[0].port.host.first)).unwrap();
     }
 }

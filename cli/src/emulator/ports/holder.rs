@@ -95,21 +95,26 @@ pub fn hold() -> Result<()> {
     let Some(ports) = receive(&mut stdin)? else {
         return Ok(());
     };
-    let outcome = ask(Wish::Publish(ports)).unwrap_or_else(|error| Err(format!("{error:#}")));
+    let id = number()?;
+    let outcome = ask(id, Wish::Publish(ports)).unwrap_or_else(|error| Err(format!("{error:#}")));
     // Who does not hear it has ended, and so has its input.
     let _ = io::stdout().write_all(&line(&outcome)?);
     let _ = io::copy(&mut stdin, &mut io::sink());
     match outcome {
-        Ok(forwards) => ask(Wish::Withdraw(forwards)).map(drop),
+        Ok(_) => ask(number()?, Wish::Withdraw(id)).map(drop),
         Err(_) => Ok(()),
     }
 }
 
-/// Asks the host.
-fn ask(wish: Wish) -> Result<Outcome> {
-    let mut port = open()?;
+/// A number that no other question has.
+fn number() -> Result<u64> {
     let now = SystemTime::now().duration_since(UNIX_EPOCH)?;
-    let id = u64::try_from(now.as_nanos()).unwrap_or_default();
+    Ok(u64::try_from(now.as_nanos())?)
+}
+
+/// Asks the host.
+fn ask(id: u64, wish: Wish) -> Result<Outcome> {
+    let mut port = open()?;
     // Whatever was begun before this is a line of its own.
     let question = [b"\n".to_vec(), line(&Question { id, wish })?].concat();
     port.write_all(&question).context("cannot ask the host")?;

@@ -1,4 +1,4 @@
-//! Bytes on their way to the host.
+//! Bytes on their way to the other side: the agent's to its host, and a carrier's to the guest.
 //!
 //! The one thing to know: [`Outbox::has_room`] is what bounds it; a stream is read only then.
 
@@ -13,8 +13,9 @@ use crate::protocol::{HEADER_SIZE, MAX_PAYLOAD, Message, Stream, data_header};
 /// next pipe is read, little enough that a stream's close is not long behind.
 const LIMIT: usize = 2 * MAX_PAYLOAD;
 
+/// Encoded frames that wait.
 #[derive(Default)]
-pub(super) struct Outbox {
+pub struct Outbox {
     /// Room that has been used before; `start..end` of it waits. The rest is not cleared, so that a
     /// read into it costs no more than the read.
     bytes: Vec<u8>,
@@ -27,16 +28,18 @@ pub(super) struct Outbox {
 impl Outbox {
     /// Whether a frame of stream data may be added. Other messages, which answer the host's own,
     /// are always taken.
-    pub(super) fn has_room(&self) -> bool {
+    pub fn has_room(&self) -> bool {
         self.end - self.start < LIMIT
     }
 
-    pub(super) fn is_empty(&self) -> bool {
+    /// Whether nothing waits.
+    pub fn is_empty(&self) -> bool {
         self.start == self.end
     }
 
-    /// Adds a message; only for those whose encoding cannot fail (no body, no data).
-    pub(super) fn push(&mut self, session: u32, message: &Message<'_>) {
+    /// Adds a message; only for those whose encoding cannot fail: of a few bytes, or data of at most
+    /// [`MAX_PAYLOAD`].
+    pub fn push(&mut self, session: u32, message: &Message<'_>) {
         let mut encoded = std::mem::take(&mut self.encoded);
         encoded.clear();
         let result = message.encode(session, &mut encoded);
@@ -48,7 +51,10 @@ impl Outbox {
 
     /// Reads once from `source`, up to `limit` bytes (1 to [`MAX_PAYLOAD`]), straight into a data
     /// frame. Returns how many came: 0 is the end.
-    pub(super) fn read_from(
+    ///
+    /// # Errors
+    /// Nothing can be read now, or ever.
+    pub fn read_from(
         &mut self,
         source: impl AsFd,
         session: u32,
@@ -74,7 +80,10 @@ impl Outbox {
     }
 
     /// Writes until all is sent or `channel` takes no more.
-    pub(super) fn flush(&mut self, channel: impl AsFd) -> io::Result<()> {
+    ///
+    /// # Errors
+    /// The other side has gone.
+    pub fn flush(&mut self, channel: impl AsFd) -> io::Result<()> {
         while !self.is_empty() {
             match rustix::io::write(&channel, &self.bytes[self.start..self.end]) {
                 Ok(count) => self.start += count,
