@@ -24,6 +24,8 @@ use rustix::io::{Errno, ioctl_fionbio};
 use rustix::net::sockopt::set_tcp_nodelay;
 use rustix::net::{SocketFlags, accept_with, listen};
 
+use vmm::net::{Socket, SocketFile, UnixSocket};
+
 use crate::attach::{Connection, is_transient};
 use flows::Flows;
 
@@ -114,6 +116,18 @@ impl Door {
     }
 }
 
+/// The door of a port of the host's, and its file if it is a UNIX socket.
+///
+/// # Errors
+/// The socket is no good.
+pub fn door(socket: Socket, target: SocketAddr) -> Result<(Door, Option<SocketFile>)> {
+    Ok(match socket {
+        Socket::Tcp(listener) => (Door::listening(listener.into(), target)?, None),
+        Socket::Udp(socket) => (Door::of_datagrams(socket, target)?, None),
+        Socket::Unix(UnixSocket { socket, file }) => (Door::listening(socket, target)?, Some(file)),
+    })
+}
+
 impl Carrier {
     /// Over a connection that nobody else uses.
     ///
@@ -150,6 +164,11 @@ impl Carrier {
             }
         }
         self.doors.remove(&owner);
+    }
+
+    /// The doors, for another to let clients in by. The connections of this one are closed.
+    pub fn into_doors(mut self, owner: u64) -> Vec<Door> {
+        self.doors.remove(&owner).unwrap_or_default()
     }
 
     /// Carries until `other` can be read. False: the guest has closed the connection before.

@@ -1,5 +1,6 @@
 //! A machine from its start to its end, in this process: what each command does that starts one.
 
+mod carried;
 mod control;
 mod end;
 mod health;
@@ -21,13 +22,14 @@ use std::time::Duration;
 use anyhow::{Context, anyhow};
 use guest::protocol::{PORT_NAME, Setup};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use vmm::app::{App, AppFile, Port, Tty};
+use vmm::app::{App, AppFile, HostEnd, Port, Tty};
 use vmm::boot::modules;
 use vmm::closure::{InUse, StoreView};
 use vmm::machine::{Exits, Inputs, Machine};
 use vmm::net::Network;
 use vmm::vcpu::Exit;
 
+use carried::Carried;
 pub use end::Ended;
 use health::Health;
 
@@ -101,7 +103,8 @@ pub fn run(start: Start<'_>) -> anyhow::Result<Ended> {
     let ports = published
         .as_ref()
         .map_or(&app.ports, |outside| &outside.inside);
-    let mut network = Network::open(app, ports)?;
+    let carried = Carried::open(app, ports)?;
+    let mut network = Network::open(app, &carried.others)?;
     let (host, port) = UnixStream::pair().context("cannot make a socket")?;
     let inputs = Inputs {
         kernel: &kernel,
@@ -118,8 +121,9 @@ pub fn run(start: Start<'_>) -> anyhow::Result<Ended> {
     network.wait_until_ready()?;
     let ports = published
         .as_ref()
-        .map_or(&network.ports, |outside| &outside.ports);
-    tell_picked(&app.ports, ports);
+        .map_or(&carried.ports, |outside| &outside.ports)
+        .clone();
+    tell_picked(&app.ports, &ports);
     let (running, exits) = machine.start()?;
     let running = Arc::new(running);
     let exit = watch(exits, &host)?;
@@ -129,12 +133,14 @@ pub fn run(start: Start<'_>) -> anyhow::Result<Ended> {
     let controlled = control::Controlled::new(
         app,
         &network,
-        ports,
+        &ports,
         Arc::clone(&running),
         commander.clone(),
         health.clone(),
     );
     let mut server = None;
+    // They go before the machine's end is told.
+    let mut files = Vec::new();
     let setup = setup::setup(app, store != StoreView::None, &network, secrets);
     let finished = greet(&setup, host, &kernel).and_then(|mut guest| {
         server = Some(Server::start(listener, Box::new(controlled))?);
@@ -142,6 +148,7 @@ pub fn run(start: Start<'_>) -> anyhow::Result<Ended> {
         let started = || {
             running.booted.tell();
             checker = Some(health.start(app, Arc::clone(&running), commander));
+            files = carried.start(Arc::clone(&running));
             (start.started)();
         };
         let company = Company {
@@ -155,6 +162,7 @@ pub fn run(start: Start<'_>) -> anyhow::Result<Ended> {
         write_back(app, &mut guest, &outcome)?;
         Ok(outcome)
     });
+    drop(files);
     systemd::notify(Notice::Stopping);
     if let Some(path) = start.statistics
         && let Err(error) = statistics::write(path, &running.shares)
@@ -190,16 +198,15 @@ fn publish(ports: &[Port]) -> anyhow::Result<Option<Published>> {
 
 /// Tells which ports were picked, where it was left to mvm.
 fn tell_picked(wanted: &[Port], ports: &[Port]) {
-    for (_, port) in wanted
-        .iter()
-        .zip(ports)
-        .filter(|(wanted, _)| wanted.host.first == 0)
-    {
-        let at = SocketAddr::from((port.address, port.host.first));
-        say(format_args!(
-            "{at} leads to port {}/{}",
-            port.guest, port.protocol
-        ));
+    for (wanted, port) in wanted.iter().zip(ports) {
+        let is_picked = wanted.host == HostEnd::default();
+        if let Some(host) = port.host.ports().filter(|_| is_picked) {
+            let at = SocketAddr::from((port.address, host.first));
+            say(format_args!(
+                "{at} leads to port {}/{}",
+                port.guest, port.protocol
+            ));
+        }
     }
 }
 

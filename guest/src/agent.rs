@@ -197,7 +197,9 @@ impl Agent {
                 self.set_up = true;
                 self.sessions.outbox.push(MACHINE, &Message::SetupDone);
             }
-            Message::Exec(_) | Message::Connect(_) if !self.set_up => bail!("the host sent no setup"),
+            Message::Exec(_) | Message::Connect(_) if !self.set_up => {
+                bail!("the host sent no setup")
+            }
             message => self.sessions.take(session, &message)?,
         }
         Ok(false)

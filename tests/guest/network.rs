@@ -1,13 +1,18 @@
 //! Networks without privilege: ports of the host that lead to the machine, and what it can reach.
 
+use std::fs;
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream, UdpSocket};
+use std::os::unix::fs::MetadataExt;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use mvm_test::{Machine, Machines};
 use serde_json::json;
+use tempfile::TempDir;
 
 use crate::network_root::runs_emulated_host;
 use crate::shell;
@@ -183,10 +188,66 @@ fn a_client_that_has_said_all_hears_the_answer() -> Result<()> {
     Ok(())
 }
 
+fn ask_at(path: &Path, question: &[u8]) -> Result<String> {
+    let mut stream = UnixStream::connect(path)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    converse(&mut stream, question)
+}
+
+#[test]
+fn a_socket_of_the_host_leads_to_a_machine_without_a_card() -> Result<()> {
+    let machines = Machines::new()?;
+    let folder = TempDir::with_prefix("mvm-test.")?;
+    let path = folder.path().join("web.sock");
+    let socket = format!("unix:{}", path.display());
+    let answers = || ask_at(&path, b"up").is_ok_and(|answer| answer == "the machine heard up");
+    let machine = servers(json!([{ "host": socket, "guest": 80 }]));
+    machines.start(machine.set("/interfaces", json!([])))?;
+    until(answers);
+    assert_eq!(fs::metadata(&path)?.mode() & 0o777, 0o600);
+    let listed = machines.mvm(["port", "servers"])?.success();
+    assert_eq!(listed, format!("80/tcp -> {socket}\n"));
+    let table = machines.mvm(["ps"])?.success();
+    assert!(table.ends_with(&format!("{socket}->80/tcp\n")), "{table}");
+
+    let second = || {
+        let second = shell("second", "exit 0").flag("--publish");
+        machines.own(second.flag(format!("{socket}:80"))).run()
+    };
+    let output = second()?;
+    let why = |what| format!("ports[0]: cannot listen on {}: {what}", path.display());
+    assert_eq!(output.status, 125);
+    assert!(
+        output.stderr().contains(&why("somebody listens there")),
+        "{output}"
+    );
+
+    machines.mvm(["kill", "servers"])?;
+    // As soon as the process beside it has noticed, where there is one.
+    until(|| UnixStream::connect(&path).is_err());
+    machines.mvm(["start", "servers"])?.success();
+    until(answers);
+    machines.mvm(["stop", "--time", "1", "servers"])?.success();
+    assert!(!path.exists());
+
+    fs::write(&path, "words")?;
+    let output = second()?;
+    assert_eq!(output.status, 125);
+    assert!(
+        output
+            .stderr()
+            .contains(&why("there is a file that is no socket")),
+        "{output}"
+    );
+    assert_eq!(fs::read(&path)?, b"words");
+    Ok(())
+}
+
 #[test]
 fn a_port_that_is_picked_is_told() -> Result<()> {
     let output = shell("picked", "exit 0")
-        .set("/ports", json!([":80"]))
+        .flag("--publish")
+        .flag("80")
         .run()?;
     let words = output.stderr();
     let line = words

@@ -64,7 +64,7 @@ pub use kernel::{Kernel, MAX_CMDLINE_SIZE};
 pub use limits::{CpuQuota, IoLimits, Limits};
 pub use memory::Memory;
 pub use place::{Place, Step};
-pub use port::{MAX_PORTS, Port, PortRange, Protocol};
+pub use port::{HostEnd, MAX_PORTS, MAX_SOCKET_PATH_SIZE, Port, PortRange, Protocol};
 pub use problem::{Complaint, Problem, Problems};
 pub use program::{MAX_ARG_SIZE, MAX_ARGS, MAX_ENV, Program, Tty};
 pub use rate::Rate;
@@ -254,7 +254,7 @@ impl App {
     pub fn interfaces(&self) -> Vec<Interface> {
         match &self.interfaces {
             Some(interfaces) => interfaces.clone(),
-            None if self.ports.is_empty() => Vec::new(),
+            None if self.ports.iter().all(|port| port.host.ports().is_none()) => Vec::new(),
             None => vec![Interface::default()],
         }
     }

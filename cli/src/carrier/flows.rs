@@ -150,7 +150,10 @@ impl Flows {
 
     /// Ends those who were silent for long. Returns all that have been ended.
     pub fn end_idle(&mut self, outbox: &mut Outbox) -> Vec<u32> {
-        while self.oldest().is_some_and(|(_, used)| used.elapsed() >= IDLE) {
+        while self
+            .oldest()
+            .is_some_and(|(_, used)| used.elapsed() >= IDLE)
+        {
             self.end_oldest(outbox);
         }
         std::mem::take(&mut self.ended)

@@ -141,7 +141,10 @@ fn one_that_reads_nothing_holds_up_no_other() {
     let mut carrier = with_agent();
     let mirrors = TcpListener::bind("127.0.0.1:0").unwrap();
     let at = mirrors.local_addr().unwrap();
-    carrier.open(2, vec![Door::listening(mirrors.into(), server(mirror)).unwrap()]);
+    carrier.open(
+        2,
+        vec![Door::listening(mirrors.into(), server(mirror)).unwrap()],
+    );
     let carried = Carried::over(carrier, endless);
     let _idle: Vec<_> = (0..10).map(|_| carried.connect()).collect();
     for _ in 0..100 {
@@ -292,7 +295,13 @@ fn hostile(words: Vec<(u32, Message<'static>)>) -> String {
 const CHUNK: &[u8] = &[0; 65_536];
 
 fn data(stream: Stream) -> (u32, Message<'static>) {
-    (1, Message::Data { stream, bytes: CHUNK })
+    (
+        1,
+        Message::Data {
+            stream,
+            bytes: CHUNK,
+        },
+    )
 }
 
 #[test]
@@ -301,11 +310,17 @@ fn a_guest_that_breaks_the_protocol_is_given_up() {
     assert_eq!(other, "the guest speaks in session 9, which is over");
     let stderr = hostile(vec![data(Stream::Stderr)]);
     assert_eq!(stderr, "Stderr of a connection");
-    let late = hostile(vec![(1, Message::Eof(Stream::Stdout)), data(Stream::Stdout)]);
+    let late = hostile(vec![
+        (1, Message::Eof(Stream::Stdout)),
+        data(Stream::Stdout),
+    ]);
     assert_eq!(late, "65536 bytes of a connection without credit");
     let (stream, bytes) = (Stream::Stdin, 1);
     let credit = hostile(vec![(1, Message::Credit { stream, bytes })]);
     assert_eq!(credit, "credit for 1 bytes that were not sent");
-    let twice = hostile(vec![(1, Message::Exit(Exit::Code(0))), (1, Message::Exit(Exit::Code(0)))]);
+    let twice = hostile(vec![
+        (1, Message::Exit(Exit::Code(0))),
+        (1, Message::Exit(Exit::Code(0))),
+    ]);
     assert_eq!(twice, "the guest speaks in session 1, which is over");
 }

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::process::ExitCode;
 
 use anyhow::{Result, ensure};
-use vmm::app::{Port, Protocol};
+use vmm::app::{HostEnd, Port, Protocol};
 
 use crate::control::client;
 use crate::control::message::Info;
@@ -81,16 +81,23 @@ fn info(name: &str) -> Result<(String, Info)> {
 
 /// One port of the host that leads to one of a machine.
 struct Way {
-    at: SocketAddr,
+    /// An address, or a socket's path behind "unix:".
+    at: String,
     guest: u16,
     protocol: Protocol,
 }
 
 fn ways(port: &Port) -> impl Iterator<Item = Way> + use<> {
     let (address, protocol) = (port.address, port.protocol);
-    let hosts = port.host.first..=port.host.last;
-    hosts.zip(port.guest.first..).map(move |(host, guest)| Way {
-        at: (address, host).into(),
+    let ends = match &port.host {
+        HostEnd::Ports(host) => (host.first..=host.last)
+            .map(|host| SocketAddr::from((address, host)).to_string())
+            .collect(),
+        socket @ HostEnd::Socket(_) => vec![socket.to_string()],
+    };
+    let guests = port.guest.first..;
+    ends.into_iter().zip(guests).map(move |(at, guest)| Way {
+        at,
         guest,
         protocol,
     })
@@ -99,12 +106,17 @@ fn ways(port: &Port) -> impl Iterator<Item = Way> + use<> {
 /// The ports in a cell of a list.
 pub fn summary(ports: &[Port]) -> String {
     let one = |port: &Port| {
-        let host = SocketAddr::from((port.address, port.host.first));
-        let more = match port.host.last {
-            last if last == port.host.first => String::new(),
-            last => format!("-{last}"),
+        let host = match &port.host {
+            HostEnd::Ports(host) => {
+                let first = SocketAddr::from((port.address, host.first));
+                match host.last {
+                    last if last == host.first => first.to_string(),
+                    last => format!("{first}-{last}"),
+                }
+            }
+            socket @ HostEnd::Socket(_) => socket.to_string(),
         };
-        format!("{host}{more}->{}/{}", port.guest, port.protocol)
+        format!("{host}->{}/{}", port.guest, port.protocol)
     };
     ports.iter().map(one).collect::<Vec<_>>().join(", ")
 }
@@ -136,20 +148,24 @@ mod tests {
     #[test]
     fn each_port_of_a_row_leads_to_its_own() {
         let port = "[::1]:5000-5002:6000-6002".parse().unwrap();
-        let ways: Vec<_> = ways(&port)
-            .map(|way| (way.at.to_string(), way.guest))
-            .collect();
+        let ways: Vec<_> = ways(&port).map(|way| (way.at, way.guest)).collect();
         assert_eq!(ways.len(), 3);
         assert_eq!(ways[2], ("[::1]:5002".into(), 6002));
     }
 
     #[test]
     fn a_cell_has_all_ports() {
-        let ports =
-            ["8080:80", "0.0.0.0:5000-5002:6000-6002/udp"].map(|text| text.parse().unwrap());
+        let ports = [
+            "8080:80",
+            "0.0.0.0:5000-5002:6000-6002/udp",
+            "unix:/run/web.sock:80",
+        ];
+        let ports = ports.map(|text| text.parse().unwrap());
         assert_eq!(
             summary(&ports),
-            "127.0.0.1:8080->80/tcp, 0.0.0.0:5000-5002->6000-6002/udp"
+            "127.0.0.1:8080->80/tcp, 0.0.0.0:5000-5002->6000-6002/udp, unix:/run/web.sock->80/tcp"
         );
+        let at: Vec<_> = ways(&ports[2]).map(|way| way.at).collect();
+        assert_eq!(at, ["unix:/run/web.sock"]);
     }
 }

@@ -18,7 +18,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use anyhow::{Context, Result, ensure};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use vmm::app::{Port, PortRange};
+use vmm::app::{HostEnd, Port, PortRange};
 
 pub use forwards::serve;
 pub use holder::{Published, hold};
@@ -74,13 +74,13 @@ struct Forward {
 impl Forward {
     /// What the machine's own network is to publish inside.
     fn inside(&self) -> Port {
-        let more = self.port.host.last - self.port.host.first;
+        let guest = self.port.guest;
         Port {
             address: ADDRESS,
-            host: PortRange {
+            host: HostEnd::Ports(PortRange {
                 first: self.inside,
-                last: self.inside.saturating_add(more),
-            },
+                last: self.inside.saturating_add(guest.last - guest.first),
+            }),
             ..self.port.clone()
         }
     }

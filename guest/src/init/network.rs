@@ -154,7 +154,18 @@ fn blackhole(address: IpAddr) -> Request {
     let bits = 8 * bytes.len() as u8;
     // Behind the prefix: of the source, type of service. Then the table, and two bytes of nothing.
     let body = [
-        family, bits, 0, 0, RT_TABLE_MAIN, 0, 0, FR_ACT_BLACKHOLE, 0, 0, 0, 0,
+        family,
+        bits,
+        0,
+        0,
+        RT_TABLE_MAIN,
+        0,
+        0,
+        FR_ACT_BLACKHOLE,
+        0,
+        0,
+        0,
+        0,
     ];
     Request::new(RTM_NEWRULE, &body)
         .with(FRA_DST, &bytes)

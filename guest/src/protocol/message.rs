@@ -159,8 +159,8 @@ impl Message<'_> {
     /// [`MAX_BODY`], or data larger than [`MAX_PAYLOAD`].
     pub fn encode(&self, session: u32, out: &mut Vec<u8>) -> Result<()> {
         use kind::{
-            CLOSE, CONNECT, CREDIT, DATA, EOF, EXEC, EXEC_FAILED, EXIT, FAILED, HELLO, POWER_OFF, RESIZE,
-            SETUP, SETUP_DONE, SIGNAL, STARTED,
+            CLOSE, CONNECT, CREDIT, DATA, EOF, EXEC, EXEC_FAILED, EXIT, FAILED, HELLO, POWER_OFF,
+            RESIZE, SETUP, SETUP_DONE, SIGNAL, STARTED,
         };
         match self {
             Message::Hello(hello) => put(out, session, HELLO, &hello.encode()),

@@ -13,9 +13,10 @@ use super::place::Place;
 use super::problem::Complaint;
 use super::quote::quoted;
 use super::{
-    App, Bytes, Interface, Limits, MAX_ARG_SIZE, MAX_ARGS, MAX_CMDLINE_SIZE, MAX_ENV,
-    MAX_INTERFACES, MAX_PORTS, MAX_PROBLEMS, MAX_SHARES, MAX_TAG_SIZE, MAX_VCPUS, MAX_VOLUMES,
-    Memory, Port, PortRange, Program, Rate, STORE_TAG, Share, User, VERSION, Volume, VolumeSize,
+    App, Bytes, HostEnd, Interface, Limits, MAX_ARG_SIZE, MAX_ARGS, MAX_CMDLINE_SIZE, MAX_ENV,
+    MAX_INTERFACES, MAX_PORTS, MAX_PROBLEMS, MAX_SHARES, MAX_SOCKET_PATH_SIZE, MAX_TAG_SIZE,
+    MAX_VCPUS, MAX_VOLUMES, Memory, Port, PortRange, Program, Protocol, Rate, STORE_TAG, Share,
+    User, VERSION, Volume, VolumeSize,
 };
 
 /// A name of a machine: it is a folder's name, a host's name and a word on command lines.
@@ -371,13 +372,38 @@ impl Check {
             count,
         );
         for (nth, port) in ports.iter().enumerate() {
-            let (host, guest) = (port.host, port.guest);
+            let guest = port.guest;
             let mut complain = |key: &'static str, message: String| {
                 self.complain(place.clone().index(nth).key(key), message);
             };
             if guest.first == 0 {
                 complain("guest", format!("must be from 1 to 65535, is {guest}"));
             }
+            let host = match &port.host {
+                HostEnd::Ports(host) => *host,
+                HostEnd::Socket(path) => {
+                    let size = path.as_os_str().len();
+                    if !path.is_absolute() || size > MAX_SOCKET_PATH_SIZE {
+                        let path = quoted(&path.to_string_lossy());
+                        complain(
+                            "host",
+                            format!(
+                                "must be an absolute path of at most {MAX_SOCKET_PATH_SIZE} bytes behind \"unix:\", is {path}"
+                            ),
+                        );
+                    }
+                    if guest.count() != 1 {
+                        complain(
+                            "guest",
+                            format!("a socket leads to one port of the machine, not to {guest}"),
+                        );
+                    }
+                    if port.protocol != Protocol::Tcp {
+                        complain("protocol", "is \"tcp\" where the host has a socket".into());
+                    }
+                    continue;
+                }
+            };
             if host == PortRange::default() {
                 if guest.count() != 1 {
                     complain(

@@ -1,9 +1,12 @@
 //! Section `ports`: ports of the host that lead to the machine's.
 //!
-//! Short form: `"8080:80"`, `"[::1]:8080:80"`, `"0.0.0.0:5000-5009:5000-5009/udp"`.
+//! Short form: `"8080:80"`, `"[::1]:8080:80"`, `"0.0.0.0:5000-5009:5000-5009/udp"`,
+//! `"unix:/run/web.sock:80"`.
 
 use std::fmt;
+use std::marker::PhantomData;
 use std::net::{IpAddr, Ipv4Addr};
+use std::path::PathBuf;
 use std::str::FromStr;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
@@ -16,15 +19,19 @@ use super::{address, text_form};
 /// Ports of one machine in all: each is a descriptor of passt's for as long as the machine runs.
 pub const MAX_PORTS: usize = 1024;
 
+/// Bytes of a socket's path: what the kernel has room for, less the NUL (`sockaddr_un`).
+pub const MAX_SOCKET_PATH_SIZE: usize = 107;
+
 /// Ports of the host that lead to as many of the machine's.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, serde::Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Port {
     /// The host's port, or several such as "5000-5009". 0, the default, is one that is free, which
-    /// mvm tells at the start.
+    /// mvm tells at the start. "unix:/run/web.sock" is a socket, which this user alone can connect
+    /// to.
     #[serde(default)]
     #[schemars(schema_with = "host_schema")]
-    pub host: PortRange,
+    pub host: HostEnd,
     /// The machine's port, or as many as the host's.
     #[schemars(schema_with = "guest_schema")]
     pub guest: PortRange,
@@ -39,6 +46,75 @@ pub struct Port {
 
 const fn loopback() -> IpAddr {
     IpAddr::V4(Ipv4Addr::LOCALHOST)
+}
+
+/// Where the host's programs connect.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum HostEnd {
+    /// At ports.
+    Ports(PortRange),
+    /// At a UNIX socket, by its absolute path.
+    Socket(PathBuf),
+}
+
+/// Stands before a socket's path.
+const SOCKET: &str = "unix:";
+
+impl HostEnd {
+    /// The ports, unless it is a socket.
+    pub fn ports(&self) -> Option<PortRange> {
+        match self {
+            Self::Ports(ports) => Some(*ports),
+            Self::Socket(_) => None,
+        }
+    }
+}
+
+impl Default for HostEnd {
+    fn default() -> Self {
+        Self::Ports(PortRange::default())
+    }
+}
+
+impl From<u16> for HostEnd {
+    fn from(port: u16) -> Self {
+        Self::Ports(port.into())
+    }
+}
+
+impl FromStr for HostEnd {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.strip_prefix(SOCKET) {
+            Some(path) => Ok(Self::Socket(path.into())),
+            None => text.parse().map(Self::Ports),
+        }
+    }
+}
+
+impl fmt::Display for HostEnd {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Ports(ports) => ports.fmt(f),
+            Self::Socket(path) => write!(f, "{SOCKET}{}", path.display()),
+        }
+    }
+}
+
+impl Serialize for HostEnd {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Ports(ports) => ports.serialize(serializer),
+            Self::Socket(_) => serializer.collect_str(self),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for HostEnd {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(NumberOrText(PhantomData))
+    }
 }
 
 /// What a port is one of.
@@ -140,27 +216,27 @@ impl Serialize for PortRange {
 
 impl<'de> Deserialize<'de> for PortRange {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct RangeVisitor;
+        deserializer.deserialize_any(NumberOrText(PhantomData))
+    }
+}
 
-        impl Visitor<'_> for RangeVisitor {
-            type Value = PortRange;
+struct NumberOrText<T>(PhantomData<T>);
 
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str(PORTS)
-            }
+impl<T: From<u16> + FromStr<Err = String>> Visitor<'_> for NumberOrText<T> {
+    type Value = T;
 
-            fn visit_u64<E: de::Error>(self, port: u64) -> Result<PortRange, E> {
-                let port = u16::try_from(port);
-                port.map(PortRange::from)
-                    .map_err(|_| E::invalid_value(de::Unexpected::Other("another number"), &self))
-            }
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(PORTS)
+    }
 
-            fn visit_str<E: de::Error>(self, text: &str) -> Result<PortRange, E> {
-                text.parse().map_err(E::custom)
-            }
-        }
+    fn visit_u64<E: de::Error>(self, port: u64) -> Result<T, E> {
+        let port = u16::try_from(port);
+        port.map(T::from)
+            .map_err(|_| E::invalid_value(de::Unexpected::Other("another number"), &self))
+    }
 
-        deserializer.deserialize_any(RangeVisitor)
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<T, E> {
+        text.parse().map_err(E::custom)
     }
 }
 
@@ -172,6 +248,16 @@ impl FromStr for Port {
             let found = quoted(text);
             format!("must be such as \"8080:80\" or \"[::1]:8080:80/udp\", is {found}")
         };
+        if let Some(rest) = text.strip_prefix(SOCKET) {
+            let (path, guest) = rest.rsplit_once(':').ok_or_else(wrong)?;
+            let guest = guest.strip_suffix("/tcp").unwrap_or(guest);
+            return Ok(Self {
+                host: HostEnd::Socket(path.into()),
+                guest: guest.parse().map_err(|_| wrong())?,
+                address: loopback(),
+                protocol: Protocol::Tcp,
+            });
+        }
         let (rest, protocol) = match text.rsplit_once('/') {
             None => (text, Protocol::Tcp),
             Some((rest, "tcp")) => (rest, Protocol::Tcp),
@@ -197,7 +283,7 @@ impl FromStr for Port {
             _ => host.parse().map_err(|_| wrong())?,
         };
         Ok(Self {
-            host,
+            host: HostEnd::Ports(host),
             guest: guest.parse().map_err(|_| wrong())?,
             address,
             protocol,
@@ -214,6 +300,7 @@ impl fmt::Display for Port {
             protocol,
         } = self;
         match address {
+            _ if host.ports().is_none() => write!(f, "{host}:{guest}/{protocol}"),
             IpAddr::V4(address) => write!(f, "{address}:{host}:{guest}/{protocol}"),
             IpAddr::V6(address) => write!(f, "[{address}]:{host}:{guest}/{protocol}"),
         }
@@ -228,7 +315,7 @@ pub fn read<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Port>, D::
 
 /// The schema of the list.
 pub fn schema(generator: &mut SchemaGenerator) -> Schema {
-    const PATTERN: &str = r"^(([0-9.]+|\[[0-9a-fA-F:.]+\]):)?([0-9]{1,5}(-[0-9]{1,5})?)?:[0-9]{1,5}(-[0-9]{1,5})?(/(tcp|udp))?$";
+    const PATTERN: &str = r"^(unix:/.*|(([0-9.]+|\[[0-9a-fA-F:.]+\]):)?([0-9]{1,5}(-[0-9]{1,5})?)?):[0-9]{1,5}(-[0-9]{1,5})?(/(tcp|udp))?$";
     let whole = generator.subschema_for::<Port>();
     json_schema!({
         "type": "array",
@@ -238,17 +325,17 @@ pub fn schema(generator: &mut SchemaGenerator) -> Schema {
 }
 
 fn host_schema(_: &mut SchemaGenerator) -> Schema {
-    range_schema(0)
+    range_schema(0, "^(unix:/.+|[0-9]{1,5}(-[0-9]{1,5})?)$")
 }
 
 fn guest_schema(_: &mut SchemaGenerator) -> Schema {
-    range_schema(1)
+    range_schema(1, "^[0-9]{1,5}(-[0-9]{1,5})?$")
 }
 
-fn range_schema(least: u16) -> Schema {
+fn range_schema(least: u16, pattern: &str) -> Schema {
     json_schema!({ "anyOf": [
         { "type": "integer", "minimum": least, "maximum": u16::MAX },
-        { "type": "string", "pattern": "^[0-9]{1,5}(-[0-9]{1,5})?$" },
+        { "type": "string", "pattern": pattern },
     ] })
 }
 
@@ -265,6 +352,8 @@ mod tests {
             ("0.0.0.0:53:53/udp", "0.0.0.0:53:53/udp"),
             ("[::1]:8080:80", "[::1]:8080:80/tcp"),
             ("5000-5009:6000-6009", "127.0.0.1:5000-5009:6000-6009/tcp"),
+            ("unix:/run/web.sock:80", "unix:/run/web.sock:80/tcp"),
+            ("unix:/a:b/c:80/tcp", "unix:/a:b/c:80/tcp"),
         ] {
             assert_eq!(short.parse::<Port>().unwrap().to_string(), long);
         }
@@ -285,6 +374,8 @@ mod tests {
             "localhost:8080:80",
             "[127.0.0.1]:8080:80",
             "1:2:3:4",
+            "unix:/run/web.sock",
+            "unix:/run/web.sock:80/udp",
         ] {
             assert!(text.parse::<Port>().is_err(), "{text}");
         }

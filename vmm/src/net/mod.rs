@@ -11,6 +11,7 @@ mod passt;
 mod published;
 mod resolver;
 mod routes;
+mod socket;
 mod tap;
 
 use std::net::IpAddr;
@@ -21,7 +22,8 @@ use devices::virtio::net as device;
 
 use crate::app::{App, Interface, InterfaceKind, Mac, Port, Rate, Subnet};
 use passt::Passt;
-pub use published::{Socket, settle, take};
+pub use published::{Socket, take};
+pub use socket::{SocketFile, UnixSocket};
 use tap::Tap;
 
 /// The network of one machine, as long as this process lives.
@@ -34,8 +36,8 @@ pub struct Network {
     pub links: Vec<Link>,
     /// Where the guest asks for names.
     pub name_servers: Vec<IpAddr>,
-    /// The ports of the host that lead to the machine, with the numbers that were picked.
-    pub ports: Vec<Port>,
+    /// The ports of the host that passt has lead to the machine.
+    ports: Vec<Port>,
 }
 
 /// A card as the guest knows it.
@@ -54,8 +56,8 @@ pub struct Link {
 }
 
 impl Network {
-    /// Opens the host's side, where `ports` are to lead to the machine: those of `app`, but that they
-    /// may be others' ways to them.
+    /// Opens the host's side, where `ports` are to lead to the machine: those of `app` that are no
+    /// sockets, with a number for each, but that they may be others' ways to them.
     ///
     /// # Errors
     /// A part cannot be had; says which key asks for it.
@@ -66,7 +68,7 @@ impl Network {
             filters: Vec::new(),
             links: Vec::new(),
             name_servers: Vec::new(),
-            ports: settle(ports)?,
+            ports: ports.to_vec(),
         };
         for (nth, interface) in app.interfaces().iter().enumerate() {
             network

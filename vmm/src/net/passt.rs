@@ -131,11 +131,15 @@ fn arguments(routes: routes::Default, socket: i32, ports: &[Port]) -> Vec<OsStri
         }
     }
     for port in ports {
+        // A socket is no matter of passt's.
+        let Some(host) = port.host.ports() else {
+            continue;
+        };
         let flag = match port.protocol {
             Protocol::Tcp => "--tcp-ports",
             Protocol::Udp => "--udp-ports",
         };
-        add(&[flag, &specification(port.address, port.host, port.guest)]);
+        add(&[flag, &specification(port.address, host, port.guest)]);
     }
     words.into_iter().map(OsString::from).collect()
 }

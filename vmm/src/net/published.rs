@@ -7,17 +7,8 @@ use std::net::{SocketAddr, TcpListener, UdpSocket};
 
 use anyhow::Context;
 
-use crate::app::{Port, PortRange, Protocol};
-
-/// `ports` with a number for each.
-///
-/// # Errors
-/// One cannot be had; says which.
-pub fn settle(ports: &[Port]) -> anyhow::Result<Vec<Port>> {
-    // All are held until all are found, so that none is found twice.
-    let taken = take(ports)?;
-    Ok(taken.into_iter().map(|(port, _)| port).collect())
-}
+use super::socket::{self, UnixSocket};
+use crate::app::{HostEnd, Port, Protocol};
 
 /// `ports` with a number for each, and the socket of each number.
 ///
@@ -28,7 +19,16 @@ pub fn take(ports: &[Port]) -> anyhow::Result<Vec<(Port, Vec<Socket>)>> {
         let address = port.address;
         let mut settled = port.clone();
         let mut sockets = Vec::new();
-        for number in port.host.first..=port.host.last {
+        let host = match &port.host {
+            HostEnd::Ports(host) => *host,
+            HostEnd::Socket(path) => {
+                let socket = socket::listen(path).with_context(|| {
+                    format!("ports[{nth}]: cannot listen on {}", path.display())
+                })?;
+                return Ok((settled, vec![Socket::Unix(socket)]));
+            }
+        };
+        for number in host.first..=host.last {
             let socket = Socket::bind(port.protocol, (address, number).into());
             let socket = socket.with_context(|| {
                 format!(
@@ -37,7 +37,7 @@ pub fn take(ports: &[Port]) -> anyhow::Result<Vec<(Port, Vec<Socket>)>> {
                 )
             })?;
             if number == 0 {
-                settled.host = PortRange::from(socket.port()?);
+                settled.host = socket.port()?.into();
             }
             sockets.push(socket);
         }
@@ -53,6 +53,8 @@ pub enum Socket {
     Tcp(TcpListener),
     /// It is bound.
     Udp(UdpSocket),
+    /// It listens.
+    Unix(UnixSocket),
 }
 
 impl Socket {
@@ -65,16 +67,18 @@ impl Socket {
 
     fn port(&self) -> io::Result<u16> {
         let address = match self {
-            Self::Tcp(socket) => socket.local_addr(),
-            Self::Udp(socket) => socket.local_addr(),
+            Self::Tcp(socket) => socket.local_addr()?,
+            Self::Udp(socket) => socket.local_addr()?,
+            Self::Unix(_) => return Err(io::ErrorKind::InvalidInput.into()),
         };
-        address.map(|address| address.port())
+        Ok(address.port())
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::app::PortRange;
 
     fn ports(texts: &[&str]) -> Vec<Port> {
         texts.iter().map(|text| text.parse().unwrap()).collect()
@@ -82,8 +86,12 @@ mod tests {
 
     #[test]
     fn each_free_port_is_another() {
-        let settled = settle(&ports(&[":80", ":443", ":53/udp"])).unwrap();
-        let numbers: Vec<u16> = settled.iter().map(|port| port.host.first).collect();
+        let taken = take(&ports(&[":80", ":443", ":53/udp"])).unwrap();
+        let settled: Vec<Port> = taken.into_iter().map(|(port, _)| port).collect();
+        let numbers: Vec<u16> = settled
+            .iter()
+            .map(|port| port.host.ports().unwrap().first)
+            .collect();
         assert!(!numbers.contains(&0));
         assert_ne!(numbers[0], numbers[1]);
         assert_eq!(settled[0].guest, PortRange::from(80));
@@ -94,12 +102,12 @@ mod tests {
         let taken = TcpListener::bind("127.0.0.1:0").unwrap();
         let number = taken.local_addr().unwrap().port();
         let wanted = ports(&[":80", &format!("{number}:80")]);
-        let error = settle(&wanted).unwrap_err();
+        let error = take(&wanted).unwrap_err();
         let expected = format!(
             "ports[1]: cannot listen on 127.0.0.1:{number}: Address already in use (os error 98)"
         );
         assert_eq!(format!("{error:#}"), expected);
         // The other protocol has it still.
-        assert!(settle(&ports(&[&format!("{number}:80/udp")])).is_ok());
+        assert!(take(&ports(&[&format!("{number}:80/udp")])).is_ok());
     }
 }

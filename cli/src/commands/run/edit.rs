@@ -49,8 +49,9 @@ pub struct Edits {
     #[arg(long, short, value_name = "HOST:GUEST[:ro]")]
     volume: Vec<Mount>,
     /// Have a port of the host lead to one of the machine, besides those of `ports`; without a number
-    /// for the host one is picked
-    #[arg(long, short, value_name = "[ADDRESS:][HOST]:GUEST[/udp]")]
+    /// for the host one is picked. With "unix:/PATH" for the host, a socket leads there that this user
+    /// alone can connect to
+    #[arg(long, short, value_name = "[[ADDRESS:][HOST]:]GUEST[/udp]", value_parser = published)]
     publish: Vec<Port>,
     /// Whether the machine is started again when it has ended in the background, instead of
     /// `restart`: no, on-failure[:N], always or unless-stopped
@@ -122,6 +123,16 @@ impl Edits {
     }
 }
 
+/// A port as the file has it in short form, or the machine's alone.
+fn published(text: &str) -> Result<Port, String> {
+    let is_guests = text.starts_with(|first: char| first.is_ascii_digit()) && !text.contains(':');
+    if is_guests {
+        format!(":{text}").parse()
+    } else {
+        text.parse()
+    }
+}
+
 /// What is wrong, by the flag. The file was good when it was read, so what is wrong with a value that
 /// a flag sets is that flag's doing.
 fn words(complaint: &Complaint) -> String {
@@ -188,6 +199,18 @@ mod tests {
     fn command(flags: &[&str]) -> Vec<String> {
         let app = edited(flags).unwrap();
         app.app.argv().map(String::from).collect()
+    }
+
+    #[test]
+    fn the_machines_port_alone_is_a_port() {
+        let text = |text| published(text).map(|port| port.to_string());
+        assert_eq!(text("80").unwrap(), "127.0.0.1:0:80/tcp");
+        assert_eq!(text("53/udp").unwrap(), "127.0.0.1:0:53/udp");
+        assert_eq!(text("8080:80").unwrap(), "127.0.0.1:8080:80/tcp");
+        assert_eq!(text("unix:/a:80").unwrap(), "unix:/a:80/tcp");
+        for wrong in ["", "/udp", "a", "unix:/a", "80/sctp"] {
+            assert!(text(wrong).is_err(), "{wrong}");
+        }
     }
 
     #[test]

@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Read, Write};
-use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
@@ -10,11 +9,11 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use vmm::app::Port;
-use vmm::net::{Socket, take};
+use vmm::net::{SocketFile, take};
 
 use super::{ADDRESS, Answer, Forward, LINE_MAX, Question, Wish, line};
 use crate::attach::Connection;
-use crate::carrier::{Carrier, Door};
+use crate::carrier::{Carrier, Door, door};
 use crate::output::say;
 
 /// For the emulated host to boot, and its agent to say hello. It gives up by itself before.
@@ -61,9 +60,16 @@ pub fn serve(mut inside: UnixStream, carrier: UnixStream) -> Result<()> {
 struct Forwards<D> {
     doors: D,
     /// By the number of the question that asked for them.
-    granted: BTreeMap<u64, Vec<Forward>>,
+    granted: BTreeMap<u64, Granted>,
     /// Ports inside that something leads to.
     taken: BTreeSet<u16>,
+}
+
+/// What one question has asked for.
+struct Granted {
+    forwards: Vec<Forward>,
+    /// Of its sockets; they go with it.
+    _files: Vec<SocketFile>,
 }
 
 /// What clients come by.
@@ -109,6 +115,7 @@ impl<D: Doors> Forwards<D> {
     /// All of them, or none.
     fn publish(&mut self, id: u64, ports: &[Port]) -> Result<Vec<Forward>> {
         let mut doors = Vec::new();
+        let mut files = Vec::new();
         let mut forwards = Vec::new();
         let mut rows = self.taken.clone();
         for (port, sockets) in take(ports)? {
@@ -116,30 +123,30 @@ impl<D: Doors> Forwards<D> {
                 .context("no ports are left in the emulated host")?;
             for (socket, inside) in sockets.into_iter().zip(inside..) {
                 rows.insert(inside);
-                doors.push(door(socket, (ADDRESS, inside).into())?);
+                let (door, file) = door(socket, (ADDRESS, inside).into())?;
+                doors.push(door);
+                files.extend(file);
             }
             forwards.push(Forward { port, inside });
         }
         self.taken = rows;
-        self.granted.insert(id, forwards.clone());
+        let granted = Granted {
+            forwards: forwards.clone(),
+            _files: files,
+        };
+        self.granted.insert(id, granted);
         self.doors.open(id, doors);
         Ok(forwards)
     }
 
     fn withdraw(&mut self, id: u64) {
         self.doors.close(id);
-        for forward in self.granted.remove(&id).unwrap_or_default() {
+        let granted = self.granted.remove(&id);
+        for forward in granted.map(|granted| granted.forwards).unwrap_or_default() {
             for inside in (forward.inside..).take(forward.port.guest.count()) {
                 self.taken.remove(&inside);
             }
         }
-    }
-}
-
-fn door(socket: Socket, inside: SocketAddr) -> Result<Door> {
-    match socket {
-        Socket::Tcp(listener) => Door::listening(listener.into(), inside),
-        Socket::Udp(socket) => Door::of_datagrams(socket, inside),
     }
 }
 
@@ -185,6 +192,10 @@ mod tests {
         texts.iter().map(|text| text.parse().unwrap()).collect()
     }
 
+    fn number(forward: &Forward) -> u16 {
+        forward.port.host.ports().unwrap().first
+    }
+
     #[test]
     fn a_row_is_found_behind_what_is_taken() {
         let start = *PORTS.start();
@@ -200,7 +211,7 @@ mod tests {
         let mut forwards = Forwards::new(Held::default());
         let granted = forwards.publish(7, &ports(&[":80", ":53/udp"])).unwrap();
         assert_eq!((granted[0].inside, granted[1].inside), (20_000, 20_001));
-        let at = ("127.0.0.1", granted[0].port.host.first);
+        let at = ("127.0.0.1", number(&granted[0]));
         TcpStream::connect(at).unwrap();
         forwards.withdraw(7);
         assert!(forwards.taken.is_empty() && forwards.granted.is_empty());
@@ -214,7 +225,10 @@ mod tests {
         let mut forwards = Forwards::new(Held::default());
         let wanted = ports(&[":80", &format!("{number}:80")]);
         let error = forwards.publish(7, &wanted).unwrap_err().to_string();
-        assert!(error.starts_with("ports[1]: cannot listen on 127.0.0.1:"), "{error}");
+        assert!(
+            error.starts_with("ports[1]: cannot listen on 127.0.0.1:"),
+            "{error}"
+        );
         assert!(forwards.taken.is_empty() && forwards.doors.0.is_empty());
     }
 
@@ -224,6 +238,6 @@ mod tests {
         let granted = forwards.publish(7, &ports(&["[::1]:0:80"])).unwrap();
         assert!(granted[0].port.address.is_ipv6());
         assert!(granted[0].inside().address.is_ipv4());
-        TcpStream::connect(("::1", granted[0].port.host.first)).unwrap();
+        TcpStream::connect(("::1", number(&granted[0]))).unwrap();
     }
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::super::place::Place;
 use super::super::problem::Complaint;
 use super::super::quote::quoted;
-use super::super::{App, Interface, InterfaceKind, MAX_INTERFACES, MAX_PORTS, Protocol};
+use super::super::{App, HostEnd, Interface, InterfaceKind, MAX_INTERFACES, MAX_PORTS, Protocol};
 
 /// Complaints about them.
 pub fn between(app: &App, complaints: &mut Vec<Complaint>) {
@@ -30,6 +30,7 @@ pub fn between(app: &App, complaints: &mut Vec<Complaint>) {
         }
     }
     ports(app, &interfaces, complaints);
+    sockets(app, complaints);
 }
 
 type Complain<'a> = &'a mut dyn FnMut(&'static str, String);
@@ -153,11 +154,29 @@ fn twins(interfaces: &[Interface], nth: usize, complain: Complain<'_>) {
     }
 }
 
+/// Each socket is there once.
+fn sockets(app: &App, complaints: &mut Vec<Complaint>) {
+    let mut takers = BTreeMap::new();
+    for (nth, port) in app.ports.iter().enumerate() {
+        let HostEnd::Socket(path) = &port.host else {
+            continue;
+        };
+        let taker = *takers.entry(path).or_insert(nth);
+        if taker != nth {
+            complaints.push(Complaint {
+                place: Place::root().key("ports").index(nth).key("host"),
+                message: format!("{} is the socket of ports[{taker}] already", path.display()),
+            });
+        }
+    }
+}
+
 fn ports(app: &App, interfaces: &[Interface], complaints: &mut Vec<Complaint>) {
     let has_user = interfaces
         .iter()
         .any(|interface| interface.kind == InterfaceKind::User);
-    if !has_user && !app.ports.is_empty() {
+    let needs_user = app.ports.iter().any(|port| port.host.ports().is_some());
+    if !has_user && needs_user {
         complaints.push(Complaint {
             place: Place::root().key("ports"),
             message: "need an interface of type \"user\"".into(),
@@ -167,10 +186,10 @@ fn ports(app: &App, interfaces: &[Interface], complaints: &mut Vec<Complaint>) {
     let mut takers: BTreeMap<(Protocol, u16), usize> = BTreeMap::new();
     let mut left = MAX_PORTS;
     for (nth, port) in app.ports.iter().enumerate() {
-        if port.host.first == 0 {
+        let Some(host) = port.host.ports().filter(|host| host.first != 0) else {
             continue;
-        }
-        for number in port.host.first..=port.host.last {
+        };
+        for number in host.first..=host.last {
             let Some(less) = left.checked_sub(1) else {
                 return;
             };
