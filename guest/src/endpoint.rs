@@ -51,10 +51,18 @@ pub struct Endpoint {
     waiting: VecDeque<u8>,
     /// Passed on since the last credit.
     passed: u32,
-    /// Whether nothing comes after what waits.
-    has_ended: bool,
-    /// Whether the socket is written: until that end, or as long as it has a reader.
-    is_written: bool,
+    writing: Writing,
+}
+
+/// How far the way to the socket has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Writing {
+    /// More may come.
+    Open,
+    /// Nothing comes after what waits.
+    Ending,
+    /// The socket is told no more: that was all, or its reader has gone.
+    Over,
 }
 
 impl Endpoint {
@@ -75,8 +83,7 @@ impl Endpoint {
             is_read: true,
             waiting: VecDeque::new(),
             passed: 0,
-            has_ended: false,
-            is_written: true,
+            writing: Writing::Open,
         }
     }
 
@@ -116,8 +123,7 @@ impl Endpoint {
             }
             Message::Eof(stream) => {
                 ensure!(*stream == self.receives, "{stream:?} of a connection");
-                self.has_ended = true;
-                self.write(outbox);
+                self.take_end(outbox);
             }
             Message::Credit { bytes, .. } => {
                 self.credit = self.credit.saturating_add(*bytes);
@@ -135,8 +141,7 @@ impl Endpoint {
     /// Nothing more goes either way but what waits: the other side has ended the session.
     pub fn finish(&mut self, outbox: &mut Outbox) {
         self.is_read = false;
-        self.has_ended = true;
-        self.write(outbox);
+        self.take_end(outbox);
     }
 
     /// Nothing more goes either way.
@@ -147,7 +152,7 @@ impl Endpoint {
 
     /// Whether both ways have ended.
     pub fn is_over(&self) -> bool {
-        !self.is_read && !self.is_written
+        !self.is_read && self.writing == Writing::Over
     }
 
     fn may_read(&self, outbox: &Outbox) -> bool {
@@ -172,13 +177,13 @@ impl Endpoint {
     }
 
     fn take_data(&mut self, bytes: &[u8], outbox: &mut Outbox) -> Result<()> {
-        if !self.is_written {
+        if self.writing == Writing::Over {
             // Under way when its reader's end was told.
             return Ok(());
         }
         let under_way = self.waiting.len() + self.passed as usize + bytes.len();
         ensure!(
-            under_way <= CONNECTION_WINDOW as usize && !self.has_ended,
+            under_way <= CONNECTION_WINDOW as usize && self.writing == Writing::Open,
             "{} bytes of a connection without credit",
             bytes.len()
         );
@@ -198,9 +203,17 @@ impl Endpoint {
         Ok(())
     }
 
+    /// Nothing comes after what waits.
+    fn take_end(&mut self, outbox: &mut Outbox) {
+        if self.writing == Writing::Open {
+            self.writing = Writing::Ending;
+        }
+        self.write(outbox);
+    }
+
     /// Writes what the socket takes.
     fn write(&mut self, outbox: &mut Outbox) {
-        if self.is_connecting || !self.is_written {
+        if self.is_connecting || self.writing == Writing::Over {
             return;
         }
         while !self.waiting.is_empty() {
@@ -219,8 +232,8 @@ impl Endpoint {
             // Most connections are idle most of the time.
             self.waiting = VecDeque::new();
         }
-        if self.waiting.is_empty() && self.has_ended {
-            self.is_written = false;
+        if self.waiting.is_empty() && self.writing == Writing::Ending {
+            self.writing = Writing::Over;
             // One that has gone needs not be told.
             let _ = shutdown(&self.socket, Shutdown::Write);
         } else if self.passed >= CREDIT_STEP {
@@ -243,7 +256,7 @@ impl Endpoint {
     /// The socket takes no more.
     fn end_writing(&mut self, outbox: &mut Outbox) {
         self.waiting = VecDeque::new();
-        if std::mem::replace(&mut self.is_written, false) {
+        if std::mem::replace(&mut self.writing, Writing::Over) != Writing::Over {
             outbox.push(self.id, &Message::Close(self.receives));
         }
     }
@@ -262,7 +275,7 @@ mod tests {
 
     use super::*;
 
-    const CHUNK: [u8; MAX_PAYLOAD] = [1; MAX_PAYLOAD];
+    static CHUNK: [u8; MAX_PAYLOAD] = [1; MAX_PAYLOAD];
 
     /// The guest's end of a connection, what it is connected with, and its words.
     fn endpoint() -> (Endpoint, UnixStream, Outbox) {
@@ -335,7 +348,7 @@ mod tests {
         theirs.shutdown(std::net::Shutdown::Read).unwrap();
         endpoint.take(&data(b"lost"), &mut outbox).unwrap();
         endpoint.take(&data(b"lost"), &mut outbox).unwrap();
-        assert!(!endpoint.is_written && endpoint.is_read);
+        assert!(endpoint.writing == Writing::Over && endpoint.is_read);
         let mut said = Vec::new();
         Message::Close(Stream::Stdin).encode(1, &mut said).unwrap();
         let (mut host, guest) = UnixStream::pair().unwrap();

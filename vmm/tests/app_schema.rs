@@ -62,6 +62,10 @@ const BEYOND_SCHEMAS: &[&str] = &[
     "198-same-port",
     "199-ports-without-a-network",
     "200-ports-over-a-tap",
+    "202-same-socket",
+    "203-socket-for-several-ports",
+    "204-socket-of-datagrams",
+    "205-socket-path-too-long",
 ];
 
 fn validator() -> Validator {
@@ -144,6 +148,8 @@ fn good_files() -> Vec<Value> {
                 ":22",
                 "[::1]:5000-5009:6000-6009/udp",
                 { "guest": 443 },
+                "unix:/run/web.sock:80",
+                { "host": "unix:/run/a:b", "guest": 80 },
                 { "host": "9000-9009", "guest": "9000-9009", "address": "0.0.0.0", "protocol": "udp", "x-a": 1 },
             ]),
         ),

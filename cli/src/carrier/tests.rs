@@ -15,7 +15,7 @@ use super::*;
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A carrier at work.
-struct Carried {
+struct Service {
     /// Ends it.
     stop: UnixStream,
     thread: JoinHandle<(Carrier, Result<bool>)>,
@@ -27,7 +27,7 @@ fn carrier(guest: UnixStream) -> Carrier {
     Carrier::new(Connection::open(guest, PATIENCE).unwrap()).unwrap()
 }
 
-impl Carried {
+impl Service {
     /// Carries over `carrier` from a port of its own to `target`.
     fn over(mut carrier: Carrier, target: SocketAddr) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -100,8 +100,8 @@ fn noise(length: usize, seed: usize) -> Vec<u8> {
 
 #[test]
 fn many_at_once_get_their_own_answers_after_they_have_said_all() {
-    let carried = Carried::to(server(mirror));
-    let mut clients: Vec<_> = (0..100).map(|_| carried.connect()).collect();
+    let service = Service::to(server(mirror));
+    let mut clients: Vec<_> = (0..100).map(|_| service.connect()).collect();
     for (nth, client) in clients.iter_mut().enumerate() {
         client.write_all(&noise(10_000 + nth, nth)).unwrap();
         client.shutdown(Shutdown::Write).unwrap();
@@ -111,16 +111,16 @@ fn many_at_once_get_their_own_answers_after_they_have_said_all() {
         client.read_to_end(&mut answer).unwrap();
         assert!(answer == noise(10_000 + nth, nth), "client {nth}");
     }
-    let (carrier, outcome) = carried.end();
+    let (carrier, outcome) = service.end();
     assert!(outcome.unwrap());
     assert!(carrier.sessions.len() <= 100);
 }
 
 #[test]
 fn far_more_than_a_window_goes_both_ways() {
-    let carried = Carried::to(server(mirror));
+    let service = Service::to(server(mirror));
     let bytes = noise(20 * CONNECTION_WINDOW as usize + 1, 7);
-    let mut client = carried.connect();
+    let mut client = service.connect();
     let mut writer = client.try_clone().unwrap();
     let sent = bytes.clone();
     thread::spawn(move || {
@@ -145,8 +145,8 @@ fn one_that_reads_nothing_holds_up_no_other() {
         2,
         vec![Door::listening(mirrors.into(), server(mirror)).unwrap()],
     );
-    let carried = Carried::over(carrier, endless);
-    let _idle: Vec<_> = (0..10).map(|_| carried.connect()).collect();
+    let service = Service::over(carrier, endless);
+    let _idle: Vec<_> = (0..10).map(|_| service.connect()).collect();
     for _ in 0..100 {
         let mut client = TcpStream::connect(at).unwrap();
         client.write_all(b"through").unwrap();
@@ -161,7 +161,7 @@ fn one_that_reads_nothing_holds_up_no_other() {
 fn a_server_hears_of_a_client_that_has_gone() {
     let (sender, heard) = std::sync::mpsc::channel();
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let carried = Carried::to(listener.local_addr().unwrap());
+    let service = Service::to(listener.local_addr().unwrap());
     thread::spawn(move || {
         for client in listener.incoming() {
             let mut client = client.unwrap();
@@ -171,12 +171,12 @@ fn a_server_hears_of_a_client_that_has_gone() {
             sender.send(end.map_or(0, |count| count)).unwrap();
         }
     });
-    let mut client = carried.connect();
+    let mut client = service.connect();
     client.read_exact(&mut [0; 5]).unwrap();
     drop(client);
     assert_eq!(heard.recv_timeout(PATIENCE), Ok(0));
     // One that leaves bytes unread resets the connection.
-    let client = carried.connect();
+    let client = service.connect();
     client.peek(&mut [0; 1]).unwrap();
     drop(client);
     assert_eq!(heard.recv_timeout(PATIENCE), Ok(0));
@@ -185,8 +185,8 @@ fn a_server_hears_of_a_client_that_has_gone() {
 #[test]
 fn where_nobody_listens_a_connection_is_closed() {
     let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr();
-    let carried = Carried::to(free.unwrap());
-    let mut client = carried.connect();
+    let service = Service::to(free.unwrap());
+    let mut client = service.connect();
     // Its words have no reader, so that may be told as a reset.
     let _ = client.write_all(b"anyone?");
     assert_eq!(client.read(&mut [0; 10]).unwrap_or(0), 0);
@@ -194,18 +194,18 @@ fn where_nobody_listens_a_connection_is_closed() {
 
 #[test]
 fn with_the_doors_their_connections_close() {
-    let carried = Carried::to(server(|mut client| {
+    let service = Service::to(server(|mut client| {
         // Waits for the end.
         let _ = client.read(&mut [0; 1]);
     }));
-    let port = carried.port;
-    let mut client = carried.connect();
+    let port = service.port;
+    let mut client = service.connect();
     // Those in front have been taken when this one is answered.
     let (mut carrier, outcome) = {
-        let mut other = carried.connect();
+        let mut other = service.connect();
         other.write_all(b"x").unwrap();
         assert_eq!(other.read(&mut [0; 1]).unwrap_or(0), 0);
-        carried.end()
+        service.end()
     };
     assert!(outcome.unwrap());
     carrier.close(1);
@@ -234,7 +234,7 @@ fn datagrams(carrier: &mut Carrier) -> SocketAddr {
 fn datagrams_stay_whole_and_find_back_to_who_sent_them() {
     let mut carrier = with_agent();
     let at = datagrams(&mut carrier);
-    let carried = Carried::start(carrier, at);
+    let service = Service::start(carrier, at);
     // More than may be known at a time: those silent longest are forgotten.
     for nth in 0..300 {
         let client = UdpSocket::bind("127.0.0.1:0").unwrap();
@@ -247,7 +247,7 @@ fn datagrams_stay_whole_and_find_back_to_who_sent_them() {
             assert!(answer[..count] == noise(length, nth), "{nth}: {length}");
         }
     }
-    let (carrier, outcome) = carried.end();
+    let (carrier, outcome) = service.end();
     assert!(outcome.unwrap());
     assert!(carrier.sessions.len() < 300);
 }
@@ -284,9 +284,9 @@ fn hostile(words: Vec<(u32, Message<'static>)>) -> String {
         // Until the host has gone.
         let _ = there.read_to_end(&mut bytes);
     });
-    let carried = Carried::over(carrier(host), target);
-    let _client = carried.connect();
-    let (carrier, outcome) = carried.thread.join().unwrap();
+    let service = Service::over(carrier(host), target);
+    let _client = service.connect();
+    let (carrier, outcome) = service.thread.join().unwrap();
     drop(carrier);
     guest.join().unwrap();
     format!("{:#}", outcome.unwrap_err())

@@ -87,19 +87,14 @@ impl Carried {
 /// Carries until the process ends, or a guest that breaks the protocol is given up.
 fn carry(mut doors: Vec<Door>, running: &Running) {
     loop {
-        match connect(running) {
-            Ok(mut carrier) => {
-                carrier.open(ALL, doors);
-                match carrier.carry_until(None) {
-                    Ok(_) => doors = carrier.into_doors(ALL),
-                    Err(error) => {
-                        say(format_args!("its sockets lead nowhere any more: {error:#}"));
-                        return;
-                    }
-                }
+        // One that cannot be had is a machine's that has ended, mostly.
+        if let Ok(mut carrier) = connect(running) {
+            carrier.open(ALL, doors);
+            if let Err(error) = carrier.carry_until(None) {
+                say(format_args!("its sockets lead nowhere any more: {error:#}"));
+                return;
             }
-            // The machine has ended, mostly.
-            Err(_) => {}
+            doors = carrier.into_doors(ALL);
         }
         thread::sleep(PAUSE);
     }

@@ -27,8 +27,8 @@ pub const MAX_SOCKET_PATH_SIZE: usize = 107;
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Port {
     /// The host's port, or several such as "5000-5009". 0, the default, is one that is free, which
-    /// mvm tells at the start. "unix:/run/web.sock" is a socket, which this user alone can connect
-    /// to.
+    /// mvm tells at the start. A socket's absolute path behind "unix:" is that socket, which this
+    /// user alone can connect to.
     #[serde(default)]
     #[schemars(schema_with = "host_schema")]
     pub host: HostEnd,

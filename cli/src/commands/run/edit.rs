@@ -49,8 +49,8 @@ pub struct Edits {
     #[arg(long, short, value_name = "HOST:GUEST[:ro]")]
     volume: Vec<Mount>,
     /// Have a port of the host lead to one of the machine, besides those of `ports`; without a number
-    /// for the host one is picked. With "unix:/PATH" for the host, a socket leads there that this user
-    /// alone can connect to
+    /// for the host one is picked. With "unix:" and a path for the host, a socket leads there that this
+    /// user alone can connect to
     #[arg(long, short, value_name = "[[ADDRESS:][HOST]:]GUEST[/udp]", value_parser = published)]
     publish: Vec<Port>,
     /// Whether the machine is started again when it has ended in the background, instead of
