@@ -310,11 +310,6 @@ fn a_guest_that_breaks_the_protocol_is_given_up() {
     assert_eq!(other, "the guest speaks in session 9, which is over");
     let stderr = hostile(vec![data(Stream::Stderr)]);
     assert_eq!(stderr, "Stderr of a connection");
-    let late = hostile(vec![
-        (1, Message::Eof(Stream::Stdout)),
-        data(Stream::Stdout),
-    ]);
-    assert_eq!(late, "65536 bytes of a connection without credit");
     let (stream, bytes) = (Stream::Stdin, 1);
     let credit = hostile(vec![(1, Message::Credit { stream, bytes })]);
     assert_eq!(credit, "credit for 1 bytes that were not sent");
