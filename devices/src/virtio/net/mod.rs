@@ -1,10 +1,11 @@
 //! virtio-net: a network card with one pair of queues (virtio 1.2 §5.1).
 //!
-//! Frames go between guest pages and a descriptor of the host's, in one call each and without a
-//! copy on the way. What is at the other end is a [`Backend`]: a [`Stream`] (passt) or a [`Tap`].
-//! When that fails, the guest sees its link go down. Left out: the control queue and what needs
-//! it (several pairs, filters by address), and UDP segmentation.
+//! Frames go between guest pages and a descriptor of the host's, without a copy on the way but for
+//! small ones that came together. What is at the other end is a [`Backend`]: a [`Stream`] (passt) or
+//! a [`Tap`]. When that fails, the guest sees its link go down. Left out: the control queue and what
+//! needs it (several pairs, filters by address), and UDP segmentation.
 
+mod ahead;
 mod counters;
 mod header;
 mod posted;
@@ -90,6 +91,9 @@ pub trait Backend: Send {
 
     /// Sends what is left of `frame`. Called again with the same one if it cannot yet.
     fn send(&mut self, header: &Header, frame: &mut Buffers) -> io::Result<()>;
+
+    /// Whether it has bytes that [`Backend::fd`] will not tell of.
+    fn has_ahead(&self) -> bool;
 
     /// Bytes that the next frame may have, `limit` or less; none where part of it has been
     /// received.
@@ -212,6 +216,9 @@ impl Handler for Net {
             return self.send(queues);
         }
         self.starved = false;
+        if self.can_receive() && self.config.backend.has_ahead() {
+            return self.receive(queues);
+        }
         // The buffers wait until the host has a frame for them.
         if let Some(queue) = queues.get_mut(RECEIVE) {
             queue.park();
@@ -222,7 +229,7 @@ impl Handler for Net {
     fn watch(&self) -> Vec<Watch> {
         let mut events = EventSet::empty();
         if self.link == Link::Up {
-            events.set(EventSet::IN, !self.starved && !self.held);
+            events.set(EventSet::IN, self.can_receive());
             events.set(EventSet::OUT, self.stalled.is_some());
         }
         let backend = Watch {
@@ -245,7 +252,7 @@ impl Handler for Net {
         if due == Some(TRANSMIT) || self.stalled.is_some() {
             self.send(queues)?;
         }
-        if !self.starved && !self.held && self.link == Link::Up {
+        if self.can_receive() {
             self.receive(queues)?;
         }
         Ok(())
@@ -268,6 +275,11 @@ impl Handler for Net {
 }
 
 impl Net {
+    /// Whether a frame of the host's could go to the guest.
+    fn can_receive(&self) -> bool {
+        !self.starved && !self.held && self.link == Link::Up
+    }
+
     /// Moves the guest's frames to the host, until that takes no more.
     fn send(&mut self, queues: &mut [Queue]) -> Result<(), Fault> {
         let Some(queue) = queues.get_mut(TRANSMIT) else {

@@ -4,6 +4,7 @@
 //! many as the largest frame may need are held here.
 
 use std::collections::VecDeque;
+use std::io;
 
 use zerocopy::IntoBytes;
 use zerocopy::little_endian::U16;
@@ -91,6 +92,19 @@ impl Posted {
             left = left.saturating_sub(chain.writable.remaining_bytes());
         }
         vectors
+    }
+
+    /// Copies `bytes` to what is left, as far as there is room; returns how many had it.
+    pub fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let mut done = 0usize;
+        for chain in &mut self.chains {
+            let rest = bytes.get(done..).unwrap_or_default();
+            let written = chain.writable.write(rest);
+            // What was checked when it was posted.
+            let written = written.map_err(|_| io::Error::other("guest memory is gone"))?;
+            done = done.saturating_add(written);
+        }
+        Ok(done)
     }
 
     /// Goes on by `bytes`.

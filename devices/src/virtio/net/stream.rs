@@ -12,6 +12,7 @@ use std::os::unix::net::UnixStream;
 use rustix::io::{read, write};
 
 use super::Backend;
+use super::ahead::Ahead;
 use super::header::{ETHERNET_BYTES, FRAME_BYTES_MAX, HEADER_BYTES, Header};
 use super::posted::Posted;
 use crate::virtio::Buffers;
@@ -19,17 +20,18 @@ use crate::virtio::Buffers;
 /// Bytes of a frame's length.
 const LENGTH_BYTES: usize = 4;
 
-/// Bytes that are thrown away or made up in one call.
+/// Zeros that are made up in one call.
 const SCRATCH_BYTES: usize = 4096;
-
-/// Lengths and pieces of frames that are thrown away for one event, before others get their turn.
-const STEPS_MAX: u32 = 64;
 
 /// A stream of frames, and how far both directions are.
 pub struct Stream {
     socket: UnixStream,
     sending: Sending,
     receiving: Receiving,
+    /// What follows of that frame, and what follows it.
+    ahead: Ahead,
+    /// The last call got less than it had room for: the next one would get nothing.
+    is_drained: bool,
 }
 
 /// The frame that is being sent.
@@ -46,10 +48,7 @@ struct Sending {
 /// The frame that is being received.
 #[derive(Debug, Default)]
 struct Receiving {
-    length: [u8; LENGTH_BYTES],
-    /// Bytes of `length` that have come.
-    length_done: usize,
-    /// Bytes of the frame that have not come.
+    /// Bytes of the frame that the driver does not have yet.
     left: usize,
     /// Bytes to throw away first.
     skip: usize,
@@ -68,7 +67,61 @@ impl Stream {
             socket,
             sending: Sending::default(),
             receiving: Receiving::default(),
+            ahead: Ahead::new(),
+            is_drained: false,
         })
+    }
+
+    /// Fails where the socket need not be asked; once, since it tells by itself of what comes.
+    fn ensure_filled(&mut self) -> io::Result<()> {
+        if std::mem::take(&mut self.is_drained) {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        Ok(())
+    }
+
+    /// Reads what there is, as far as there is room ahead.
+    fn read_ahead(&mut self) -> io::Result<()> {
+        self.ensure_filled()?;
+        let room = self.ahead.room();
+        let wanted = room.len();
+        let bytes = some(read(&self.socket, room)?)?;
+        self.is_drained = bytes < wanted;
+        self.ahead.came(bytes);
+        Ok(())
+    }
+
+    /// The length of the next frame, if it is here, behind what is to be thrown away.
+    fn take_length(&mut self) -> Option<usize> {
+        let skipped = self.receiving.skip.min(self.ahead.bytes().len());
+        self.ahead.consume(skipped);
+        self.receiving.skip = self.receiving.skip.saturating_sub(skipped);
+        if self.receiving.skip > 0 {
+            return None;
+        }
+        let length = u32::from_be_bytes(*self.ahead.bytes().first_chunk()?);
+        self.ahead.consume(LENGTH_BYTES);
+        Some(length as usize)
+    }
+
+    /// Reads more of the frame, straight to guest pages. What follows comes along, which saves a call
+    /// for each small frame; of large ones their length alone.
+    fn read_frame(&mut self, posted: &mut Posted) -> io::Result<usize> {
+        self.ensure_filled()?;
+        let left = self.receiving.left;
+        let mut vectors = posted.vectors(left);
+        let room: &mut [u8] = match self.ahead.room() {
+            _ if vectors.bytes() < left => &mut [],
+            room if left > Ahead::ALONE_BYTES => room.get_mut(..LENGTH_BYTES).unwrap_or_default(),
+            room => room,
+        };
+        let wanted = vectors.bytes().saturating_add(room.len());
+        let bytes = some(vectors.readv_with(self.socket.as_fd(), room)?)?;
+        self.is_drained = bytes < wanted;
+        let of_frame = bytes.min(left);
+        self.ahead.came(bytes.saturating_sub(of_frame));
+        posted.advance(of_frame);
+        Ok(of_frame)
     }
 
     /// Sends the rest of a frame whose driver has gone.
@@ -120,7 +173,6 @@ impl Receiving {
                 format!("it announced a frame of {bytes} bytes"),
             ));
         }
-        self.length_done = 0;
         if (ETHERNET_BYTES..=limit).contains(&bytes) {
             self.left = bytes;
         } else {
@@ -179,66 +231,56 @@ impl Backend for Stream {
         Ok(())
     }
 
+    fn has_ahead(&self) -> bool {
+        !self.ahead.bytes().is_empty()
+    }
+
     fn next_bytes(&mut self, limit: usize) -> io::Result<Option<usize>> {
-        let receiving = &mut self.receiving;
-        for _ in 0..STEPS_MAX {
-            if receiving.has_begun {
-                return Ok(None);
-            }
-            if receiving.left > 0 {
-                return Ok(Some(receiving.left));
-            }
-            let mut scratch = [0; SCRATCH_BYTES];
-            let to = if receiving.skip > 0 {
-                scratch.get_mut(..receiving.skip.min(SCRATCH_BYTES))
-            } else {
-                receiving.length.get_mut(receiving.length_done..)
-            };
-            let to = to.unwrap_or_default();
-            // A whole length may have come with the frame before.
-            if !to.is_empty() {
-                let bytes = read(&self.socket, &mut *to)?;
-                if bytes == 0 {
-                    return Err(io::ErrorKind::UnexpectedEof.into());
+        if self.receiving.has_begun {
+            return Ok(None);
+        }
+        let mut may_read = true;
+        // Each round uses up some of what was read, which one call does.
+        while self.receiving.left == 0 {
+            match self.take_length() {
+                Some(bytes) => self.receiving.begin(bytes, limit)?,
+                None if may_read => {
+                    self.read_ahead()?;
+                    may_read = false;
                 }
-                if receiving.skip > 0 {
-                    receiving.skip = receiving.skip.saturating_sub(bytes);
-                    continue;
-                }
-                receiving.length_done = receiving.length_done.saturating_add(bytes);
-            }
-            if receiving.length_done == LENGTH_BYTES {
-                let bytes = u32::from_be_bytes(receiving.length) as usize;
-                receiving.begin(bytes, limit)?;
+                None => return Err(io::ErrorKind::Interrupted.into()),
             }
         }
-        Err(io::ErrorKind::WouldBlock.into())
+        Ok(Some(self.receiving.left))
     }
 
     fn receive(&mut self, posted: &mut Posted) -> io::Result<Option<Header>> {
-        let receiving = &mut self.receiving;
-        if !receiving.has_begun {
+        if !self.receiving.has_begun {
             posted.advance(HEADER_BYTES);
-            receiving.has_begun = true;
+            self.receiving.has_begun = true;
         }
         // Each round moves at least a byte.
-        while receiving.left > 0 {
-            // The next frame's length comes along, which saves a call for each frame.
-            let mut vectors = posted.vectors(receiving.left);
-            let tail = match vectors.bytes() {
-                room if room < receiving.left => &mut [],
-                _ => &mut receiving.length[..],
+        while self.receiving.left > 0 {
+            let moved = match self.ahead.bytes() {
+                [] => self.read_frame(posted)?,
+                ahead => {
+                    let of_frame = ahead.get(..self.receiving.left).unwrap_or(ahead);
+                    let bytes = some(posted.write(of_frame)?)?;
+                    self.ahead.consume(bytes);
+                    bytes
+                }
             };
-            let bytes = vectors.readv_with(self.socket.as_fd(), tail)?;
-            if bytes == 0 {
-                return Err(io::ErrorKind::UnexpectedEof.into());
-            }
-            let of_frame = bytes.min(receiving.left);
-            receiving.left = receiving.left.saturating_sub(of_frame);
-            receiving.length_done = bytes.saturating_sub(of_frame);
-            posted.advance(of_frame);
+            self.receiving.left = self.receiving.left.saturating_sub(moved);
         }
-        receiving.has_begun = false;
+        self.receiving.has_begun = false;
         Ok(Some(Header::default()))
+    }
+}
+
+/// Not the end of the stream.
+fn some(bytes: usize) -> io::Result<usize> {
+    match bytes {
+        0 => Err(io::ErrorKind::UnexpectedEof.into()),
+        bytes => Ok(bytes),
     }
 }

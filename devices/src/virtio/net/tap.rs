@@ -179,6 +179,10 @@ impl Backend for Tap {
         }
     }
 
+    fn has_ahead(&self) -> bool {
+        false
+    }
+
     fn next_bytes(&mut self, limit: usize) -> io::Result<Option<usize>> {
         // Known only when it has been read.
         Ok(Some(limit))

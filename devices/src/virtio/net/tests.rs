@@ -123,6 +123,62 @@ fn many_frames_in_one_write_come_apart_again() {
 }
 
 #[test]
+fn frames_that_came_together_wait_for_buffers_together() {
+    let (mut card, mut host) = resting_card();
+    card.driver.bring_up();
+    // All in one read, and nothing behind them that would wake the card.
+    let sizes: Vec<usize> = (0..100).map(|n| 14 + n * 37 % 300).collect();
+    let frames = sizes.iter().map(|size| {
+        let length = (*size as u32).to_be_bytes();
+        [&length[..], &pattern(*size)].concat()
+    });
+    let bytes = frames.collect::<Vec<_>>().concat();
+    host.write_all(&bytes).unwrap();
+    let page = card.driver.page();
+    for size in sizes {
+        card.driver.submit(RECEIVE, &[], &[(page, 4096)]);
+        let used = card.driver.completed(RECEIVE);
+        let received = card.driver.read(page + 12, size);
+        assert_eq!(used.written_bytes as usize, size + 12);
+        assert_eq!(received, pattern(size));
+    }
+}
+
+#[test]
+fn more_frames_than_one_event_serves_arrive_by_themselves() {
+    let (mut card, mut host) = card();
+    let frame = [&14u32.to_be_bytes()[..], &pattern(14)].concat();
+    // And such as are thrown away between them.
+    let none = 0u32.to_be_bytes();
+    let bytes = [none.repeat(1000), frame.repeat(1000)].concat();
+    assert!(bytes.len() < 32 << 10);
+    host.write_all(&bytes).unwrap();
+    for _ in 0..1000 {
+        assert_eq!(card.receive().1, pattern(14));
+    }
+    assert_alive(&mut card, &mut host);
+}
+
+#[test]
+fn what_came_ahead_outlives_a_reset() {
+    let (mut card, mut host) = resting_card();
+    card.driver.bring_up();
+    let page = card.driver.page();
+    for bytes in [5000, 100, 70] {
+        say(&mut host, &pattern(bytes));
+    }
+    // The first one's beginning is there, and all the others with it.
+    card.driver.submit(RECEIVE, &[], &[(page, 100)]);
+    card.send(&pattern(60));
+    card.open(ALL);
+    let mut frames = vec![card.receive().1];
+    while frames.last() != Some(&pattern(70)) {
+        frames.push(card.receive().1);
+    }
+    assert!(frames.ends_with(&[pattern(100), pattern(70)]));
+}
+
+#[test]
 fn what_went_through_is_counted_and_nothing_else() {
     let (mut card, mut host, counters) = counted_card(None);
     card.open(ALL);
