@@ -51,6 +51,8 @@ check: tools
 
 bench: all fixtures
 	bench/boot
+	bench/net
+	bench/blk
 	bench/emulator
 
 # What `make` has built, so that root does not build.
