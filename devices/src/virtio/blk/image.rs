@@ -38,6 +38,11 @@ impl Image {
         })
     }
 
+    /// The file.
+    pub fn file(&self) -> &File {
+        &self.file
+    }
+
     /// Length.
     pub fn bytes(&self) -> u64 {
         self.bytes

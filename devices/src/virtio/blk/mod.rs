@@ -21,6 +21,7 @@ mod config;
 mod counters;
 mod disk;
 mod image;
+mod plan9;
 mod request;
 #[cfg(test)]
 mod tests;
@@ -39,6 +40,7 @@ pub use counters::Counters;
 use disk::Disk;
 pub use disk::{Medium, SECTOR_BYTES};
 use image::Image;
+use plan9::Plan9;
 
 /// Device type, §5.2.1.
 const ID: u32 = 2;
@@ -91,7 +93,12 @@ impl Config {
             counters: self.counters,
             rate: self.rate,
         };
-        assemble(&traits, Box::new(image), memory)
+        let medium: Box<dyn Medium> = if plan9::has(image.file()) {
+            Box::new(Plan9(image))
+        } else {
+            Box::new(image)
+        };
+        assemble(&traits, medium, memory)
     }
 }
 

@@ -4,6 +4,8 @@ use std::io;
 use std::sync::Mutex;
 use std::sync::mpsc::{Receiver, Sender, channel};
 
+use super::super::image::Image;
+use super::super::plan9::Plan9;
 use super::super::{Medium, Traits, assemble};
 use super::*;
 use crate::virtio::Buffers;
@@ -148,4 +150,38 @@ fn a_queue_that_waits_for_the_host_holds_no_other_up() {
     assert_eq!(disk.driver.used_index(0), 0);
     answer.send(Ok(())).unwrap();
     assert_eq!(disk.driver.completed(0).written_bytes, 1);
+}
+
+#[test]
+fn what_is_written_over_9p_is_in_the_file_page_by_page() {
+    let file = image();
+    let traits = Traits {
+        name: "9p".into(),
+        serial: "9p".into(),
+        bytes: SECTORS * u64::from(SECTOR),
+        read_only: false,
+        can_discard: false,
+        queues: 1,
+        counters: Arc::default(),
+        rate: None,
+    };
+    let medium = || {
+        let image = Image::open(file.try_clone().unwrap()).unwrap();
+        Box::new(Plan9(image))
+    };
+    let mut disk = Disk::of(Driver::start(|memory| {
+        assemble(&traits, medium(), memory).unwrap()
+    }));
+    for (sector, bytes) in [(0, 512), (3, 4096), (1, 9 * 512), (7, 5 * 4096)] {
+        let mut expected = vec![0; 64 << 10];
+        file.read_exact_at(&mut expected, 0).unwrap();
+        let at = sector as usize * 512;
+        let text: Vec<u8> = pattern(bytes + 77).split_off(77);
+        expected[at..at + bytes].copy_from_slice(&text);
+        disk.driver.write(disk.data, &text);
+        assert_eq!(disk.request(OUT, sector, bytes as u32), OK);
+        let mut found = vec![0; 64 << 10];
+        file.read_exact_at(&mut found, 0).unwrap();
+        assert!(found == expected, "{bytes} bytes at sector {sector}");
+    }
 }
