@@ -1,5 +1,10 @@
 //! What a guest gives back, and what it cannot.
 
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+
+use vm_memory::{GuestMemoryBackend as _, GuestMemoryRegion as _};
+
 use super::*;
 use crate::virtio::fake::{Driver, HOLE, ISLAND, ISLAND_END, SEAM};
 
@@ -26,30 +31,21 @@ fn page(driver: &Driver, gpa: u64) -> Option<u8> {
         .then_some(bytes[0])
 }
 
-/// Memory of the fake machine that the host has a page for.
+/// Memory of the fake machine that the host has a page for (Linux'
+/// `Documentation/admin-guide/mm/pagemap.rst`).
 fn resident_bytes(driver: &Driver) -> u64 {
-    use vm_memory::GuestMemoryBackend as _;
-    let starts: Vec<_> = [0, SEAM, ISLAND]
-        .map(|gpa| driver.memory.get_host_address(GuestAddress(gpa)).unwrap() as u64)
-        .into();
-    let maps = std::fs::read_to_string("/proc/self/smaps").unwrap();
-    let mut inside = false;
-    let mut kib = 0;
-    for line in maps.lines() {
-        let first = line.split_ascii_whitespace().next().unwrap_or_default();
-        if let Some((start, end)) = first.split_once('-') {
-            let [start, end] = [start, end].map(|text| u64::from_str_radix(text, 16).unwrap());
-            inside = starts.iter().any(|gpa| (start..end).contains(gpa));
-        } else if inside && first == "Rss:" {
-            kib += line
-                .split_ascii_whitespace()
-                .nth(1)
-                .unwrap()
-                .parse::<u64>()
-                .unwrap();
-        }
+    const PRESENT: u64 = 1 << 63;
+    let pagemap = File::open("/proc/self/pagemap").unwrap();
+    let mut pages = 0;
+    for region in driver.memory.iter() {
+        let mut entries = vec![0; region.len() as usize / 4096 * 8];
+        let first = region.as_ptr() as u64 / 4096;
+        pagemap.read_exact_at(&mut entries, first * 8).unwrap();
+        let (entries, _) = entries.as_chunks();
+        let present = |entry: &&[u8; 8]| u64::from_ne_bytes(**entry) & PRESENT != 0;
+        pages += entries.iter().filter(present).count() as u64;
     }
-    kib * 1024
+    pages * 4096
 }
 
 #[test]
