@@ -238,15 +238,15 @@ fn a_service_with_a_port_and_a_volume() -> Result<()> {
     Ok(())
 }
 
-/// The same as the user `$1` with the group `$2`, which may use KVM, and the port `$3`; prints what
-/// is seen.
+/// The same as the user `$1` with the group `$2`, which may use KVM, and the port `$3`, with the
+/// fixtures' programs in `$4`; prints what is seen.
 const MEMBER: &str = r#"
     # What is made in this host's folders would be root's.
     home=$(mktemp -d /dev/shm/member.XXXXXX)
     cp -r . $home; cd $home; chown -R $1:$2 .
     facts=$(stat -c '%g %a' /dev/kvm)
     chgrp $2 /dev/kvm; chmod g+rw /dev/kvm
-    setpriv --reuid $1 --regid $2 --clear-groups env -i PATH="$PATH" bash -euc '
+    setpriv --reuid $1 --regid $2 --clear-groups env -i PATH="$PATH:$4" bash -euc '
         export HOME=$PWD XDG_RUNTIME_DIR=$PWD/run MVM_KERNEL=$PWD/vmlinux
         mvm() { ./mvm --accel kvm "$@"; }
         mvm run -d --wait -p $0:80 app.json
@@ -283,7 +283,7 @@ fn a_service_of_a_member_of_group_kvm() -> Result<()> {
     let [uid, port] = [user.ids.0, free_port().into()].map(|number| number.to_string());
     let output = Command::new(mvm_test::mvm())
         .args(["emulator", "exec", "--", "bash", "-c", MEMBER, "bash"])
-        .args([&uid, &uid, &port])
+        .args([&uid, &uid, &port, &format!("{}/bin", fixture("tools"))])
         .current_dir(user.home.path())
         .output()?;
     let errors = String::from_utf8_lossy(&output.stderr);
