@@ -4,7 +4,6 @@
 //! The one thing to know: the two ways are apart. Each ends by itself, and a reader that stands
 //! still stops its own way alone: what waits for it is at most [`CONNECTION_WINDOW`].
 
-use std::collections::VecDeque;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use anyhow::{Result, ensure};
@@ -12,6 +11,7 @@ use rustix::event::PollFlags;
 use rustix::io::Errno;
 use rustix::net::{Shutdown, shutdown};
 
+use crate::inlet::Inlet;
 use crate::outbox::Outbox;
 use crate::protocol::{CONNECTION_WINDOW, HEADER_SIZE, MAX_PAYLOAD, Message, Side, Stream};
 
@@ -48,9 +48,7 @@ pub struct Endpoint {
     /// Whether the socket is read: until its end, or as long as the other side has a reader.
     is_read: bool,
     /// Received and not yet taken by the socket.
-    waiting: VecDeque<u8>,
-    /// Passed on since the last credit.
-    passed: u32,
+    inlet: Inlet,
     writing: Writing,
 }
 
@@ -81,8 +79,7 @@ impl Endpoint {
             is_connecting,
             credit: CONNECTION_WINDOW,
             is_read: true,
-            waiting: VecDeque::new(),
-            passed: 0,
+            inlet: Inlet::default(),
             writing: Writing::Open,
         }
     }
@@ -92,10 +89,7 @@ impl Endpoint {
     pub fn interest(&self, outbox: &Outbox) -> PollFlags {
         let mut interest = PollFlags::empty();
         interest.set(PollFlags::IN, self.may_read(outbox));
-        interest.set(
-            PollFlags::OUT,
-            self.is_connecting || !self.waiting.is_empty(),
-        );
+        interest.set(PollFlags::OUT, self.is_connecting || !self.inlet.is_empty());
         interest
     }
 
@@ -181,23 +175,21 @@ impl Endpoint {
             // Under way when its reader's end was told.
             return Ok(());
         }
-        let under_way = self.waiting.len() + self.passed as usize + bytes.len();
+        let under_way = self.inlet.under_way() + bytes.len();
         ensure!(
             under_way <= CONNECTION_WINDOW as usize && self.writing == Writing::Open,
             "{} bytes of a connection without credit",
             bytes.len()
         );
-        // Mostly nothing waits and the socket has room: then they need not be copied first.
-        let written = if self.waiting.is_empty() && !self.is_connecting {
-            rustix::io::write(&self.socket, bytes).unwrap_or(0)
-        } else {
-            0
-        };
-        if self.form == Form::Datagrams {
-            self.passed += bytes.len() as u32;
-        } else {
-            self.passed += written as u32;
-            self.waiting.extend(&bytes[written..]);
+        match self.form {
+            Form::Datagrams => {
+                if !self.is_connecting {
+                    let _ = rustix::io::write(&self.socket, bytes);
+                }
+                self.inlet.skip(bytes.len());
+            }
+            Form::Bytes if self.is_connecting => self.inlet.push(bytes),
+            Form::Bytes => self.inlet.take(&self.socket, bytes),
         }
         self.write(outbox);
         Ok(())
@@ -216,33 +208,16 @@ impl Endpoint {
         if self.is_connecting || self.writing == Writing::Over {
             return;
         }
-        while !self.waiting.is_empty() {
-            match rustix::io::write(&self.socket, self.waiting.as_slices().0) {
-                Ok(count) => {
-                    self.waiting.drain(..count);
-                    self.passed += count as u32;
-                }
-                Err(Errno::INTR) => {}
-                Err(Errno::AGAIN) => break,
-                // The reader has gone.
-                Err(_) => return self.end_writing(outbox),
-            }
+        if self.inlet.flush(&self.socket).is_err() {
+            return self.end_writing(outbox);
         }
-        if self.waiting.is_empty() {
-            // Most connections are idle most of the time.
-            self.waiting = VecDeque::new();
-        }
-        if self.waiting.is_empty() && self.writing == Writing::Ending {
+        if self.inlet.is_empty() && self.writing == Writing::Ending {
             self.writing = Writing::Over;
             // One that has gone needs not be told.
             let _ = shutdown(&self.socket, Shutdown::Write);
-        } else if self.passed >= CREDIT_STEP {
-            let credit = Message::Credit {
-                stream: self.receives,
-                bytes: self.passed,
-            };
-            outbox.push(self.id, &credit);
-            self.passed = 0;
+        } else if let Some(bytes) = self.inlet.credit(CREDIT_STEP) {
+            let stream = self.receives;
+            outbox.push(self.id, &Message::Credit { stream, bytes });
         }
     }
 
@@ -255,7 +230,7 @@ impl Endpoint {
 
     /// The socket takes no more.
     fn end_writing(&mut self, outbox: &mut Outbox) {
-        self.waiting = VecDeque::new();
+        self.inlet.clear();
         if std::mem::replace(&mut self.writing, Writing::Over) != Writing::Over {
             outbox.push(self.id, &Message::Close(self.receives));
         }
@@ -303,7 +278,7 @@ mod tests {
         assert_eq!(error, "65536 bytes of a connection without credit");
         // What the socket itself holds is given credit for again.
         assert!(given < 4 * CONNECTION_WINDOW as usize, "{given}");
-        assert!(endpoint.waiting.len() <= CONNECTION_WINDOW as usize);
+        assert!(endpoint.inlet.under_way() <= CONNECTION_WINDOW as usize);
     }
 
     #[test]

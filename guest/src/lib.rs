@@ -4,12 +4,13 @@
 //! and needs no machine. [`init`] adds the duties of process 1 to it, [`visit`] is the
 //! process that serves one more connection, [`roles`] what else the host has it do, and [`archive`]
 //! how files come and go, [`processes`] what is told of those that run, [`probe`] how a service is
-//! looked at. [`outbox`] and [`endpoint`] are what both sides carry connections with.
+//! looked at. [`outbox`], [`inlet`] and [`endpoint`] are what both sides carry connections with.
 
 pub mod agent;
 pub mod archive;
 pub mod endpoint;
 pub mod init;
+pub mod inlet;
 pub mod outbox;
 pub mod probe;
 pub mod processes;

@@ -4,7 +4,6 @@
 //! child that it left behind may hold them for ever, and fill them, so what they contain at that
 //! moment is passed on, and then they are closed.
 
-use std::collections::VecDeque;
 use std::os::fd::{AsFd, OwnedFd};
 
 use rustix::fs::{Gid, OFlags, Uid, fchown};
@@ -15,6 +14,7 @@ use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use super::process::{Streams, signal_group, spawn};
 use super::program::{Program, Refusal, words};
 use super::terminal;
+use crate::inlet::Inlet;
 use crate::outbox::Outbox;
 use crate::protocol::{Exec, Exit, HEADER_SIZE, MAX_PAYLOAD, Message, Stream, Tty, WINDOW};
 
@@ -51,13 +51,11 @@ pub(super) struct Session {
 pub(super) struct Input {
     /// The agent's end of the pipe, or of the terminal.
     pub(super) fd: Option<OwnedFd>,
-    /// Received and not yet taken by the program; at most [`WINDOW`] bytes, as the host has no
-    /// credit for more.
-    waiting: VecDeque<u8>,
+    /// What the program has not taken yet; at most [`WINDOW`] bytes, as the host has no credit for
+    /// more.
+    inlet: Inlet,
     /// Whether nothing comes after what waits.
     ended: bool,
-    /// Passed on since the last credit.
-    passed: u32,
     /// Whether the last byte was in the middle of a line.
     within_line: bool,
 }
@@ -112,9 +110,8 @@ impl Session {
             exit: None,
             input: Input {
                 fd: ends.input,
-                waiting: VecDeque::new(),
+                inlet: Inlet::default(),
                 ended: false,
-                passed: 0,
                 within_line: false,
             },
             outputs: [
@@ -153,14 +150,7 @@ impl Session {
             return;
         };
         input.within_line = bytes.last() != Some(&b'\n');
-        // Mostly nothing waits and the pipe has room: then they need not be copied first.
-        let written = if input.waiting.is_empty() {
-            rustix::io::write(fd, bytes).unwrap_or(0)
-        } else {
-            0
-        };
-        input.passed += written as u32;
-        input.waiting.extend(&bytes[written..]);
+        input.inlet.take(fd, bytes);
         self.push_input(outbox);
     }
 
@@ -169,7 +159,7 @@ impl Session {
         self.input.ended = true;
         if let Some(master) = &self.master {
             let typed = terminal::end_of_input(master, self.input.within_line);
-            self.input.waiting.extend(typed);
+            self.input.inlet.push(&typed);
         }
         self.push_input(outbox);
     }
@@ -180,34 +170,24 @@ impl Session {
         let Some(fd) = &input.fd else {
             return;
         };
-        while !input.waiting.is_empty() {
-            match rustix::io::write(fd, input.waiting.as_slices().0) {
-                Ok(count) => {
-                    input.waiting.drain(..count);
-                    input.passed += count as u32;
-                }
-                Err(Errno::INTR) => {}
-                Err(Errno::AGAIN) => break,
-                // The reader has gone.
-                Err(_) => return self.close_input(outbox),
-            }
+        if input.inlet.flush(fd).is_err() {
+            return self.close_input(outbox);
         }
-        if input.waiting.is_empty() && input.ended && self.master.is_none() {
+        if input.inlet.is_empty() && input.ended && self.master.is_none() {
             input.fd = None;
-        } else if input.passed >= CREDIT_STEP {
+        } else if let Some(passed) = input.inlet.credit(CREDIT_STEP) {
             let credit = Message::Credit {
                 stream: Stream::Stdin,
-                bytes: input.passed.min(WINDOW),
+                bytes: passed.min(WINDOW),
             };
             outbox.push(self.id, &credit);
-            input.passed = 0;
         }
     }
 
     /// The program reads no more: the host is told so.
     pub(super) fn close_input(&mut self, outbox: &mut Outbox) {
         if self.input.fd.take().is_some() {
-            self.input.waiting.clear();
+            self.input.inlet.clear();
             outbox.push(self.id, &Message::Close(Stream::Stdin));
         }
     }
@@ -301,7 +281,7 @@ impl Session {
 impl Input {
     /// Whether something waits for the program to read.
     pub(super) fn is_waiting(&self) -> bool {
-        !self.waiting.is_empty()
+        !self.inlet.is_empty()
     }
 }
 
