@@ -20,8 +20,8 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow};
+use guest::descriptors;
 use guest::protocol::{PORT_NAME, Setup};
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use vmm::app::{App, AppFile, HostEnd, Port, Tty};
 use vmm::boot::modules;
 use vmm::closure::{InUse, StoreView};
@@ -97,7 +97,8 @@ pub fn run(start: Start<'_>) -> anyhow::Result<Ended> {
     let kernel = kernel(app.kernel.path.as_deref())?;
     let init = init_binary::find()?;
     let init = fs::read(&init).with_context(|| format!("cannot read {}", init.display()))?;
-    raise_descriptor_limit();
+    // The file server keeps some hundred files open, and each connection to a published port is one.
+    descriptors::raise_limit();
 
     let published = publish(&app.ports)?;
     let ports = published
@@ -299,18 +300,4 @@ fn wants_terminal(tty: Tty) -> bool {
         Tty::Never => false,
         Tty::Auto => io::stdin().is_terminal() && io::stdout().is_terminal(),
     }
-}
-
-/// Lets this process have as many descriptors as it may: the file server keeps some hundred files
-/// open, and each connection to a published port is one.
-pub fn raise_descriptor_limit() {
-    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
-    // With fewer, files are closed and opened more often, and clients wait.
-    let _ = setrlimit(
-        Resource::Nofile,
-        Rlimit {
-            current: maximum,
-            maximum,
-        },
-    );
 }

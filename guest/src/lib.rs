@@ -8,6 +8,7 @@
 
 pub mod agent;
 pub mod archive;
+pub mod descriptors;
 pub mod endpoint;
 pub mod init;
 pub mod inlet;

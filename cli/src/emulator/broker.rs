@@ -18,10 +18,10 @@ use std::os::unix::net::UnixListener;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
+use guest::descriptors;
 use guest::protocol::{MACHINE, Message};
 
 use super::folder::Folder;
-use crate::monitor::raise_descriptor_limit;
 use client::Client;
 use service::Service;
 
@@ -45,7 +45,7 @@ pub fn serve() -> Result<()> {
     // Away from the terminal and the folder of the command that needed it first.
     rustix::process::setsid().context("cannot leave the terminal")?;
     std::env::set_current_dir("/").context("cannot change to /")?;
-    raise_descriptor_limit();
+    descriptors::raise_limit();
     let listener = io::stdin()
         .as_fd()
         .try_clone_to_owned()

@@ -5,7 +5,6 @@ use std::os::fd::OwnedFd;
 use rustix::io::Errno;
 use rustix::net::sockopt::set_tcp_nodelay;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, connect, socket_with};
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::endpoint::{Endpoint, Form};
 use crate::protocol::{Connect, Side};
@@ -34,18 +33,4 @@ pub(super) fn dial(id: u32, wanted: Connect) -> Result<Endpoint, Errno> {
         Err(errno) => return Err(errno),
     };
     Ok(Endpoint::new(id, socket, form, Side::Guest, is_connecting))
-}
-
-/// Lets this process have as many connections as there may be. What it starts from then on inherits
-/// that; who connects has no programs started.
-pub(super) fn raise_descriptor_limit() {
-    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
-    // With fewer, some are refused.
-    let _ = setrlimit(
-        Resource::Nofile,
-        Rlimit {
-            current: maximum,
-            maximum,
-        },
-    );
 }

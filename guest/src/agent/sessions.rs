@@ -10,9 +10,10 @@ use anyhow::{Result, ensure};
 use rustix::event::{PollFd, PollFlags};
 use rustix::process::{Pid, WaitOptions, WaitStatus, wait, waitpid};
 
-use super::dial::{dial, raise_descriptor_limit};
+use super::dial::dial;
 use super::program::words;
 use super::session::Session;
+use crate::descriptors;
 use crate::endpoint::Endpoint;
 use crate::outbox::Outbox;
 use crate::protocol::{Connect, Exec, Exit, MAX_CONNECTIONS, MAX_SESSIONS, Message, Stream};
@@ -179,7 +180,8 @@ impl Sessions {
     fn connect(&mut self, id: u32, wanted: Connect) -> Result<()> {
         self.ensure_free(id)?;
         if self.connections.is_empty() {
-            raise_descriptor_limit();
+            // Who connects has no programs started, which would inherit it.
+            descriptors::raise_limit();
         }
         let outcome = if self.connections.len() >= MAX_CONNECTIONS {
             Err(format!("there are {MAX_CONNECTIONS} connections already"))
