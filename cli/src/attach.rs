@@ -24,9 +24,9 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
 use guest::protocol::{Exec, Exit, FIRST_SESSION, MACHINE, Message, Stream};
-use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
-use rustix::io::Errno;
+use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd};
 
+use crate::poll;
 use crate::terminal::{self, RawMode};
 pub use collect::collect;
 pub use commands::{Command, Commander, Commands, commands};
@@ -259,12 +259,7 @@ impl<S: Signals> Attached<'_, S> {
             fds.push(PollFd::new(self.input.descriptor(), PollFlags::IN));
         }
         // A shell does not tell a running job that it comes to the foreground.
-        let timeout = Timespec::try_from(input::FOREGROUND_CHECK).unwrap_or_default();
-        match poll(&mut fds, in_background.then_some(&timeout)) {
-            Ok(_) => {}
-            Err(Errno::INTR) => return Ok(Vec::new()),
-            Err(errno) => return Err(errno).context("cannot wait for events"),
-        }
+        poll::wait(&mut fds, in_background.then_some(input::FOREGROUND_CHECK))?;
         let ready = sources.into_iter().zip(&fds);
         Ok(ready
             .filter(|(_, fd)| !fd.revents().is_empty())

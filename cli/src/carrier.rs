@@ -19,7 +19,7 @@ use anyhow::{Context, Result};
 use guest::endpoint::{Endpoint, Form};
 use guest::outbox::Outbox;
 use guest::protocol::{Connect, MACHINE, MAX_CONNECTIONS, Message, Side};
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::event::{PollFd, PollFlags};
 use rustix::io::{Errno, ioctl_fionbio};
 use rustix::net::sockopt::set_tcp_nodelay;
 use rustix::net::{SocketFlags, accept_with, listen};
@@ -27,6 +27,7 @@ use rustix::net::{SocketFlags, accept_with, listen};
 use vmm::net::{Socket, SocketFile, UnixSocket};
 
 use crate::attach::{Connection, is_transient};
+use crate::poll;
 use flows::Flows;
 
 /// Clients that may wait to be taken: the kernel's own limit (`net.core.somaxconn`).
@@ -244,11 +245,7 @@ impl Carrier {
             Some(rest) => Some(rest - now),
             None => flows.then_some(flows::IDLE),
         };
-        let timeout = timeout.and_then(|timeout| Timespec::try_from(timeout).ok());
-        match poll(&mut fds, timeout.as_ref()) {
-            Ok(_) | Err(Errno::INTR) => {}
-            Err(error) => return Err(error).context("cannot wait for events"),
-        }
+        poll::wait(&mut fds, timeout)?;
         let ready = sources.into_iter().zip(&fds);
         Ok(ready
             .map(|(source, fd)| (source, fd.revents()))

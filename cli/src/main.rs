@@ -18,6 +18,7 @@ mod monitor;
 mod openmetrics;
 mod output;
 mod places;
+mod poll;
 mod ready;
 mod secrets;
 mod size;

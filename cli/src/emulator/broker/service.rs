@@ -11,8 +11,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use guest::protocol::{FIRST_SESSION, MACHINE, MAX_SESSIONS, Message, Stream};
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::io::Errno;
+use rustix::event::{PollFd, PollFlags};
 use signal_hook::consts::signal::{SIGHUP, SIGINT, SIGTERM};
 
 use super::End;
@@ -26,6 +25,7 @@ use crate::emulator::machine::{Plan, Started};
 use crate::emulator::ports;
 use crate::emulator::state::{self, State};
 use crate::output::say;
+use crate::poll;
 
 /// From QEMU's start until the guest is set up. Far above what the slowest host needs.
 const BOOT_TIMEOUT: Duration = Duration::from_secs(60);
@@ -194,11 +194,7 @@ impl Service {
             Some(_) if self.last_look.is_some() => Some(IDLE_CHECK),
             Some(_) => self.idle.left(Instant::now()),
         };
-        let timeout = timeout.and_then(|timeout| Timespec::try_from(timeout).ok());
-        match poll(&mut fds, timeout.as_ref()) {
-            Ok(_) | Err(Errno::INTR) => {}
-            Err(error) => return Err(error).context("cannot wait for events"),
-        }
+        poll::wait(&mut fds, timeout)?;
         let ready = sources.into_iter().zip(&fds);
         Ok(ready
             .filter(|(_, fd)| !fd.revents().is_empty())
