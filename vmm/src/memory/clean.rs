@@ -12,7 +12,8 @@ use anyhow::Context;
 use rustix::mm::{Advice, madvise};
 use vm_memory::{GuestAddress, GuestMemoryBackend as _, GuestMemoryMmap};
 
-use super::{PAGE_BYTES, pagemap};
+use super::PAGE_BYTES;
+use super::pagemap::Pagemap;
 
 /// What the kernel tells of each mapping of a process.
 const MAPS: &str = "/proc/self/maps";
@@ -26,13 +27,14 @@ const MAPS: &str = "/proc/self/maps";
 /// # Errors
 /// The host does not tell which pages these are.
 pub fn give_back(memory: &GuestMemoryMmap, mapped: &[Range<u64>]) -> anyhow::Result<()> {
+    let pagemap = Pagemap::open()?;
     for range in mapped {
         let bytes = usize::try_from(range.end - range.start)?;
         let slice = memory
             .get_slice(GuestAddress(range.start), bytes)
             .context("cannot find the kernel's pages")?;
         let host = slice.ptr_guard_mut().as_ptr() as u64;
-        give_back_clean(&(host..host + bytes as u64))?;
+        give_back_clean(&pagemap, &(host..host + bytes as u64))?;
     }
     Ok(())
 }
@@ -43,9 +45,10 @@ pub fn give_back(memory: &GuestMemoryMmap, mapped: &[Range<u64>]) -> anyhow::Res
 /// As [`give_back`].
 pub fn give_back_own() -> anyhow::Result<()> {
     let maps = fs::read_to_string(MAPS).with_context(|| format!("cannot read {MAPS}"))?;
+    let pagemap = Pagemap::open()?;
     maps.lines()
         .filter_map(constant)
-        .try_for_each(|range| give_back_clean(&range))
+        .try_for_each(|range| give_back_clean(&pagemap, &range))
 }
 
 /// The addresses of a mapping of a file that nobody can write to.
@@ -61,8 +64,8 @@ fn constant(line: &str) -> Option<Range<u64>> {
 }
 
 /// Gives back what is a file's in a range of addresses, whole pages that nobody writes to.
-fn give_back_clean(range: &Range<u64>) -> anyhow::Result<()> {
-    let pages = pagemap::look(range)?;
+fn give_back_clean(pagemap: &Pagemap, range: &Range<u64>) -> anyhow::Result<()> {
+    let pages = pagemap.look(range)?;
     let clean: Vec<_> = pages.iter().map(|page| page.is_of_file()).collect();
     for run in runs(&clean) {
         let start = range.start + run.start as u64 * PAGE_BYTES;
@@ -96,7 +99,7 @@ mod tests {
     use super::*;
 
     fn clean(range: &Range<u64>) -> Vec<bool> {
-        let pages = pagemap::look(range).unwrap();
+        let pages = Pagemap::open().unwrap().look(range).unwrap();
         pages.iter().map(|page| page.is_of_file()).collect()
     }
 

@@ -11,7 +11,7 @@ use devices::Memory;
 use rustix::mm::{Advice, madvise};
 use vm_memory::{GuestAddress, GuestMemoryBackend as _, GuestMemoryMmap, GuestMemoryRegion as _};
 
-use super::pagemap;
+use super::pagemap::Pagemap;
 
 /// A huge page of the processor.
 const HUGE_PAGE_BYTES: u64 = 2 << 20;
@@ -32,10 +32,11 @@ pub fn keep_first_small(memory: &GuestMemoryMmap) -> anyhow::Result<()> {
 /// # Errors
 /// The host does not tell what is there, or does not know the advice.
 pub fn keep_sparse_small(memory: &Memory) -> anyhow::Result<()> {
+    let pagemap = Pagemap::open()?;
     for region in memory.iter() {
         let blocks = region.len() / HUGE_PAGE_BYTES;
         for offset in (0..blocks).map(|block| block * HUGE_PAGE_BYTES) {
-            if !is_sparse(region.as_ptr() as u64 + offset)? {
+            if !is_sparse(&pagemap, region.as_ptr() as u64 + offset)? {
                 continue;
             }
             let start = region.start_addr().0 + offset;
@@ -50,8 +51,8 @@ pub fn keep_sparse_small(memory: &Memory) -> anyhow::Result<()> {
 }
 
 /// Whether some pages of the huge page at this address are there, and some are not.
-fn is_sparse(host: u64) -> anyhow::Result<bool> {
-    let pages = pagemap::look(&(host..host + HUGE_PAGE_BYTES))?;
+fn is_sparse(pagemap: &Pagemap, host: u64) -> anyhow::Result<bool> {
+    let pages = pagemap.look(&(host..host + HUGE_PAGE_BYTES))?;
     let present = pages.iter().filter(|page| page.is_present()).count();
     Ok((1..pages.len()).contains(&present))
 }

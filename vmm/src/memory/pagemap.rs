@@ -27,20 +27,32 @@ impl Page {
     }
 }
 
-/// Looks at the pages of a range of addresses, whole pages.
-///
-/// # Errors
-/// The host does not tell.
-pub fn look(range: &Range<u64>) -> anyhow::Result<Vec<Page>> {
-    let pages = usize::try_from((range.end - range.start) / PAGE_BYTES)?;
-    let mut entries = vec![0; pages * size_of::<u64>()];
-    File::open(PAGEMAP)
-        .and_then(|pagemap| {
-            let offset = range.start / PAGE_BYTES * size_of::<u64>() as u64;
-            pagemap.read_exact_at(&mut entries, offset)
-        })
-        .with_context(|| format!("cannot read {PAGEMAP}"))?;
-    let (entries, _) = entries.as_chunks();
-    let page = |entry: &[u8; 8]| Page(u64::from_ne_bytes(*entry));
-    Ok(entries.iter().map(page).collect())
+/// The table of this process' pages.
+pub struct Pagemap(File);
+
+impl Pagemap {
+    /// Opens it.
+    ///
+    /// # Errors
+    /// There is no `/proc`.
+    pub fn open() -> anyhow::Result<Self> {
+        let file = File::open(PAGEMAP).with_context(|| format!("cannot open {PAGEMAP}"))?;
+        Ok(Self(file))
+    }
+
+    /// Looks at the pages of a range of addresses, whole pages.
+    ///
+    /// # Errors
+    /// The host does not tell.
+    pub fn look(&self, range: &Range<u64>) -> anyhow::Result<Vec<Page>> {
+        let pages = usize::try_from((range.end - range.start) / PAGE_BYTES)?;
+        let mut entries = vec![0; pages * size_of::<u64>()];
+        let offset = range.start / PAGE_BYTES * size_of::<u64>() as u64;
+        self.0
+            .read_exact_at(&mut entries, offset)
+            .with_context(|| format!("cannot read {PAGEMAP}"))?;
+        let (entries, _) = entries.as_chunks();
+        let page = |entry: &[u8; 8]| Page(u64::from_ne_bytes(*entry));
+        Ok(entries.iter().map(page).collect())
+    }
 }
