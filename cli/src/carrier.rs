@@ -24,14 +24,11 @@ use rustix::io::{Errno, ioctl_fionbio};
 use rustix::net::sockopt::set_tcp_nodelay;
 use rustix::net::{SocketFlags, accept_with, listen};
 
-use vmm::net::{Socket, SocketFile, UnixSocket};
+use vmm::net::{BACKLOG, Socket, SocketFile, UnixSocket};
 
 use crate::attach::{Connection, is_transient};
 use crate::poll;
 use flows::Flows;
-
-/// Clients that may wait to be taken: the kernel's own limit (`net.core.somaxconn`).
-const BACKLOG: i32 = 4096;
 
 /// Taken at a time, before others have their turn.
 const AT_ONCE: usize = 64;

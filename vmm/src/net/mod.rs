@@ -23,7 +23,7 @@ use devices::virtio::net as device;
 use crate::app::{App, Interface, InterfaceKind, Mac, Port, Rate, Subnet};
 use passt::Passt;
 pub use published::{Socket, take};
-pub use socket::{SocketFile, UnixSocket};
+pub use socket::{BACKLOG, SocketFile, UnixSocket};
 use tap::Tap;
 
 /// The network of one machine, as long as this process lives.

@@ -18,8 +18,9 @@ use rustix::net::{
     socket_with,
 };
 
-/// Clients that may wait to be taken; the kernel takes less if its own limit is less.
-const BACKLOG: i32 = 4096;
+/// Clients that may wait to be taken; the kernel takes less if its own limit is less
+/// (`net.core.somaxconn`).
+pub const BACKLOG: i32 = 4096;
 
 /// A socket that listens, and its file, which goes with it.
 #[derive(Debug)]
