@@ -52,19 +52,23 @@ impl Medium for Script {
 /// A disk, what its host is asked for, and the host's answers.
 type Scripted = (Disk, Receiver<&'static str>, Sender<io::Result<()>>);
 
-fn scripted(queues: u16, waits: &'static [&'static str]) -> Scripted {
-    let (said, hears) = channel();
-    let (answer, answers) = channel();
-    let traits = Traits {
-        name: "script".into(),
-        serial: "script".into(),
+fn traits(name: &str, queues: u16) -> Traits {
+    Traits {
+        name: name.into(),
+        serial: name.into(),
         bytes: SECTORS * u64::from(SECTOR),
         read_only: false,
         can_discard: true,
         queues,
         counters: Arc::default(),
         rate: None,
-    };
+    }
+}
+
+fn scripted(queues: u16, waits: &'static [&'static str]) -> Scripted {
+    let (said, hears) = channel();
+    let (answer, answers) = channel();
+    let traits = traits("script", queues);
     let medium = Box::new(Script {
         waits,
         said,
@@ -155,16 +159,7 @@ fn a_queue_that_waits_for_the_host_holds_no_other_up() {
 #[test]
 fn what_is_written_over_9p_is_in_the_file_page_by_page() {
     let file = image();
-    let traits = Traits {
-        name: "9p".into(),
-        serial: "9p".into(),
-        bytes: SECTORS * u64::from(SECTOR),
-        read_only: false,
-        can_discard: false,
-        queues: 1,
-        counters: Arc::default(),
-        rate: None,
-    };
+    let traits = traits("9p", 1);
     let medium = || {
         let image = Image::open(file.try_clone().unwrap()).unwrap();
         Box::new(Plan9(image))
