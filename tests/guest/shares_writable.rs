@@ -21,7 +21,8 @@ fn writing(machine: Machine, folder: &Path) -> Machine {
 const LOOK: &str = "find . ! -name . -exec stat -c '%n %F %a %h %s' {} + | sort; \
     find . -type f ! -name '.*' -exec md5sum {} + | sort; find . -type l -exec readlink {} ';' | sort";
 
-/// What coreutils do to a folder.
+/// What coreutils do to a folder. The pause is longer than the host's answer about its free space is
+/// good for, so that it is asked about a file without a name.
 const WORK: &str = r#"
     umask 022
     mkdir -p a/b/c
@@ -30,7 +31,7 @@ const WORK: &str = r#"
     seq 100000 > numbers; head -c 1000 numbers > part; truncate --size=5000 part
     mv a/b moved; cp -a moved copy; rm -r copy/c
     cat a/file moved/hard > both; chmod 640 both; chmod u=rwx,g=rx,o= moved
-    exec 5> gone; exec 6< gone; rm gone; echo kept >&5; read -r line <&6; echo "$line" > read-back
+    exec 5> gone; exec 6< gone; rm gone; sleep 1.1; echo kept >&5; read -r line <&6; echo "$line" > read-back
     touch --date=2001-02-03T04:05:06Z dated; stat --format=%Y dated > when
     tar -cf archive.tar moved; mkdir out; tar -xf archive.tar -C out; rm archive.tar
     cp numbers sparse; dd if=/dev/zero of=sparse bs=1 count=0 seek=3000000 2>&1 | tail -c 0

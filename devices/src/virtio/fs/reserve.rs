@@ -10,8 +10,8 @@
 //! that it stops where half of the reserve is left.
 
 use std::collections::HashMap;
-use std::os::fd::{AsFd, BorrowedFd};
-use std::sync::Mutex;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use rustix::fs::{FallocateFlags, Stat, StatVfs, fstat, fstatvfs};
@@ -43,9 +43,11 @@ pub const BLOCK_BYTES: u64 = 4096;
 /// File systems of which a grant is remembered. A share has as many as the host mounted in it.
 const FILE_SYSTEMS_MAX: usize = 64;
 
-/// What is granted of the file systems of one share.
-#[derive(Default)]
-pub struct Reserve(Mutex<HashMap<u64, Grant>>);
+/// What is granted of the file systems of one share, by their numbers.
+pub struct Reserve {
+    root: Arc<OwnedFd>,
+    grants: Mutex<HashMap<u64, Grant>>,
+}
 
 struct Grant {
     bytes: u64,
@@ -53,6 +55,12 @@ struct Grant {
 }
 
 impl Reserve {
+    /// Nothing is granted yet of the share whose directory is `root`.
+    pub fn new(root: Arc<OwnedFd>) -> Self {
+        let grants = Mutex::default();
+        Self { root, grants }
+    }
+
     /// Takes `bytes` of the file system that `file` is on.
     ///
     /// # Errors
@@ -78,7 +86,7 @@ impl Reserve {
         let dev = fstat(file)?.st_dev;
         let now = Instant::now();
         {
-            let mut grants = lock(&self.0);
+            let mut grants = lock(&self.grants);
             let grant = grants.get_mut(&dev).filter(|grant| now < grant.until);
             if let Some(grant) = grant
                 && let Some(left) = grant.bytes.checked_sub(bytes)
@@ -87,7 +95,7 @@ impl Reserve {
                 return Ok(());
             }
         }
-        let host = fstatvfs(file)?;
+        let host = self.host(file)?;
         let inodes = free_inodes(&host);
         let left = free_bytes(&host).checked_sub(bytes);
         let left = left
@@ -97,7 +105,7 @@ impl Reserve {
             bytes: granted(left, inodes),
             until: now.checked_add(GRANT_VALID).unwrap_or(now),
         };
-        let mut grants = lock(&self.0);
+        let mut grants = lock(&self.grants);
         if grants.len() >= FILE_SYSTEMS_MAX {
             grants.clear();
         }
@@ -115,11 +123,20 @@ impl Reserve {
         match self.take(file, bytes) {
             Err(Errno::NOSPC)
                 if has_blocks(&fstat(file)?, offset, bytes)
-                    && leaves_half(&fstatvfs(file)?, bytes) =>
+                    && leaves_half(&self.host(file)?, bytes) =>
             {
                 Ok(())
             }
             taken => taken,
+        }
+    }
+
+    /// What the host says of the file system that `file` is on. Network file systems ask by name: of
+    /// a file that is open and has none any more, 9p knows nothing. It counts as one of the root's.
+    fn host(&self, file: BorrowedFd<'_>) -> Result<StatVfs, Errno> {
+        match fstatvfs(file) {
+            Err(Errno::NOENT) => fstatvfs(&self.root),
+            host => host,
         }
     }
 
@@ -237,12 +254,12 @@ mod tests {
 
     #[test]
     fn more_than_there_is_is_refused_and_nothing_taken() {
-        let reserve = Reserve::default();
         let file = tempfile::tempfile().unwrap();
+        let reserve = Reserve::new(Arc::new(file.try_clone().unwrap().into()));
         assert_eq!(reserve.take(&file, u64::MAX), Err(Errno::NOSPC));
         reserve.take(&file, 1).unwrap();
         let granted = || {
-            lock(&reserve.0)
+            lock(&reserve.grants)
                 .values()
                 .map(|grant| grant.bytes)
                 .sum::<u64>()

@@ -54,13 +54,14 @@ impl Server {
                 root.display(),
             );
         }
+        let tree = Tree::open(root, &content, budget.clone())?;
         Ok(Self {
-            tree: Tree::open(root, &content, budget.clone())?,
+            reserve: Reserve::new(tree.root().clone()),
+            tree,
             content,
             handles: Mutex::new(Handles::new(budget.clone())),
             freshness: Mutex::new(Freshness::new()),
             session: Session::default(),
-            reserve: Reserve::default(),
             paths: RwLock::default(),
             counters: Arc::default(),
         })
