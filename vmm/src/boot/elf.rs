@@ -1,9 +1,12 @@
 //! `vmlinux`: an ELF file whose segments are mapped where they want to be (ELF-64, version 1.5).
 //!
 //! Every whole page of a segment that the kernel only reads is mapped from the file; the pages at
-//! its ragged ends are copied. So are writable segments: the kernel writes to nearly all of their
-//! pages, and to take a private copy of a mapped page at its first write costs far more than to
-//! have copied it. The rest of a segment (`.bss`) is memory that nobody has touched: zero.
+//! its ragged ends are copied. So are writable segments, and text that the kernel rewrites as it
+//! starts (`sections.rs`): it writes to nearly all of their pages, and to take a private copy of a
+//! mapped page at its first write costs far more than to have copied it. The rest of a segment
+//! (`.bss`) is memory that nobody has touched: zero.
+
+mod sections;
 
 use std::fs::File;
 use std::ops::Range;
@@ -68,6 +71,7 @@ pub fn load(memory: &Memory, file: &File, file_bytes: u64) -> anyhow::Result<Ker
     check(&header, file_bytes)?;
     let mut loaded: Vec<Range<u64>> = Vec::new();
     let mut mapped = Vec::new();
+    let rewritten = sections::rewritten(file, &header);
     for index in 0..header.phnum {
         let segment = program_header(file, &header, index)?;
         if segment.kind != PT_LOAD || segment.memsz == 0 {
@@ -82,7 +86,7 @@ pub fn load(memory: &Memory, file: &File, file_bytes: u64) -> anyhow::Result<Ker
             "two of its segments want to be at {:#x}",
             segment.paddr
         );
-        mapped.extend(place(memory, file, &segment)?);
+        mapped.extend(place(memory, file, &segment, &rewritten)?);
         loaded.push(segment.paddr..end);
     }
     ensure!(
@@ -162,42 +166,60 @@ fn check_segment(segment: &ProgramHeader, file_bytes: u64, low_end: u64) -> anyh
     Ok(end)
 }
 
-/// Maps the whole pages of a segment, which are returned, and copies the rest.
+/// Loads a segment but for the rest that is zero, and returns the memory that is mapped.
+/// `rewritten` is the part of the file that is not to be.
 fn place(
     memory: &Memory,
     file: &File,
     segment: &ProgramHeader,
-) -> anyhow::Result<Option<Range<u64>>> {
+    rewritten: &Range<u64>,
+) -> anyhow::Result<Vec<Range<u64>>> {
+    let end = segment.paddr + segment.filesz;
     let aligned = segment.offset % PAGE_BYTES == segment.paddr % PAGE_BYTES;
-    let data_end = segment.paddr + segment.filesz;
-    let first_page = segment.paddr.next_multiple_of(PAGE_BYTES);
-    let last_page = data_end - data_end % PAGE_BYTES;
     let writable = segment.flags & PF_W != 0;
-    if writable || !aligned || first_page >= last_page {
-        copy(memory, file, segment, segment.paddr, data_end)?;
+    if writable || !aligned {
+        copy(memory, file, segment, segment.paddr..end)?;
+        return Ok(Vec::new());
+    }
+    let in_memory = |offset: u64| {
+        let distance = offset.saturating_sub(segment.offset);
+        segment.paddr + distance.min(segment.filesz)
+    };
+    let (from, to) = (in_memory(rewritten.start), in_memory(rewritten.end));
+    copy(memory, file, segment, from..to)?;
+    let parts = [segment.paddr..from, to..end];
+    let mapped = parts.map(|part| map(memory, file, segment, part));
+    mapped.into_iter().filter_map(Result::transpose).collect()
+}
+
+/// Maps the whole pages of a part of a segment, which are returned, and copies the rest.
+fn map(
+    memory: &Memory,
+    file: &File,
+    segment: &ProgramHeader,
+    part: Range<u64>,
+) -> anyhow::Result<Option<Range<u64>>> {
+    let first_page = part.start.next_multiple_of(PAGE_BYTES);
+    let last_page = part.end - part.end % PAGE_BYTES;
+    if first_page >= last_page {
+        copy(memory, file, segment, part)?;
         return Ok(None);
     }
-    copy(memory, file, segment, segment.paddr, first_page)?;
+    copy(memory, file, segment, part.start..first_page)?;
     let offset = segment.offset + (first_page - segment.paddr);
     map_file(memory, first_page, last_page - first_page, file, offset)?;
-    copy(memory, file, segment, last_page, data_end)?;
+    copy(memory, file, segment, last_page..part.end)?;
     Ok(Some(first_page..last_page))
 }
 
-/// Copies the part of a segment that lies at `start..end` in memory.
+/// Copies the part of a segment that is to be at this place in memory.
 fn copy(
     memory: &Memory,
     file: &File,
     segment: &ProgramHeader,
-    start: u64,
-    end: u64,
+    part: Range<u64>,
 ) -> anyhow::Result<()> {
-    let offset = segment.offset + (start - segment.paddr);
-    copy_file(
-        memory,
-        GuestAddress(start),
-        file,
-        offset,
-        usize::try_from(end - start)?,
-    )
+    let offset = segment.offset + (part.start - segment.paddr);
+    let bytes = usize::try_from(part.end - part.start)?;
+    copy_file(memory, GuestAddress(part.start), file, offset, bytes)
 }

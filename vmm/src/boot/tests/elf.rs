@@ -1,6 +1,10 @@
 //! `vmlinux` files, made here.
 
-use super::{boot, pattern, read, refusal};
+use std::ops::Range;
+
+use super::{GIVEN, MEMORY_BYTES, boot, pattern, read, refusal};
+use crate::boot::load;
+use crate::memory;
 
 /// A loadable segment as its program header says.
 #[derive(Clone, Copy)]
@@ -36,8 +40,11 @@ const KIND: usize = 16;
 const MACHINE: usize = 18;
 const ENTRY_POINT: usize = 24;
 const PHOFF: usize = 32;
+const SHOFF: usize = 40;
 const PHENTSIZE: usize = 54;
 const PHNUM: usize = 56;
+const SHNUM: usize = 60;
+const SHSTRNDX: usize = 62;
 const HEADERS: usize = 64;
 const OFFSET: usize = HEADERS + 8;
 const PADDR: usize = HEADERS + 24;
@@ -280,7 +287,7 @@ fn an_entry_in_no_segment() {
 
 #[test]
 fn a_kernel_above_what_the_cpu_can_reach() {
-    let memory = crate::memory::allocate(2 << 30).unwrap();
+    let memory = memory::allocate(2 << 30).unwrap();
     let high = Segment {
         paddr: (1 << 30) + 0x234,
         ..TEXT
@@ -288,9 +295,74 @@ fn a_kernel_above_what_the_cpu_can_reach() {
     let mut bytes = file(&[high]);
     put(&mut bytes, ENTRY_POINT, &high.paddr.to_le_bytes());
     let (_folder, path) = super::file(&bytes);
-    let error = super::load(&memory, &path, &super::GIVEN).unwrap_err();
+    let error = load(&memory, &path, &GIVEN).unwrap_err();
     assert!(
         format!("{error:#}")
             .ends_with("it wants to be at 0x40000234, and a kernel is entered in the first GiB")
     );
+}
+
+/// The file with sections: `returns` return sites, and text at these places of the file.
+fn with_sections(mut bytes: Vec<u8>, returns: u64, text: &Range<u64>) -> Vec<u8> {
+    let names = b"\0.text\0.return_sites\0";
+    let names_at = bytes.len() as u64;
+    bytes.extend(names);
+    let headers_at = bytes.len() as u64;
+    let sections = [
+        (0, 0, 0),
+        (1, text.start, text.end - text.start),
+        (7, 0, returns * 4),
+        (0, names_at, names.len() as u64),
+    ];
+    for (name, offset, size) in sections {
+        let words = [name, 0, 0, offset, size, 0, 0, 0];
+        bytes.extend(words.map(u64::to_le_bytes).concat());
+    }
+    put(&mut bytes, SHOFF, &headers_at.to_le_bytes());
+    put(&mut bytes, SHNUM, &(sections.len() as u16).to_le_bytes());
+    put(&mut bytes, SHSTRNDX, &3u16.to_le_bytes());
+    bytes
+}
+
+/// Memory that is a kernel's file, once it is loaded as its file says.
+fn mapped(bytes: &[u8]) -> Vec<Range<u64>> {
+    let memory = memory::allocate(MEMORY_BYTES).unwrap();
+    let (_folder, path) = super::file(bytes);
+    let loaded = load(&memory, &path, &GIVEN).unwrap();
+    assert_loaded(&memory, bytes, TEXT);
+    loaded.mapped
+}
+
+/// All pages of [`TEXT`] that can be mapped.
+const WHOLE: Range<u64> = 0x100_1000..0x100_5000;
+
+#[test]
+fn text_that_is_rewritten_everywhere_is_copied() {
+    // A page and a half, from the middle of the second page to that of the third.
+    let text = 0x3234..0x4a34;
+    let with = |returns, text| mapped(&with_sections(kernel(), returns, text));
+
+    assert_eq!(with(1, &text), [WHOLE], "fewer than one in a page");
+    let around = [0x100_1000..0x100_2000, 0x100_4000..0x100_5000];
+    assert_eq!(with(2, &text), around);
+    assert_eq!(with(0x1000, &(0..0x9000)), [], "all of it and more");
+    assert_eq!(with(0x1000, &(0x9000..0xa000)), [WHOLE], "elsewhere");
+}
+
+#[test]
+fn sections_that_make_no_sense_change_nothing() {
+    let good = with_sections(kernel(), 0x1000, &(0..0x9000));
+    for (offset, value) in [
+        (SHOFF, &u64::MAX.to_le_bytes()[..]),
+        (SHOFF, &[0; 8]),
+        (SHNUM, &[0; 2]),
+        (SHSTRNDX, &[0xff; 2]),
+        (SHSTRNDX, &[1, 0]),
+    ] {
+        let mut bytes = good.clone();
+        put(&mut bytes, offset, value);
+        assert_eq!(mapped(&bytes), [WHOLE], "{value:?} at {offset}");
+    }
+    let endless = with_sections(kernel(), u64::MAX / 4, &(0x2000..u64::MAX));
+    assert_eq!(mapped(&endless), [], "it ends with its segment");
 }
