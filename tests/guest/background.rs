@@ -5,7 +5,7 @@ use std::fs;
 use anyhow::Result;
 use mvm_test::{Machines, Output};
 
-use crate::shell;
+use crate::{shell, until};
 
 /// Counts on both streams until it is told to end.
 const SERVICE: &str = r"
@@ -27,6 +27,14 @@ fn ok(words: &str) -> (i32, String) {
     (0, words.into())
 }
 
+/// Waits until [`SERVICE`] has taken its signal and said so, as often as it was started.
+fn await_up(machines: &Machines, starts: usize) {
+    until(|| {
+        let logs = machines.mvm(["logs", "service"]);
+        logs.is_ok_and(|logs| logs.stdout().matches("up\n").count() == starts)
+    });
+}
+
 #[test]
 fn its_life_is_told_from_the_start_to_the_removal() -> Result<()> {
     let machines = Machines::new()?;
@@ -38,6 +46,7 @@ fn its_life_is_told_from_the_start_to_the_removal() -> Result<()> {
     let status = machines.mvm(["status", "serv"])?.stdout();
     assert!(status.starts_with("service: running, since "), "{status}");
 
+    await_up(&machines, 1);
     assert_eq!(mvm(&["stop", "service"])?, ok("service\n"));
     assert_eq!(mvm(&["stop", "service"])?, ok("service\n"));
     assert_eq!(mvm(&["ps", "-q"])?, ok(""));
@@ -51,6 +60,7 @@ fn its_life_is_told_from_the_start_to_the_removal() -> Result<()> {
     assert_eq!(mvm(&["start", "service"])?, ok("service\n"));
     let refused = machines.mvm(["rm", "service"])?;
     assert_eq!(refused.status, 125);
+    await_up(&machines, 2);
     assert_eq!(mvm(&["kill", "-s", "TERM", "service"])?, ok("service\n"));
     assert_eq!(mvm(&["wait", "service"])?, ok("7\n"));
     assert_eq!(mvm(&["logs", "--tail", "1", "service"])?, ok("bye\n"));

@@ -40,6 +40,8 @@ mod volumes;
 
 use std::path::PathBuf;
 use std::process::Command;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use mvm_test::{Machine, fixture};
 
@@ -69,6 +71,15 @@ fn on_host(script: &str) -> Vec<u8> {
     let output = output.expect("the fixtures' bash runs on this host");
     assert!(output.status.success(), "{output:?}");
     output.stdout
+}
+
+/// Waits until something is so, which takes seconds where KVM is emulated.
+fn until(mut is_so: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while !is_so() {
+        assert!(Instant::now() < deadline, "it has never been so");
+        thread::sleep(Duration::from_millis(100));
+    }
 }
 
 /// A program that is no kernel: a position-independent ELF file.

@@ -6,8 +6,7 @@ use std::net::{Shutdown, TcpListener, TcpStream, UdpSocket};
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::Result;
 use mvm_test::{Machine, Machines};
@@ -15,7 +14,7 @@ use serde_json::json;
 use tempfile::TempDir;
 
 use crate::network_root::runs_emulated_host;
-use crate::shell;
+use crate::{shell, until};
 
 /// For an answer to come through, on a host that is busy.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -94,15 +93,6 @@ fn ask_by_datagram(at: &str) -> Result<Vec<u8>> {
     let mut answer = [0; 100];
     let length = socket.recv(&mut answer)?;
     Ok(answer[..length].to_vec())
-}
-
-/// Waits until something is so.
-fn until(mut is_so: impl FnMut() -> bool) {
-    let deadline = Instant::now() + PATIENCE;
-    while !is_so() {
-        assert!(Instant::now() < deadline, "it has never been so");
-        thread::sleep(Duration::from_millis(100));
-    }
 }
 
 /// Waits until the server at `port` answers.
