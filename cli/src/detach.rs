@@ -55,7 +55,8 @@ pub fn start(record: &Record) -> Result<Option<End>> {
     record.set_stopped(false)?;
     record.set_restarts(0)?;
     let role = match app.restart.policy {
-        Policy::No => Role::Monitor,
+        Policy::No if app.system.is_none() => Role::Monitor,
+        // A system may reboot.
         _ => Role::Supervisor,
     };
     let mut process = Process::start(record, role, &secrets)?;

@@ -17,12 +17,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use anyhow::{Context, anyhow};
+use anyhow::{Context, anyhow, ensure};
 use guest::descriptors;
-use guest::protocol::{PORT_NAME, Setup};
-use vmm::app::{App, AppFile, HostEnd, Port, Tty};
+use guest::protocol::{Exec, PORT_NAME, Setup};
+use vmm::app::{App, AppFile, HostEnd, Port, System, Tty};
 use vmm::boot::modules;
 use vmm::closure::{InUse, StoreView};
 use vmm::machine::{Exits, Inputs, Machine};
@@ -34,7 +34,7 @@ pub use end::Ended;
 use health::Health;
 
 use crate::accel::{host_user, is_inside};
-use crate::attach::{Closed, Company, Connection, Outcome, Stdio, attach, commands};
+use crate::attach::{Closed, Company, Connection, Outcome, Stdio, attach, commands, observe};
 use crate::cgroup::Cgroup;
 use crate::control::server::{self, Server};
 use crate::emulator::Published;
@@ -115,6 +115,7 @@ pub fn run(start: Start<'_>) -> anyhow::Result<Ended> {
         store: &store,
         cards: network.take_cards(),
         console: console(start.streams)?,
+        cmdline: app.system.as_ref().map_or("", |_| wishes(start.streams)),
         host_user: host_user(),
     };
     let machine =
@@ -156,7 +157,8 @@ pub fn run(start: Start<'_>) -> anyhow::Result<Ended> {
             commands: Some(commands),
             started: Some(Box::new(started)),
         };
-        let outcome = converse(app, &mut guest, start.streams, company);
+        let outcome = prepare_root(app, &mut guest)
+            .and_then(|()| converse(app, &mut guest, start.streams, company));
         // A program that has ended is not checked.
         drop(checker);
         let outcome = outcome?;
@@ -171,7 +173,7 @@ pub fn run(start: Start<'_>) -> anyhow::Result<Ended> {
         // The program's status says more than this, which is not its doing.
         say(format_args!("{error:#}"));
     }
-    let ended = end::of(finished, &exit, &running);
+    let ended = end::of(finished, &exit, &running, app.system.is_some());
     let end = control::told(&ended, health.verdict());
     events::note(health.name(), Happened::died(&end));
     (start.ended)(&end);
@@ -211,6 +213,17 @@ fn tell_picked(wanted: &[Port], ports: &[Port]) {
     }
 }
 
+/// What a system's systemd is asked to say on its console: as it does to who sits there, or for the
+/// logs what is in its journal.
+fn wishes(streams: Streams<'_>) -> &'static str {
+    match streams {
+        Streams::Inherited => "systemd.show_status=yes",
+        Streams::Kept(_) => {
+            "systemd.journald.forward_to_console=yes systemd.journald.max_level_console=info"
+        }
+    }
+}
+
 /// Where the kernel's messages go unless the file says so.
 fn console(streams: Streams<'_>) -> anyhow::Result<Option<Box<dyn io::Write + Send>>> {
     let Streams::Kept(folder) = streams else {
@@ -233,6 +246,29 @@ fn greet(setup: &Setup, host: UnixStream, kernel: &Path) -> anyhow::Result<Conne
     Ok(guest)
 }
 
+/// Does what is left for a stage 1 that is systemd, of a system that would have one.
+fn prepare_root(app: &App, guest: &mut Connection) -> anyhow::Result<()> {
+    let script = app.system.as_ref().map(System::prepare_root);
+    let Some(script) = script.filter(|script| Path::new(script).exists()) else {
+        return Ok(());
+    };
+    let exec = Exec {
+        argv: vec![script.as_str().into()],
+        env: vec!["IN_NIXOS_SYSTEMD_STAGE1=true".into()],
+        ..Exec::default()
+    };
+    let deadline = Instant::now() + BOOT_TIMEOUT;
+    let (outcome, said) =
+        observe(guest, &exec, deadline).with_context(|| format!("cannot run {script}"))?;
+    ensure!(
+        outcome.status() == 0,
+        "{script} failed ({}): {}",
+        outcome.status(),
+        String::from_utf8_lossy(&said).trim_end()
+    );
+    Ok(())
+}
+
 /// Runs the program.
 fn converse(
     app: &App,
@@ -241,8 +277,8 @@ fn converse(
     company: Company<'_>,
 ) -> anyhow::Result<Outcome> {
     let Streams::Kept(folder) = streams else {
-        let window =
-            wants_terminal(app.app.tty).then(|| terminal::window_size().unwrap_or(terminal::VT100));
+        let window = wants_terminal(app.program().tty)
+            .then(|| terminal::window_size().unwrap_or(terminal::VT100));
         let exec = setup::execution(app, window);
         return attach(guest, &exec, Stdio::inherited()?, company);
     };
@@ -253,7 +289,7 @@ fn converse(
         stderr,
     };
     // A terminal if it must have one, which nobody types at.
-    let window = (app.app.tty == Tty::Always).then_some(terminal::VT100);
+    let window = (app.program().tty == Tty::Always).then_some(terminal::VT100);
     let mut exec = setup::execution(app, window);
     exec.stdin = false;
     let outcome = attach(guest, &exec, stdio, company);

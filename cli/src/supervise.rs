@@ -85,6 +85,7 @@ fn killed(name: &str, record: &Record) -> Result<End> {
         at: Timestamp::now(),
         status: KILLED,
         reason: Some("its monitor was killed".into()),
+        reboots: false,
     };
     record.set_end(Some(&end))?;
     events::note(name, Happened::died(&end));

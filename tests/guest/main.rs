@@ -19,6 +19,7 @@ mod logs;
 mod memory;
 mod network;
 mod network_root;
+mod nixos;
 mod ordinary_user;
 mod power;
 mod processors;
@@ -73,9 +74,9 @@ fn on_host(script: &str) -> Vec<u8> {
     output.stdout
 }
 
-/// Waits until something is so, which takes seconds where KVM is emulated.
+/// Waits until something is so, which takes long where KVM is emulated.
 fn until(mut is_so: impl FnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(60);
+    let deadline = Instant::now() + Duration::from_secs(180);
     while !is_so() {
         assert!(Instant::now() < deadline, "it has never been so");
         thread::sleep(Duration::from_millis(100));

@@ -36,8 +36,17 @@ pub struct Machine {
 impl Machine {
     /// A machine with the defaults of app.json.
     pub fn new(name: &str) -> Self {
+        Self::of_app(json!({ "version": 1, "name": name, "app": {} }))
+    }
+
+    /// The machine of a system, by its path in the store.
+    pub fn of_system(name: &str, path: &str) -> Self {
+        Self::of_app(json!({ "version": 1, "name": name, "system": path }))
+    }
+
+    fn of_app(app: Value) -> Self {
         Self {
-            app: json!({ "version": 1, "name": name, "app": {} }),
+            app,
             file: None,
             wrapper: Vec::new(),
             flags: Vec::new(),

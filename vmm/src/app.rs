@@ -41,6 +41,7 @@ mod short_form;
 mod size;
 mod store;
 mod suggest;
+mod system;
 pub(crate) mod text;
 mod text_form;
 mod user;
@@ -73,6 +74,7 @@ pub use root::{Root, RootKind, TmpfsSize};
 pub use secret::{MAX_SECRET_SIZE, MAX_SECRETS, MAX_SECRETS_SIZE, SECRETS_DIR, Secret};
 pub use share::{MAX_SHARES, MAX_TAG_SIZE, STORE_TAG, Share};
 pub use store::{Store, StoreMode};
+pub use system::System;
 pub use text::MAX_FILE_SIZE;
 pub use user::User;
 pub use volume::{MAX_VOLUMES, Volume, VolumeFileSystem, VolumeSize};
@@ -112,8 +114,17 @@ pub struct App {
     #[serde(default, deserialize_with = "short_form::read")]
     #[schemars(schema_with = "schema::kernel")]
     pub kernel: Kernel,
-    /// The program.
+    /// The program; there is one or a system.
+    #[serde(default, skip_serializing_if = "Program::is_absent")]
     pub app: Program,
+    /// A `NixOS` system to run instead of a program; a string is its path.
+    #[serde(
+        default,
+        deserialize_with = "short_form::read",
+        skip_serializing_if = "Option::is_none"
+    )]
+    #[schemars(schema_with = "schema::system")]
+    pub system: Option<System>,
     /// How much of the host's store it sees; a string is the mode.
     #[serde(default, deserialize_with = "short_form::read")]
     #[schemars(schema_with = "schema::store")]
@@ -184,6 +195,7 @@ impl App {
             memory: Memory::default(),
             kernel: Kernel::default(),
             app: Program::new(entrypoint),
+            system: None,
             store: Store::default(),
             shares: Vec::new(),
             volumes: Vec::new(),

@@ -174,7 +174,8 @@ impl Closure {
     /// The closure that a file lists.
     fn listed(app: &App, file: &Path) -> anyhow::Result<Self> {
         let closure = Self::sorted(list::read(file)?, Source::List(file.into()));
-        let entrypoint = app.app.entrypoint.first().map_or("", String::as_str);
+        let program = app.program();
+        let entrypoint = program.entrypoint.first().map_or("", String::as_str);
         if let Some(root) = StorePath::containing(Path::new(entrypoint))
             && !closure.contains(&root)
         {

@@ -115,7 +115,7 @@ fn data_folder() -> Option<PathBuf> {
 
 /// The kernel's command line for a machine of `vcpus`: messages below `loglevel` are shown, and
 /// what the user adds comes last, where it wins.
-pub fn cmdline(vcpus: u8, loglevel: u8, added: &str) -> String {
+pub fn cmdline(vcpus: u8, loglevel: u8, added: [&str; 2]) -> String {
     // First, or the kernel prints everything until it comes to it.
     let level = match loglevel {
         8.. => "ignore_loglevel".into(),
@@ -126,7 +126,8 @@ pub fn cmdline(vcpus: u8, loglevel: u8, added: &str) -> String {
     let words = [level.as_str()]
         .into_iter()
         .chain(BASE)
-        .chain([single, added]);
+        .chain([single])
+        .chain(added);
     let words: Vec<_> = words.filter(|word| !word.is_empty()).collect();
     words.join(" ")
 }
@@ -137,7 +138,7 @@ mod tests {
 
     #[test]
     fn what_the_user_adds_comes_last() {
-        let line = cmdline(2, 3, "loglevel=7");
+        let line = cmdline(2, 3, ["", "loglevel=7"]);
         assert!(
             line.starts_with("quiet loglevel=3 ") && line.ends_with(" loglevel=7"),
             "{line}"

@@ -46,6 +46,8 @@ pub struct Inputs<'a> {
     pub cards: Vec<net::Config>,
     /// Where the kernel's messages go if `console.mode` is none.
     pub console: Option<Box<dyn Write + Send>>,
+    /// Added to the kernel's command line, before what `kernel.cmdline` adds.
+    pub cmdline: &'static str,
     /// Whom files belong to that this process makes: user and group.
     pub host_user: (u32, u32),
 }
@@ -114,7 +116,11 @@ impl Machine {
         let console = Console::new(console_sink(app)?.or(inputs.console));
         let acpi_root = acpi::write(&memory, vcpus, board.devices())?;
         let bus = board.finish(Box::new(console.clone()))?;
-        let cmdline = kernel::cmdline(vcpus, app.console.kernel.loglevel(), &app.kernel.cmdline);
+        let cmdline = kernel::cmdline(
+            vcpus,
+            app.console.kernel.loglevel(),
+            [inputs.cmdline, &app.kernel.cmdline],
+        );
         let modules = modules::of_kernel(inputs.kernel, &drivers(app))?;
         let initramfs = initramfs::of_init(inputs.init, &modules);
         let given = boot::Given {

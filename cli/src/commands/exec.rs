@@ -70,7 +70,7 @@ pub struct LoginArgs {
 /// Runs `mvm exec`.
 pub fn run(args: &Args) -> Result<ExitCode> {
     execute(&args.name, |app| {
-        let mut env = app.app.env.clone();
+        let mut env = app.program().env.clone();
         environment::set(&mut env, &args.env)?;
         Ok(Exec {
             argv: args.command.iter().cloned().map(Into::into).collect(),
@@ -85,6 +85,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
             user: Some(args.user.as_ref().unwrap_or(&app.app.user).clone()),
             tty: args.tty.then(tty),
             stdin: args.interactive,
+            init: false,
         })
     })
 }
@@ -106,11 +107,12 @@ fn shell_of(app: &App, user: &str) -> Exec {
     let is_terminal = io::stdin().is_terminal() && io::stdout().is_terminal();
     Exec {
         argv: Vec::new(),
-        env: environment::lines(&app.app.env),
+        env: environment::lines(&app.program().env),
         cwd: Some(app.app.cwd.as_str().into()),
         user: Some(user.into()),
         tty: is_terminal.then(tty),
         stdin: true,
+        init: false,
     }
 }
 

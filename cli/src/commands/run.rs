@@ -2,10 +2,12 @@
 
 mod edit;
 
-use std::path::PathBuf;
-use std::process::ExitCode;
+use std::env;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
 
-use anyhow::bail;
+use anyhow::{anyhow, bail};
 use vmm::app::AppFile;
 
 use super::create;
@@ -66,10 +68,25 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         started: Box::new(|| {}),
         ended: Box::new(|_| {}),
     })?;
+    if ended.reboots {
+        drop(running);
+        return Err(run_again(&args.file));
+    }
     if let Some(reason) = ended.reason {
         say(format_args!("{reason}"));
     }
     Ok(ended.status.into())
+}
+
+/// Carries the same command out once more, in this process. Returns only if it cannot.
+fn run_again(file: &Path) -> anyhow::Error {
+    if file == Path::new("-") {
+        return anyhow!("the system rebooted, and its file, the standard input, is used up");
+    }
+    let again = Command::new("/proc/self/exe")
+        .args(env::args_os().skip(1))
+        .exec();
+    anyhow!(again).context("cannot start the machine again after its system rebooted")
 }
 
 /// The folder of a machine that nobody else has the name of.

@@ -320,6 +320,7 @@ mod tests {
             at: Timestamp::UNIX_EPOCH,
             status: 42,
             reason: None,
+            reboots: false,
         };
         socket.server.end(&end);
         for stream in streams {

@@ -199,6 +199,7 @@ fn exec(argv: impl IntoIterator<Item = OsString>, tty: Option<Tty>) -> Result<Ex
         user: None,
         tty,
         stdin: true,
+        init: false,
     })
 }
 

@@ -41,6 +41,9 @@ pub struct End {
     /// Why, if it was not the program's own end.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+    /// Whether it is to be started again at once: its system rebooted.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub reboots: bool,
 }
 
 /// A kept machine.
@@ -281,6 +284,7 @@ mod tests {
             at: Timestamp::UNIX_EPOCH,
             status: 137,
             reason: Some("killed".into()),
+            reboots: false,
         };
         assert_eq!(record.end().unwrap(), None);
         record.set_end(Some(&end)).unwrap();

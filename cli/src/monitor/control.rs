@@ -109,5 +109,6 @@ pub fn told(ended: &Result<Ended>, verdict: Option<String>) -> End {
         at: Timestamp::now(),
         status,
         reason,
+        reboots: ended.as_ref().is_ok_and(|ended| ended.reboots),
     }
 }

@@ -23,6 +23,18 @@ pub struct Ended {
     pub status: u8,
     /// Why, if the program was not started.
     pub reason: Option<String>,
+    /// Whether the machine is to be started again: its system rebooted.
+    pub reboots: bool,
+}
+
+impl Ended {
+    fn with(status: u8) -> Self {
+        Self {
+            status,
+            reason: None,
+            reboots: false,
+        }
+    }
 }
 
 /// The machine's end, given how the program did and, where it did not, how its machine did.
@@ -30,20 +42,18 @@ pub fn of(
     finished: anyhow::Result<Outcome>,
     ended: &Receiver<Exit>,
     running: &Running,
+    is_system: bool,
 ) -> anyhow::Result<Ended> {
     let ended = match finished {
         Ok(Outcome::Refused { code, message }) => Ok(Ended {
-            status: code,
             reason: Some(message),
+            ..Ended::with(code)
         }),
         Ok(Outcome::Lost) => ended
             .recv()
             .context("a thread of the monitor panicked")
-            .and_then(|exit| after_the_end(exit, running.console.panic())),
-        Ok(outcome) => Ok(Ended {
-            status: outcome.status(),
-            reason: None,
-        }),
+            .and_then(|exit| after_the_end(exit, running.console.panic(), is_system)),
+        Ok(outcome) => Ok(Ended::with(outcome.status())),
         Err(error) => {
             // The parts of a machine that ends close the stream, maybe before its end is told.
             let end = if error.is::<Closed>() {
@@ -58,16 +68,17 @@ pub fn of(
 }
 
 /// The status when the machine ended and the program did not say how it did.
-fn after_the_end(exit: Exit, panic: Option<String>) -> anyhow::Result<Ended> {
+fn after_the_end(exit: Exit, panic: Option<String>, is_system: bool) -> anyhow::Result<Ended> {
     let is_reset = matches!(exit, Exit::Reset);
     match fault(exit, panic) {
         Some(error) => Err(error),
+        None if is_reset && is_system => Ok(Ended {
+            reboots: true,
+            ..Ended::with(0)
+        }),
         None if is_reset => Err(anyhow!("the guest reset its machine, which ends it")),
         // As the program asked.
-        None => Ok(Ended {
-            status: 0,
-            reason: None,
-        }),
+        None => Ok(Ended::with(0)),
     }
 }
 
@@ -166,11 +177,24 @@ mod tests {
 
     #[test]
     fn power_off_alone_is_a_good_end() {
-        let off = after_the_end(Exit::Off, None).unwrap();
-        assert_eq!(off.status, 0);
-        let reset = after_the_end(Exit::Reset, None).unwrap_err();
+        for is_system in [false, true] {
+            let off = after_the_end(Exit::Off, None, is_system).unwrap();
+            assert_eq!(off, Ended::with(0));
+        }
+        let reset = after_the_end(Exit::Reset, None, false).unwrap_err();
         assert_eq!(words(&reset), "the guest reset its machine, which ends it");
-        assert!(after_the_end(Exit::Off, Some(PANIC.into())).is_err());
-        assert!(after_the_end(Exit::Failed(anyhow!("EIO")), None).is_err());
+        assert!(after_the_end(Exit::Off, Some(PANIC.into()), true).is_err());
+        assert!(after_the_end(Exit::Failed(anyhow!("EIO")), None, true).is_err());
+    }
+
+    #[test]
+    fn a_system_that_resets_its_machine_reboots_unless_its_kernel_panicked() {
+        let reset = |panic| after_the_end(Exit::Reset, panic, true);
+        assert!(reset(None).unwrap().reboots);
+        let panicked = reset(Some(PANIC.into())).unwrap_err();
+        assert_eq!(
+            words(&panicked),
+            format!("the guest's kernel panicked: {PANIC}")
+        );
     }
 }

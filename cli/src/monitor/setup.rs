@@ -38,7 +38,16 @@ pub fn setup(app: &App, store: bool, network: &Network, secrets: Vec<SecretFile>
         app.shares.iter().zip(app.share_tags()).map(|(share, tag)| {
             virtiofs(tag, &share.mount_point.to_string_lossy(), share.read_only)
         });
-    let mut mounts: Vec<Mount> = store.into_iter().chain(shares).chain(volumes).collect();
+    // A system has it mounted by its stage 1.
+    let run = app.system.as_ref().map(|_| Mount {
+        file_system: FileSystem::Tmpfs,
+        source: "run".into(),
+        mount_point: "/run".into(),
+        read_only: false,
+        options: "mode=755".into(),
+    });
+    let all = run.into_iter().chain(store).chain(shares).chain(volumes);
+    let mut mounts: Vec<Mount> = all.collect();
     // What is mounted in another comes behind it.
     mounts.sort_by_key(|mount| {
         Path::new(mount.mount_point.as_os_str())
@@ -104,7 +113,7 @@ fn user(app: &App) -> Option<Entry> {
 
 /// The program as the guest starts it; with `window`, on a terminal of that size.
 pub fn execution(app: &App, window: Option<Winsize>) -> Exec {
-    let program = &app.app;
+    let program = app.program();
     let term = std::env::var("TERM").unwrap_or_else(|_| "linux".into());
     Exec {
         argv: program.argv().map(Into::into).collect(),
@@ -117,5 +126,6 @@ pub fn execution(app: &App, window: Option<Winsize>) -> Exec {
             term,
         }),
         stdin: true,
+        init: app.system.is_some(),
     }
 }

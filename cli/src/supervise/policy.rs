@@ -38,6 +38,9 @@ impl Restarts {
     /// The time until the next start of a machine that ended so and had run for `age`; none if it is
     /// not to be started.
     pub fn after(&mut self, end: &End, age: Duration) -> Option<Duration> {
+        if end.reboots {
+            return Some(Duration::ZERO);
+        }
         let is_failure = end.status != 0 || end.reason.is_some();
         let is_wanted = match self.rules.policy {
             Policy::No => false,
@@ -72,6 +75,7 @@ mod tests {
             at: Timestamp::UNIX_EPOCH,
             status,
             reason: None,
+            reboots: false,
         }
     }
 
@@ -89,6 +93,18 @@ mod tests {
             .map(delay)
             .map(|delay| Some(delay?.as_millis()))
             .collect()
+    }
+
+    #[test]
+    fn a_system_that_reboots_is_started_at_once_whatever_the_policy() {
+        let mut restarts = restarts("no");
+        let rebooted = End {
+            reboots: true,
+            ..end(0)
+        };
+        assert_eq!(restarts.after(&rebooted, SHORT), Some(Duration::ZERO));
+        assert_eq!(restarts.count(), 0, "nothing has failed");
+        assert_eq!(restarts.after(&end(0), SHORT), None);
     }
 
     #[test]
@@ -117,6 +133,7 @@ mod tests {
     fn an_end_that_is_not_the_programs_own_is_a_failure() {
         let end = End {
             reason: Some("it was unhealthy".into()),
+            reboots: false,
             ..end(0)
         };
         assert!(restarts("on-failure").after(&end, SHORT).is_some());

@@ -34,36 +34,63 @@ pub(super) struct Streams<'a> {
 /// Starts `program` as the leader of a new session, with default signals. Returns when execve
 /// succeeded, or says why not.
 pub(super) fn spawn(program: &Program, streams: &Streams<'_>) -> Result<Pid, Refusal> {
-    let cannot = |errno| {
-        let words = super::program::words(errno);
-        Refusal::new(125, format!("cannot start a process: {words}"))
-    };
     let argv = pointers(&program.argv);
     let env = pointers(&program.env);
-    let (report, child_report) = pipe_with(PipeFlags::CLOEXEC).map_err(cannot)?;
+    let (report, child_report) = pipe_with(PipeFlags::CLOEXEC).map_err(cannot_start)?;
     // SAFETY: the child runs `become_program` alone, which allocates nothing, takes no lock and
     // does not return.
     let pid = match unsafe { libc::fork() } {
         0 => become_program(program, &argv, &env, streams, child_report.as_raw_fd()),
         pid => pid,
     };
-    let Some(pid) = Pid::from_raw(pid).filter(|_| pid > 0) else {
-        let error = io::Error::last_os_error();
-        return Err(cannot(Errno::from_io_error(&error).unwrap_or(Errno::AGAIN)));
-    };
+    let pid = Pid::from_raw(pid).filter(|_| pid > 0).ok_or_else(no_fork)?;
     drop(child_report);
+    failure(program, &report)?.map_or(Ok(pid), |refusal| {
+        // It has exited or is about to: this does not block for long.
+        let _ = waitpid(Some(pid), WaitOptions::empty());
+        Err(refusal)
+    })
+}
+
+/// Has this process, process 1, become `program`. Returns in a child, which is the agent from here
+/// on, when execve succeeded, or says why not.
+pub(super) fn become_init(program: &Program, streams: &Streams<'_>) -> Result<Pid, Refusal> {
+    let argv = pointers(&program.argv);
+    let env = pointers(&program.env);
+    let (report, parent_report) = pipe_with(PipeFlags::CLOEXEC).map_err(cannot_start)?;
+    // SAFETY: there is one thread, so that the child goes on where the parent was; that runs
+    // `become_program` alone, which does not return.
+    match unsafe { libc::fork() } {
+        -1 => return Err(no_fork()),
+        0 => {}
+        _ => become_program(program, &argv, &env, streams, parent_report.as_raw_fd()),
+    }
+    drop(parent_report);
+    failure(program, &report)?.map_or(Ok(Pid::INIT), Err)
+}
+
+fn cannot_start(errno: Errno) -> Refusal {
+    let words = super::program::words(errno);
+    Refusal::new(125, format!("cannot start a process: {words}"))
+}
+
+fn no_fork() -> Refusal {
+    let error = io::Error::last_os_error();
+    cannot_start(Errno::from_io_error(&error).unwrap_or(Errno::AGAIN))
+}
+
+/// Waits until the other process has executed the program, or returns why it did not.
+fn failure(program: &Program, report: &OwnedFd) -> Result<Option<Refusal>, Refusal> {
     let mut bytes = [0; REPORT_SIZE];
     let count = loop {
-        match rustix::io::read(&report, &mut bytes) {
+        match rustix::io::read(report, &mut bytes) {
             Err(Errno::INTR) => {}
-            other => break other.map_err(cannot)?,
+            other => break other.map_err(cannot_start)?,
         }
     };
     if count < REPORT_SIZE {
-        return Ok(pid);
+        return Ok(None);
     }
-    // It has exited or is about to: this does not block for long.
-    let _ = waitpid(Some(pid), WaitOptions::empty());
     let [step, errno, candidate] = decode(bytes);
     let errno = Errno::from_raw_os_error(errno.cast_signed());
     let step = [
@@ -78,7 +105,8 @@ pub(super) fn spawn(program: &Program, streams: &Streams<'_>) -> Result<Pid, Ref
     .into_iter()
     .find(|known| *known as u32 == step)
     .unwrap_or(Step::Execute);
-    Err(program.refusal(step, errno, candidate as usize))
+    let refusal = program.refusal(step, errno, candidate as usize);
+    Ok(Some(refusal))
 }
 
 /// Pointers to strings as execve wants them, the last one null.
@@ -87,7 +115,7 @@ fn pointers(strings: &[CString]) -> Vec<*const c_char> {
     strings.chain([std::ptr::null()]).collect()
 }
 
-/// The child's part.
+/// The part of the process that becomes the program.
 fn become_program(
     program: &Program,
     argv: &[*const c_char],
@@ -106,6 +134,11 @@ fn become_program(
     let bytes = encode([step as u32, errno.cast_unsigned(), candidate as u32]);
     // SAFETY: writes from a local array of that size; up to PIPE_BUF bytes are one write.
     unsafe { libc::write(report, bytes.as_ptr().cast(), REPORT_SIZE) };
+    // SAFETY: takes nothing. Without a process 1 the kernel panics before the failure is told.
+    while unsafe { libc::getpid() } == 1 {
+        // SAFETY: takes nothing.
+        unsafe { libc::pause() };
+    }
     // SAFETY: ends the child without running what belongs to its parent (atexit, destructors).
     unsafe { libc::_exit(127) }
 }
@@ -227,6 +260,12 @@ fn decode(bytes: [u8; REPORT_SIZE]) -> [u32; 3] {
 pub(super) fn signal_group(leader: Pid, signal: u8) {
     // SAFETY: no pointers; the group's number is that of a child that has not been waited for.
     unsafe { libc::kill(-leader.as_raw_pid(), c_int::from(signal)) };
+}
+
+/// Sends a signal, by number, to process 1.
+pub(super) fn signal_init(signal: u8) {
+    // SAFETY: no pointers.
+    unsafe { libc::kill(1, c_int::from(signal)) };
 }
 
 /// Sends a signal, by number, to every process that this one may signal, but not to itself.

@@ -11,7 +11,7 @@ use rustix::io::{Errno, ioctl_fionread};
 use rustix::pipe::{PipeFlags, fcntl_setpipe_size, pipe_with};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
-use super::process::{Streams, signal_group, spawn};
+use super::process::{Streams, become_init, signal_group, signal_init, spawn};
 use super::program::{Program, Refusal, words};
 use super::terminal;
 use crate::inlet::Inlet;
@@ -34,7 +34,13 @@ const READ_SIZE: usize = MAX_PAYLOAD - HEADER_SIZE;
 /// in its line discipline. Only the latter would be counted by `FIONREAD`.
 const TERMINAL_SIZE: usize = 64 * 1024;
 
+const SIGHUP: u8 = 1;
+const SIGINT: u8 = 2;
 const SIGKILL: u8 = 9;
+const SIGTERM: u8 = 15;
+
+/// `SIGRTMIN+4`, by which systemd and what acts like it switch the machine off.
+const SIGNAL_POWER_OFF: u8 = 34 + 4;
 
 pub(super) struct Session {
     id: u32,
@@ -46,6 +52,9 @@ pub(super) struct Session {
     pub(super) outputs: [Output; 2],
     /// The terminal's controlling end, if there is one.
     master: Option<OwnedFd>,
+    /// The other end, where the program has it open now and then: it is no end of the terminal
+    /// that it does not.
+    _slave: Option<OwnedFd>,
 }
 
 pub(super) struct Input {
@@ -73,6 +82,7 @@ struct Ends {
     input: Option<OwnedFd>,
     outputs: [Option<OwnedFd>; 2],
     master: Option<OwnedFd>,
+    slave: Option<OwnedFd>,
 }
 
 impl Session {
@@ -81,6 +91,7 @@ impl Session {
         let program = Program::new(exec)?;
         let owner = program.account.as_ref().map(|account| account.uid);
         let (pid, ends) = match &exec.tty {
+            Some(tty) if exec.init => start_init(&program, tty)?,
             Some(tty) => start_on_terminal(&program, tty, owner)?,
             None => start_on_pipes(&program, exec.stdin, owner)?,
         };
@@ -119,6 +130,7 @@ impl Session {
                 output(Stream::Stderr, stderr),
             ],
             master: ends.master,
+            _slave: ends.slave,
         }
     }
 
@@ -267,8 +279,10 @@ impl Session {
 
     /// Sends a signal to the program's process group, as long as that is sure to be its own.
     pub(super) fn signal(&self, number: u8) {
-        if self.exit.is_none() {
-            signal_group(self.pid, number);
+        match self.pid {
+            Pid::INIT => signal_init(signal_of_init(number)),
+            pid if self.exit.is_none() => signal_group(pid, number),
+            _ => {}
         }
     }
 
@@ -292,6 +306,14 @@ impl Output {
     }
 }
 
+/// What ends a program ends a system; its process 1 would take the signal for something else.
+fn signal_of_init(number: u8) -> u8 {
+    match number {
+        SIGHUP | SIGINT | SIGTERM => SIGNAL_POWER_OFF,
+        number => number,
+    }
+}
+
 fn cannot_open(errno: Errno) -> Refusal {
     let words = words(errno);
     Refusal::new(125, format!("cannot open the program's streams: {words}"))
@@ -303,21 +325,36 @@ fn start_on_terminal(
     owner: Option<u32>,
 ) -> Result<(Pid, Ends), Refusal> {
     let (master, slave) = terminal::open(tty, owner).map_err(cannot_open)?;
-    let again = || rustix::io::fcntl_dupfd_cloexec(&master, 3).map_err(cannot_open);
-    let (input, output) = (again()?, again()?);
-    let streams = Streams {
+    let pid = spawn(program, &on_terminal(&slave))?;
+    Ok((pid, ends_of(master, None)?))
+}
+
+/// The system finds its terminal as its console.
+fn start_init(program: &Program, tty: &Tty) -> Result<(Pid, Ends), Refusal> {
+    let (master, slave) = terminal::open(tty, None).map_err(cannot_open)?;
+    terminal::become_console(&master).map_err(cannot_open)?;
+    let pid = become_init(program, &on_terminal(&slave))?;
+    Ok((pid, ends_of(master, Some(slave))?))
+}
+
+fn on_terminal(slave: &OwnedFd) -> Streams<'_> {
+    Streams {
         stdin: slave.as_fd(),
         stdout: slave.as_fd(),
         stderr: slave.as_fd(),
         terminal: true,
-    };
-    let pid = spawn(program, &streams)?;
-    let ends = Ends {
+    }
+}
+
+fn ends_of(master: OwnedFd, slave: Option<OwnedFd>) -> Result<Ends, Refusal> {
+    let again = || rustix::io::fcntl_dupfd_cloexec(&master, 3).map_err(cannot_open);
+    let (input, output) = (again()?, again()?);
+    Ok(Ends {
         input: Some(input),
         outputs: [Some(output), None],
         master: Some(master),
-    };
-    Ok((pid, ends))
+        slave,
+    })
 }
 
 fn start_on_pipes(
@@ -339,6 +376,7 @@ fn start_on_pipes(
         input,
         outputs: [Some(out), Some(err)],
         master: None,
+        slave: None,
     };
     Ok((pid, ends))
 }

@@ -7,7 +7,8 @@ use std::os::fd::OwnedFd;
 
 use rustix::fs::{Gid, Uid, fchown};
 use rustix::io::Errno;
-use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer, openpt, unlockpt};
+use rustix::mount::mount_bind;
+use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer, openpt, ptsname, unlockpt};
 use rustix::termios::{LocalModes, SpecialCodeIndex, Winsize, tcgetattr, tcsetwinsize};
 
 use crate::protocol::Tty;
@@ -25,6 +26,12 @@ pub(super) fn open(tty: &Tty, owner: Option<u32>) -> Result<(OwnedFd, OwnedFd), 
         fchown(&slave, Some(Uid::from_raw(uid)), None::<Gid>)?;
     }
     Ok((master, slave))
+}
+
+/// Has whoever opens `/dev/console` open this terminal.
+pub(super) fn become_console(master: &OwnedFd) -> Result<(), Errno> {
+    let name = ptsname(master, Vec::new())?;
+    mount_bind(&*name, "/dev/console")
 }
 
 /// Changes the size; the kernel sends `SIGWINCH` to the foreground process group if it differs.

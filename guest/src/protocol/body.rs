@@ -174,6 +174,9 @@ pub struct Exec {
     pub tty: Option<Tty>,
     /// Whether the host sends input. Without it, and without a terminal, input is `/dev/null`.
     pub stdin: bool,
+    /// Whether process 1 of the guest becomes it, as that of a system. Its terminal is the
+    /// `/dev/console` that it finds, and its end is that of the machine.
+    pub init: bool,
 }
 
 /// The terminal of an execution.

@@ -18,6 +18,7 @@ use super::{
     MAX_VCPUS, MAX_VOLUMES, Memory, Port, PortRange, Program, Protocol, Rate, STORE_TAG, Share,
     User, VERSION, Volume, VolumeSize,
 };
+use crate::closure::{STORE_DIR, StorePath};
 
 /// A name of a machine: it is a folder's name, a host's name and a word on command lines.
 pub const NAME_PATTERN: &str = "^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$";
@@ -66,7 +67,7 @@ pub fn values(app: &App) -> Vec<Complaint> {
         app.memory,
     );
     check.kernel(app);
-    check.program(&app.app, &root().key("app"));
+    check.main(app);
     if let Some(closure) = &app.store.closure {
         check.host_path(closure, root().key("store").key("closure"));
     }
@@ -147,6 +148,33 @@ impl Check {
                 place().key("cmdline"),
                 format!("must be printable ASCII, has {found}"),
             );
+        }
+    }
+
+    /// What the machine runs.
+    fn main(&mut self, app: &App) {
+        let root = Place::root;
+        match &app.system {
+            None if app.app.is_absent() => {
+                self.complain(root(), "missing key \"app\" or \"system\"".into());
+            }
+            None => self.program(&app.app, &root().key("app")),
+            Some(system) => {
+                let place = root().key("system");
+                let is_stored = StorePath::containing(Path::new(&system.path)).is_some();
+                let allowed = format_args!("a folder in {STORE_DIR}");
+                self.expect(
+                    is_stored,
+                    place.clone().key("path"),
+                    allowed,
+                    quoted(&system.path),
+                );
+                self.guest_path(&system.path, place.key("path"));
+                if !app.app.is_absent() {
+                    let message = "must not be given with `system`, which has a program of its own";
+                    self.complain(root().key("app"), message.into());
+                }
+            }
         }
     }
 

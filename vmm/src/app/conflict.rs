@@ -163,7 +163,8 @@ fn store(app: &App, complaints: &mut Vec<Complaint>) {
             message,
         });
     }
-    let Some(entrypoint) = app.app.entrypoint.first() else {
+    let program = app.program();
+    let Some(entrypoint) = program.entrypoint.first() else {
         return;
     };
     let is_shared = |entrypoint: &Path| {

@@ -48,11 +48,13 @@ impl AppFile {
             }
         }
         if self.app.store.mode != StoreMode::None {
-            let entrypoint = self.app.app.entrypoint.first().map_or("", String::as_str);
-            expect(
-                Place::root().key("app").key("entrypoint"),
-                stored(Path::new(entrypoint)),
-            );
+            let program = self.app.program();
+            let entrypoint = program.entrypoint.first().map_or("", String::as_str);
+            let place = match self.app.system {
+                Some(_) => Place::root().key("system").key("path"),
+                None => Place::root().key("app").key("entrypoint"),
+            };
+            expect(place, stored(Path::new(entrypoint)));
         }
         // With the entrypoint gone, the closure could only fail for the same reason.
         if complaints.is_empty()

@@ -61,9 +61,24 @@ impl Program {
         }
     }
 
+    /// Whether it is that of a file without one.
+    pub fn is_absent(&self) -> bool {
+        *self == Self::default()
+    }
+
     /// The whole command line: `entrypoint`, then `args`.
     pub fn argv(&self) -> impl Iterator<Item = &str> {
         self.entrypoint.iter().chain(&self.args).map(String::as_str)
+    }
+}
+
+/// That of a file without one: nothing, not even a folder to run it in, which no file can say.
+impl Default for Program {
+    fn default() -> Self {
+        Self {
+            cwd: String::new(),
+            ..Self::new(Vec::new())
+        }
     }
 }
 

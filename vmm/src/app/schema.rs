@@ -6,7 +6,9 @@ use schemars::transform::{RecursiveTransform, Transform, transform_subschemas};
 use schemars::{Schema, SchemaGenerator, generate::SchemaSettings, json_schema};
 use serde_json::json;
 
-use super::{App, Console, Kernel, MAX_ARG_SIZE, Policy, Restart, Store, StoreMode, short_form};
+use super::{
+    App, Console, Kernel, MAX_ARG_SIZE, Policy, Restart, Store, StoreMode, System, short_form,
+};
 
 impl App {
     /// The schema of the file.
@@ -15,6 +17,10 @@ impl App {
         let mut schema = settings.into_generator().into_root_schema_for::<Self>();
         RecursiveTransform(fit).transform(&mut schema);
         join_lines(&mut schema);
+        schema.insert(
+            "oneOf".into(),
+            json!([{ "required": ["app"] }, { "required": ["system"] }]),
+        );
         schema.insert("title".into(), "app.json of mvm".into());
         if let Some(properties) = schema
             .get_mut("properties")
@@ -54,6 +60,16 @@ pub(super) fn kernel(generator: &mut SchemaGenerator) -> Schema {
 pub(super) fn store(generator: &mut SchemaGenerator) -> Schema {
     let mode = generator.subschema_for::<StoreMode>();
     short_form::schema::<Store>(generator, &mode)
+}
+
+pub(super) fn system(generator: &mut SchemaGenerator) -> Schema {
+    let path = store_path(generator);
+    short_form::schema::<System>(generator, &path)
+}
+
+/// A path in the store.
+pub(super) fn store_path(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({ "type": "string", "pattern": r"^(?!.*/\.\.(/|$))/nix/store/[0-9a-z]{32}-[^\u0000]+$" })
 }
 
 /// "file" alone would lack its path.

@@ -19,7 +19,7 @@ pub fn execution(app: &App, check: &HealthCheck) -> Exec {
     if let Some(command) = &check.exec {
         return Exec {
             argv: command.iter().map(|word| word.as_str().into()).collect(),
-            env: environment::lines(&app.app.env),
+            env: environment::lines(&app.program().env),
             cwd: Some(app.app.cwd.as_str().into()),
             user: Some(app.app.user.clone()),
             ..Exec::default()

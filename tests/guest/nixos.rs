@@ -1,0 +1,100 @@
+//! Whole systems: the fixture's toplevel, with Debian's systemd, as process 1 of a machine.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+
+use anyhow::Result;
+use mvm_test::{Machine, Machines, Output, fixture};
+use rustix::process::Signal;
+use serde_json::json;
+
+use crate::network::free_port;
+use crate::until;
+
+fn system(name: &str) -> Machine {
+    Machine::of_system(name, &fixture("system")).memory_mib(512)
+}
+
+/// What its web server answers.
+fn page(port: u16) -> Result<String> {
+    let mut stream = TcpStream::connect(("127.0.0.1", port))?;
+    stream.write_all(b"GET / HTTP/1.0\r\n\r\n")?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    Ok(answer)
+}
+
+/// What a command in the machine prints, whatever its status.
+fn inside<const N: usize>(machines: &Machines, command: [&str; N]) -> Result<Output> {
+    machines.mvm(["exec", "box"].into_iter().chain(command))
+}
+
+#[test]
+fn a_system_serves_reboots_and_switches_itself_off() -> Result<()> {
+    let machines = Machines::new()?;
+    let port = free_port();
+    machines.start(system("box").set("/ports", json!([format!("{port}:80")])))?;
+    let serves = || page(port).is_ok_and(|page| page.ends_with("hello from a system\n"));
+    until(serves);
+    until(|| {
+        let state = inside(&machines, ["systemctl", "is-system-running"]);
+        state.is_ok_and(|state| state.stdout() == "degraded\n" && state.status == 1)
+    });
+    until(|| inside(&machines, ["test", "-e", "/run/looked"]).is_ok_and(|it| it.status == 0));
+
+    let first = inside(
+        &machines,
+        ["cat", "/proc/1/comm", "/proc/sys/kernel/random/boot_id"],
+    )?;
+    assert!(first.stdout().starts_with("systemd\n"), "{first}");
+    let failed = ["systemctl", "--failed", "--plain", "--no-legend"];
+    let failed = inside(&machines, failed)?.stdout();
+    assert_eq!(failed, "broken.service loaded failed failed Fails\n");
+    let logs = machines.mvm(["logs", "box"])?.stdout();
+    assert!(logs.contains("the clock was looked at"), "{logs}");
+
+    inside(&machines, ["systemctl", "reboot"])?;
+    until(|| {
+        let now = inside(
+            &machines,
+            ["cat", "/proc/1/comm", "/proc/sys/kernel/random/boot_id"],
+        );
+        now.is_ok_and(|now| now.status == 0 && now.stdout() != first.stdout())
+    });
+    until(serves);
+    assert_eq!(machines.mvm(["ps", "-q"])?.stdout(), "box\n");
+
+    inside(&machines, ["systemctl", "poweroff"])?;
+    assert_eq!(machines.mvm(["wait", "box"])?.stdout(), "0\n");
+    Ok(())
+}
+
+#[test]
+fn a_system_in_the_foreground_is_switched_off_by_a_signal() -> Result<()> {
+    let mut running = system("box").spawn()?;
+    running.wait_for("All of the system")?;
+    running.signal(Signal::TERM)?;
+    let output = running.finish()?;
+    assert_eq!(output.status, 0, "{output}");
+    assert!(output.stdout().contains("Stopping"), "{output}");
+    Ok(())
+}
+
+#[test]
+fn a_system_and_a_program_are_not_one_machine() -> Result<()> {
+    let both = system("box").program(["/bin/sh"]).run()?;
+    assert_eq!(both.status, 125);
+    assert!(
+        both.stderr().contains("must not be given with `system`"),
+        "{both}"
+    );
+    let with_flag = system("box").flag("--entrypoint").flag("/bin/sh").run()?;
+    assert_eq!(with_flag.status, 125);
+    assert!(
+        with_flag
+            .stderr()
+            .contains("must not be given with `system`"),
+        "{with_flag}"
+    );
+    Ok(())
+}
