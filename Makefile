@@ -60,7 +60,7 @@ install:
 	install -D -m 755 $(RELEASE)/mvm $(DESTDIR)/usr/local/bin/mvm
 	install -D -m 755 $(RELEASE)/mvm-init $(DESTDIR)/usr/local/libexec/mvm/mvm-init
 	install -D -m 644 target/guest-kernel/vmlinux $(DESTDIR)/usr/local/lib/mvm/vmlinux
-	install -D -m 644 cli/systemd/mvm@.service $(DESTDIR)/usr/local/lib/systemd/system/mvm@.service
+	install -D -m 644 -t $(DESTDIR)/usr/local/lib/systemd/system cli/systemd/mvm@.service cli/systemd/mvm@.socket
 	install -d $(SHARE)/bash-completion/completions $(SHARE)/zsh/site-functions $(SHARE)/fish/vendor_completions.d
 	$(RELEASE)/mvm completion bash >$(SHARE)/bash-completion/completions/mvm
 	$(RELEASE)/mvm completion zsh >$(SHARE)/zsh/site-functions/_mvm

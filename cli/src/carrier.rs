@@ -24,7 +24,7 @@ use rustix::io::{Errno, ioctl_fionbio};
 use rustix::net::sockopt::set_tcp_nodelay;
 use rustix::net::{SocketFlags, accept_with, listen};
 
-use vmm::net::{BACKLOG, Socket, SocketFile, UnixSocket};
+use vmm::net::{BACKLOG, Socket, SocketFile};
 
 use crate::attach::{Connection, is_transient};
 use crate::poll;
@@ -55,8 +55,8 @@ pub struct Carrier {
 
 /// A socket of the host, and where its clients want to go.
 pub enum Door {
-    /// Each client is a connection.
-    Listener(OwnedFd, SocketAddr),
+    /// Each client is a connection, which the guest is asked for so.
+    Listener(OwnedFd, Connect),
     /// Each client is who sends datagrams from one address.
     Flows(Flows),
 }
@@ -87,13 +87,27 @@ enum Source {
     Session(u32),
 }
 
+/// Where clients of a TCP or UNIX socket want to go. `patient`: they wait for a program to listen.
+pub fn target(address: SocketAddr, patient: bool) -> Connect {
+    Connect {
+        address,
+        datagrams: false,
+        patient,
+    }
+}
+
 impl Door {
     /// Connections to `socket`, which may listen already, go to `target`.
     ///
     /// # Errors
     /// The socket cannot listen.
-    pub fn listening(socket: OwnedFd, target: SocketAddr) -> Result<Self> {
+    pub fn listening(socket: OwnedFd, target: Connect) -> Result<Self> {
         listen(&socket, BACKLOG).context("cannot listen")?;
+        Self::of_listener(socket, target)
+    }
+
+    /// Connections to `socket`, at which somebody listens, go to `target`.
+    fn of_listener(socket: OwnedFd, target: Connect) -> Result<Self> {
         ioctl_fionbio(&socket, true)?;
         Ok(Self::Listener(socket, target))
     }
@@ -114,16 +128,28 @@ impl Door {
     }
 }
 
-/// The door of a port of the host's, and its file if it is a UNIX socket.
+/// The doors of a port of the host's, and its file if it is a UNIX socket.
 ///
 /// # Errors
 /// The socket is no good.
-pub fn door(socket: Socket, target: SocketAddr) -> Result<(Door, Option<SocketFile>)> {
-    Ok(match socket {
-        Socket::Tcp(listener) => (Door::listening(listener.into(), target)?, None),
-        Socket::Udp(socket) => (Door::of_datagrams(socket, target)?, None),
-        Socket::Unix(UnixSocket { socket, file }) => (Door::listening(socket, target)?, Some(file)),
-    })
+pub fn doors(socket: Socket, target: Connect) -> Result<(Vec<Door>, Option<SocketFile>)> {
+    let mut file = None;
+    let door = match socket {
+        Socket::Tcp(listener) => Door::listening(listener.into(), target)?,
+        Socket::Udp(socket) => Door::of_datagrams(socket, target.address)?,
+        Socket::Unix(unix) => {
+            file = Some(unix.file);
+            Door::listening(unix.socket, target)?
+        }
+        // How many may wait is systemd's to say.
+        Socket::Handed(sockets) => {
+            let doors = sockets
+                .into_iter()
+                .map(|socket| Door::of_listener(socket, target));
+            return Ok((doors.collect::<Result<_>>()?, None));
+        }
+    };
+    Ok((vec![door], file))
 }
 
 impl Carrier {
@@ -277,11 +303,7 @@ impl Carrier {
                         Ok(client) => {
                             // A UNIX socket has no such delay.
                             let _ = set_tcp_nodelay(&client, true);
-                            let connect = Connect {
-                                address: *target,
-                                datagrams: false,
-                            };
-                            self.outbox.push(id, &Message::Connect(connect));
+                            self.outbox.push(id, &Message::Connect(*target));
                             let form = Form::Bytes;
                             let endpoint = Endpoint::new(id, client, form, Side::Host, false);
                             Some(Way::Connection(endpoint))

@@ -23,6 +23,7 @@ use crate::machines::{Record, Running};
 use crate::monitor::{self, Start, Streams};
 use crate::places;
 use crate::secrets::{self, Secrets};
+use crate::systemd::Sockets;
 
 /// What the process tells whoever started it, in this order.
 #[derive(Serialize, Deserialize)]
@@ -187,6 +188,7 @@ pub fn carry_out(name: &str, is_supervised: bool) -> Result<u8> {
         file: &record.app_file()?,
         running: &running,
         secrets: &secrets,
+        sockets: Sockets::default(),
         streams: Streams::Kept(&record.logs()),
         statistics: None,
         // The starter may be gone, and then nobody wants to know.

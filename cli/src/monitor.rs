@@ -44,7 +44,7 @@ use crate::machines::Running;
 use crate::machines::record::End;
 use crate::output::say;
 use crate::secrets::Secrets;
-use crate::systemd::{self, Notice};
+use crate::systemd::{self, Notice, Sockets};
 use crate::{emulator, init_binary, terminal};
 
 /// From the first instruction to init's first word. Far above what the slowest host needs, and an
@@ -72,6 +72,8 @@ pub struct Start<'a> {
     pub running: &'a Running,
     /// The values of its secrets.
     pub secrets: &'a Secrets,
+    /// The sockets that systemd has handed over.
+    pub sockets: Sockets,
     /// Where the program's streams go.
     pub streams: Streams<'a>,
     /// Where to write what the guest asked of its shares.
@@ -100,11 +102,12 @@ pub fn run(start: Start<'_>) -> anyhow::Result<Ended> {
     // The file server keeps some hundred files open, and each connection to a published port is one.
     descriptors::raise_limit();
 
-    let published = publish(&app.ports)?;
+    start.sockets.tell_unused(&app.ports);
+    let published = publish(&app.ports, start.sockets.keeper.as_deref())?;
     let ports = published
         .as_ref()
         .map_or(&app.ports, |outside| &outside.inside);
-    let carried = Carried::open(app, ports)?;
+    let carried = Carried::open(app, ports, start.sockets.handed)?;
     let mut network = Network::open(app, &carried.others)?;
     let (host, port) = UnixStream::pair().context("cannot make a socket")?;
     let inputs = Inputs {
@@ -193,10 +196,13 @@ fn kernel(named: Option<&Path>) -> anyhow::Result<PathBuf> {
     })
 }
 
-/// In the emulated host's network: has the host's own ports lead here.
-fn publish(ports: &[Port]) -> anyhow::Result<Option<Published>> {
+/// In the emulated host's network: has the host's own ports lead here. `keeper` has the sockets that
+/// systemd has handed over.
+fn publish(ports: &[Port], keeper: Option<&Path>) -> anyhow::Result<Option<Published>> {
     let is_needed = !ports.is_empty() && is_inside() && emulator::is_in_network();
-    is_needed.then(|| Published::open(ports)).transpose()
+    is_needed
+        .then(|| Published::open(ports, keeper))
+        .transpose()
 }
 
 /// Tells which ports were picked, where it was left to mvm.

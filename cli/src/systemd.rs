@@ -1,8 +1,10 @@
 //! What systemd is told of a machine that is a service's main process (`sd_notify(3)`): one datagram
-//! for each, to the socket that `$NOTIFY_SOCKET` names.
+//! for each, to the socket that `$NOTIFY_SOCKET` names. `sockets.rs` is what it hands over.
 //!
 //! Our own few lines rather than a crate, as that is all of the protocol that is used. Inside the
 //! emulated host the socket is out of reach; `emulator::notices` takes the words there.
+
+mod sockets;
 
 use std::env;
 use std::os::linux::net::SocketAddrExt;
@@ -12,6 +14,8 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 use vmm::app::App;
+
+pub use sockets::{KEEPER, MAX_SOCKETS, NAMES, Sockets};
 
 use crate::emulator::notices;
 

@@ -19,9 +19,10 @@ mod tests;
 
 use std::io;
 use std::os::fd::OwnedFd;
+use std::time::Instant;
 
 use anyhow::{Context, Result, bail, ensure};
-use rustix::event::{PollFd, PollFlags, poll};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 
 pub use listener::{Listener, SERVE, serve_apart};
@@ -160,7 +161,14 @@ impl Agent {
         let own = fds.len();
         let mut sources = Vec::new();
         self.sessions.watch(&mut fds, &mut sources);
-        match poll(&mut fds, None) {
+        let now = Instant::now();
+        let next = self
+            .sessions
+            .next()
+            .map(|next| next.saturating_duration_since(now));
+        // One that is too long for the kernel is none.
+        let timeout = next.and_then(|time| Timespec::try_from(time).ok());
+        match poll(&mut fds, timeout.as_ref()) {
             Ok(_) | Err(Errno::INTR) => {}
             Err(errno) => return Err(errno),
         }

@@ -105,6 +105,11 @@ impl Endpoint {
         }
     }
 
+    /// Goes on with `socket`, which is being connected, as the one before never was.
+    pub fn redial(&mut self, socket: OwnedFd) {
+        self.socket = socket;
+    }
+
     /// Takes what the other side says of this connection.
     ///
     /// # Errors

@@ -65,7 +65,9 @@ pub use kernel::{Kernel, MAX_CMDLINE_SIZE};
 pub use limits::{CpuQuota, IoLimits, Limits};
 pub use memory::Memory;
 pub use place::{Place, Step};
-pub use port::{HostEnd, MAX_PORTS, MAX_SOCKET_PATH_SIZE, Port, PortRange, Protocol};
+pub use port::{
+    HostEnd, MAX_PORTS, MAX_SOCKET_NAME, MAX_SOCKET_PATH_SIZE, Port, PortRange, Protocol,
+};
 pub use problem::{Complaint, Problem, Problems};
 pub use program::{MAX_ARG_SIZE, MAX_ARGS, MAX_ENV, Program, Tty};
 pub use rate::Rate;

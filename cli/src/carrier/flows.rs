@@ -78,6 +78,7 @@ impl Flows {
             let connect = Connect {
                 address: self.target,
                 datagrams: true,
+                patient: false,
             };
             outbox.push(id, &Message::Connect(connect));
             let flow = Flow {

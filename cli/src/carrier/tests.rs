@@ -29,7 +29,7 @@ fn carrier(guest: UnixStream) -> Carrier {
 
 impl Service {
     /// Carries over `carrier` from a port of its own to `target`.
-    fn over(mut carrier: Carrier, target: SocketAddr) -> Self {
+    fn over(mut carrier: Carrier, target: Connect) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap();
         carrier.open(1, vec![Door::listening(listener.into(), target).unwrap()]);
@@ -47,7 +47,7 @@ impl Service {
 
     /// With the agent at the other end.
     fn to(target: SocketAddr) -> Self {
-        Self::over(with_agent(), target)
+        Self::over(with_agent(), super::target(target, false))
     }
 
     fn connect(&self) -> TcpStream {
@@ -143,9 +143,9 @@ fn one_that_reads_nothing_holds_up_no_other() {
     let at = mirrors.local_addr().unwrap();
     carrier.open(
         2,
-        vec![Door::listening(mirrors.into(), server(mirror)).unwrap()],
+        vec![Door::listening(mirrors.into(), target(server(mirror), false)).unwrap()],
     );
-    let service = Service::over(carrier, endless);
+    let service = Service::over(carrier, target(endless, false));
     let _idle: Vec<_> = (0..10).map(|_| service.connect()).collect();
     for _ in 0..100 {
         let mut client = TcpStream::connect(at).unwrap();
@@ -190,6 +190,28 @@ fn where_nobody_listens_a_connection_is_closed() {
     // Its words have no reader, so that may be told as a reset.
     let _ = client.write_all(b"anyone?");
     assert_eq!(client.read(&mut [0; 10]).unwrap_or(0), 0);
+}
+
+#[test]
+fn where_clients_are_patient_they_wait_for_somebody_to_listen() {
+    let target = TcpListener::bind("127.0.0.1:0").unwrap().local_addr();
+    let target = target.unwrap();
+    let service = Service::over(with_agent(), super::target(target, true));
+    let mut clients: Vec<_> = (0..20).map(|_| service.connect()).collect();
+    for (nth, client) in clients.iter_mut().enumerate() {
+        client.write_all(&noise(10_000, nth)).unwrap();
+        client.shutdown(Shutdown::Write).unwrap();
+    }
+    // All of them have found nobody.
+    thread::sleep(Duration::from_millis(500));
+    let listener = TcpListener::bind(target).unwrap();
+    thread::spawn(move || listener.incoming().flatten().for_each(mirror));
+    for (nth, client) in clients.iter_mut().enumerate() {
+        let mut answer = Vec::new();
+        client.read_to_end(&mut answer).unwrap();
+        assert!(answer == noise(10_000, nth), "client {nth}");
+    }
+    assert!(service.end().1.unwrap());
 }
 
 #[test]
@@ -255,7 +277,7 @@ fn datagrams_stay_whole_and_find_back_to_who_sent_them() {
 /// A guest that says hello, and `words` once somebody is connected.
 fn hostile(words: Vec<(u32, Message<'static>)>) -> String {
     let (host, mut there) = UnixStream::pair().unwrap();
-    let target = "127.0.0.1:1".parse().unwrap();
+    let target = target("127.0.0.1:1".parse().unwrap(), false);
     let guest = thread::spawn(move || {
         let hello = Hello {
             side: Side::Guest,

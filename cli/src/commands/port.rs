@@ -81,7 +81,7 @@ fn info(name: &str) -> Result<(String, Info)> {
 
 /// One port of the host that leads to one of a machine.
 struct Way {
-    /// An address, or a socket's path behind "unix:".
+    /// An address, a socket's path behind "unix:", or a name of systemd's behind "systemd:".
     at: String,
     guest: u16,
     protocol: Protocol,
@@ -93,7 +93,7 @@ fn ways(port: &Port) -> impl Iterator<Item = Way> + use<> {
         HostEnd::Ports(host) => (host.first..=host.last)
             .map(|host| SocketAddr::from((address, host)).to_string())
             .collect(),
-        socket @ HostEnd::Socket(_) => vec![socket.to_string()],
+        socket @ (HostEnd::Socket(_) | HostEnd::Handed(_)) => vec![socket.to_string()],
     };
     let guests = port.guest.first..;
     ends.into_iter().zip(guests).map(move |(at, guest)| Way {
@@ -114,7 +114,7 @@ pub fn summary(ports: &[Port]) -> String {
                     last => format!("{first}-{last}"),
                 }
             }
-            socket @ HostEnd::Socket(_) => socket.to_string(),
+            socket @ (HostEnd::Socket(_) | HostEnd::Handed(_)) => socket.to_string(),
         };
         format!("{host}->{}/{}", port.guest, port.protocol)
     };

@@ -17,6 +17,7 @@ use crate::monitor::{self, Start, Streams};
 use crate::output::{print, say};
 use crate::ready;
 use crate::secrets::Secrets;
+use crate::systemd::Sockets;
 
 /// Run the program of an app.json in a machine of its own
 ///
@@ -51,6 +52,8 @@ pub use edit::Edits;
 
 /// Runs the command.
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    // Before there is a child that could have them.
+    let sockets = Sockets::receive()?;
     let mut file = AppFile::load(&args.file)?;
     args.edits.apply(&mut file.app)?;
     if args.detach {
@@ -63,6 +66,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         file: &file,
         running: &running,
         secrets: &secrets,
+        sockets,
         streams: Streams::Inherited,
         statistics: args.statistics.as_deref(),
         started: Box::new(|| {}),

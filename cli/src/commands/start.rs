@@ -12,6 +12,7 @@ use crate::monitor::{self, Start, Streams};
 use crate::output::{print, say};
 use crate::ready;
 use crate::secrets::Secrets;
+use crate::systemd::Sockets;
 
 /// Start machines that are kept
 ///
@@ -74,6 +75,8 @@ pub fn restart(args: &RestartArgs) -> Result<ExitCode> {
 }
 
 fn attached(machine: &Machine) -> Result<ExitCode> {
+    // Before there is a child that could have them.
+    let sockets = Sockets::receive()?;
     let record = machine.kept()?;
     let Some(running) = Running::claim(&machine.name)? else {
         bail!("{} runs already", machine.name);
@@ -85,6 +88,7 @@ fn attached(machine: &Machine) -> Result<ExitCode> {
         file: &file,
         running: &running,
         secrets: &secrets,
+        sockets,
         streams: Streams::Inherited,
         statistics: None,
         started: Box::new(|| {}),

@@ -91,6 +91,11 @@ impl Folder {
         self.path.join(format!("notices-{}", std::process::id()))
     }
 
+    /// Where the command of this process keeps sockets of systemd's for machines inside.
+    pub fn sockets(&self) -> PathBuf {
+        self.path.join(format!("sockets-{}", std::process::id()))
+    }
+
     /// When the store had last changed at the last command.
     pub fn store_time(&self) -> PathBuf {
         self.path.join("store-time")

@@ -22,11 +22,13 @@ use rustix::net::{RecvFlags, recv};
 use super::files::RUNTIME_FOLDER;
 use super::folder::Folder;
 use super::notices::Notices;
+use super::ports::Keeper;
 use super::start::{reach, start_process};
 use super::store;
 use crate::accel;
 use crate::attach::{Company, Connection, Outcome, Stdio, attach};
 use crate::output::say;
+use crate::systemd::Sockets;
 use crate::{places, systemd, terminal};
 
 /// For the hello of an emulated host that is just starting; it gives up by itself before.
@@ -58,6 +60,7 @@ pub fn carry_out(reason: &str) -> Result<ExitCode> {
 
 /// Executes a program of the host's files inside the emulated host.
 pub fn execute(argv: impl IntoIterator<Item = OsString>, reason: &str) -> Result<ExitCode> {
+    let sockets = Sockets::receive()?;
     let folder = Folder::open()?;
     let mut connection = open(&folder, reason)?;
     if let Some(time) = store::change(&folder)? {
@@ -69,7 +72,25 @@ pub fn execute(argv: impl IntoIterator<Item = OsString>, reason: &str) -> Result
     if let Some((name, value)) = notices.as_ref().map(Notices::variable) {
         exec.env.push(entry(&name, &value));
     }
+    let keeper = keep(&folder, sockets)?;
+    if let Some((_, variables)) = &keeper {
+        exec.env.extend(variables.iter().cloned());
+    }
     run(&mut connection, &exec)
+}
+
+/// Keeps the sockets that systemd has handed to this process, if there are any. Returns what those
+/// inside are told of them.
+fn keep(folder: &Folder, sockets: Sockets) -> Result<Option<(Keeper, [ByteString; 2])>> {
+    if sockets.names().is_empty() {
+        return Ok(None);
+    }
+    let names = sockets.names().join(":");
+    let keeper = Keeper::new(folder.sockets(), sockets.handed)?;
+    let path = keeper.path().as_os_str().to_owned();
+    let names = entry(&systemd::NAMES.into(), &names.into());
+    let path = entry(&systemd::KEEPER.into(), &path);
+    Ok(Some((keeper, [names, path])))
 }
 
 /// Has what is cached of the store dropped.

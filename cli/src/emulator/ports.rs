@@ -7,13 +7,16 @@
 //! The one thing to know: a machine's monitor asks for them from inside, over a serial port of the
 //! emulated host whose other end the process that owns QEMU has. That listens at them, and carries
 //! who comes over another such port. So they come and go with the machine, whichever command
-//! started it. `holder.rs` is the side that asks, `forwards.rs` the other.
+//! started it. `holder.rs` is the side that asks, `forwards.rs` the other. `keeper.rs` is a command
+//! that systemd has handed sockets to, outside.
 
 mod forwards;
 mod holder;
+mod keeper;
 
 use std::io::{self, BufRead, Read};
 use std::net::{IpAddr, Ipv4Addr};
+use std::path::PathBuf;
 
 use anyhow::{Context, Result, ensure};
 use serde::de::DeserializeOwned;
@@ -22,6 +25,7 @@ use vmm::app::{HostEnd, Port, PortRange};
 
 pub use forwards::serve;
 pub use holder::{Published, hold};
+pub use keeper::Keeper;
 
 /// Name of the serial port for questions.
 pub const PORT_NAME: &str = "mvm.ports";
@@ -47,7 +51,11 @@ struct Question {
 #[derive(Debug, Serialize, Deserialize)]
 enum Wish {
     /// Have these lead inside.
-    Publish(Vec<Port>),
+    Publish {
+        ports: Vec<Port>,
+        /// Who has the sockets that systemd has handed over.
+        keeper: Option<PathBuf>,
+    },
     /// No longer those that the question of that number asked for.
     Withdraw(u64),
 }

@@ -1,4 +1,5 @@
-//! Ways into the machine that passt has not: UNIX sockets of the host, and UDP ports of its loopback.
+//! Ways into the machine that passt has not: UNIX sockets of the host, sockets that systemd hands
+//! over, and UDP ports of the host's loopback.
 //!
 //! The one thing to know: who comes is carried over vsock to the guest's agent, which connects to the
 //! guest's loopback. So a machine needs no network card for sockets. In the emulated host, a port of
@@ -14,10 +15,10 @@ use anyhow::{Context, Result};
 use guest::protocol::AGENT_PORT;
 use vmm::app::{App, Port, Protocol};
 use vmm::machine::Running;
-use vmm::net::{self, SocketFile};
+use vmm::net::{self, Handed, SocketFile};
 
 use crate::attach::Connection;
-use crate::carrier::{Carrier, Door, door};
+use crate::carrier::{Carrier, Door, doors, target};
 use crate::output::say;
 
 /// For the guest to start the process that carries, however busy it is.
@@ -41,18 +42,18 @@ pub struct Carried {
 
 impl Carried {
     /// Picks numbers, and listens where it is no matter of passt's. `ports` are those of `app`, or
-    /// their like inside.
+    /// their like inside; systemd listens at those in `handed`.
     ///
     /// # Errors
     /// One cannot be had; says which.
-    pub fn open(app: &App, ports: &[Port]) -> Result<Self> {
+    pub fn open(app: &App, ports: &[Port], mut handed: Handed) -> Result<Self> {
         let mut carried = Self {
             doors: Vec::new(),
             files: Vec::new(),
             ports: Vec::new(),
             others: Vec::new(),
         };
-        for (wanted, (port, taken)) in app.ports.iter().zip(net::take(ports)?) {
+        for (wanted, (port, taken)) in app.ports.iter().zip(net::take(ports, &mut handed)?) {
             carried.ports.push(port.clone());
             // passt finds no way back to the loopback interface: answers to datagrams go to the
             // gateway's address, which is closed to the machine.
@@ -62,9 +63,12 @@ impl Carried {
                 carried.others.push(port);
                 continue;
             }
+            // Who has had the machine started comes before its program listens.
+            let is_patient = wanted.host.handed().is_some();
             for (socket, guest) in taken.into_iter().zip(port.guest.first..) {
-                let (door, file) = door(socket, (Ipv4Addr::LOCALHOST, guest).into())?;
-                carried.doors.push(door);
+                let target = target((Ipv4Addr::LOCALHOST, guest).into(), is_patient);
+                let (doors, file) = doors(socket, target)?;
+                carried.doors.extend(doors);
                 carried.files.extend(file);
             }
         }

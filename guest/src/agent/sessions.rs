@@ -5,22 +5,22 @@
 
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
+use std::time::Instant;
 
 use anyhow::{Result, ensure};
 use rustix::event::{PollFd, PollFlags};
 use rustix::process::{Pid, WaitOptions, WaitStatus, wait, waitpid};
 
-use super::dial::dial;
+use super::dial::Connection;
 use super::program::words;
 use super::session::Session;
 use crate::descriptors;
-use crate::endpoint::Endpoint;
 use crate::outbox::Outbox;
 use crate::protocol::{Connect, Exec, Exit, MAX_CONNECTIONS, MAX_SESSIONS, Message, Stream};
 
 pub(super) struct Sessions {
     by_id: BTreeMap<u32, Session>,
-    connections: BTreeMap<u32, Endpoint>,
+    connections: BTreeMap<u32, Connection>,
     /// Who has the first turn: else those with low numbers would have all of the outbox.
     turn: usize,
     pub(super) outbox: Outbox,
@@ -78,12 +78,16 @@ impl Sessions {
             }
         }
         for (id, connection) in &self.connections {
-            let interest = connection.interest(&self.outbox);
-            if !interest.is_empty() {
-                fds.push(PollFd::new(connection, interest));
+            if let Some(fd) = connection.watch(&self.outbox) {
+                fds.push(fd);
                 sources.push(Source::Connection(*id));
             }
         }
+    }
+
+    /// When a connection is to be tried again, if one is.
+    pub(super) fn next(&self) -> Option<Instant> {
+        self.connections.values().filter_map(Connection::next).min()
     }
 
     /// Does what can be done now.
@@ -114,6 +118,12 @@ impl Sessions {
                         connection.ready(*events, &mut self.outbox);
                     }
                 }
+            }
+        }
+        if self.next().is_some() {
+            let now = Instant::now();
+            for connection in self.connections.values_mut() {
+                connection.try_again(now);
             }
         }
         let outbox = &mut self.outbox;
@@ -186,7 +196,8 @@ impl Sessions {
         let outcome = if self.connections.len() >= MAX_CONNECTIONS {
             Err(format!("there are {MAX_CONNECTIONS} connections already"))
         } else {
-            dial(id, wanted).map_err(|errno| format!("cannot connect: {}", words(errno)))
+            Connection::dial(id, wanted)
+                .map_err(|errno| format!("cannot connect: {}", words(errno)))
         };
         match outcome {
             Ok(connection) => {

@@ -155,6 +155,8 @@ pub struct Connect {
     pub address: SocketAddr,
     /// UDP rather than TCP: each frame of data is a datagram, and none waits.
     pub datagrams: bool,
+    /// Whether to wait for somebody to listen there, rather than to be refused.
+    pub patient: bool,
 }
 
 /// One execution.

@@ -85,8 +85,12 @@ fn message() -> impl Strategy<Value = (Side, u32, Message<'static>)> {
         any::<u32>().prop_map(|pid| (Side::Guest, Message::Started { pid })),
         (125u8..=127, "[ -~]{0,80}")
             .prop_map(|(code, message)| { (Side::Guest, Message::ExecFailed { code, message }) }),
-        any::<(SocketAddr, bool)>().prop_map(|(address, datagrams)| {
-            let connect = Connect { address, datagrams };
+        any::<(SocketAddr, bool, bool)>().prop_map(|(address, datagrams, patient)| {
+            let connect = Connect {
+                address,
+                datagrams,
+                patient,
+            };
             (Side::Host, Message::Connect(connect))
         }),
         any::<(u16, u16)>().prop_map(|(rows, cols)| (Side::Host, Message::Resize { rows, cols })),

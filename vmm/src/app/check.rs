@@ -14,9 +14,9 @@ use super::problem::Complaint;
 use super::quote::quoted;
 use super::{
     App, Bytes, HostEnd, Interface, Limits, MAX_ARG_SIZE, MAX_ARGS, MAX_CMDLINE_SIZE, MAX_ENV,
-    MAX_INTERFACES, MAX_PORTS, MAX_PROBLEMS, MAX_SHARES, MAX_SOCKET_PATH_SIZE, MAX_TAG_SIZE,
-    MAX_VCPUS, MAX_VOLUMES, Memory, Port, PortRange, Program, Protocol, Rate, STORE_TAG, Share,
-    User, VERSION, Volume, VolumeSize,
+    MAX_INTERFACES, MAX_PORTS, MAX_PROBLEMS, MAX_SHARES, MAX_TAG_SIZE, MAX_VCPUS, MAX_VOLUMES,
+    Memory, Port, PortRange, Program, Protocol, Rate, STORE_TAG, Share, User, VERSION, Volume,
+    VolumeSize,
 };
 use crate::closure::{STORE_DIR, StorePath};
 
@@ -409,16 +409,9 @@ impl Check {
             }
             let host = match &port.host {
                 HostEnd::Ports(host) => *host,
-                HostEnd::Socket(path) => {
-                    let size = path.as_os_str().len();
-                    if !path.is_absolute() || size > MAX_SOCKET_PATH_SIZE {
-                        let path = quoted(&path.to_string_lossy());
-                        complain(
-                            "host",
-                            format!(
-                                "must be an absolute path of at most {MAX_SOCKET_PATH_SIZE} bytes behind \"unix:\", is {path}"
-                            ),
-                        );
+                socket @ (HostEnd::Socket(_) | HostEnd::Handed(_)) => {
+                    if let Some(message) = socket.fault() {
+                        complain("host", message);
                     }
                     if guest.count() != 1 {
                         complain(

@@ -1,7 +1,7 @@
 //! Section `ports`: ports of the host that lead to the machine's.
 //!
 //! Short form: `"8080:80"`, `"[::1]:8080:80"`, `"0.0.0.0:5000-5009:5000-5009/udp"`,
-//! `"unix:/run/web.sock:80"`.
+//! `"unix:/run/web.sock:80"`, `"systemd:web:80"`.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -22,13 +22,18 @@ pub const MAX_PORTS: usize = 1024;
 /// Bytes of a socket's path: what the kernel has room for, less the NUL (`sockaddr_un`).
 pub const MAX_SOCKET_PATH_SIZE: usize = 107;
 
+/// Characters of the name of a socket that systemd hands over: with a machine's name and the words
+/// around both it is a unit's, which has 255 (`UNIT_NAME_MAX`).
+pub const MAX_SOCKET_NAME: usize = 128;
+
 /// Ports of the host that lead to as many of the machine's.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, serde::Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Port {
     /// The host's port, or several such as "5000-5009". 0, the default, is one that is free, which
     /// mvm tells at the start. A socket's absolute path behind "unix:" is that socket, which this
-    /// user alone can connect to.
+    /// user alone can connect to. A name behind "systemd:" is the sockets that systemd hands to the
+    /// machine's service by it (`FileDescriptorName=` of a .socket unit).
     #[serde(default)]
     #[schemars(schema_with = "host_schema")]
     pub host: HostEnd,
@@ -55,18 +60,64 @@ pub enum HostEnd {
     Ports(PortRange),
     /// At a UNIX socket, by its absolute path.
     Socket(PathBuf),
+    /// Where systemd listens for the machine's service, by the name that it gives the sockets.
+    Handed(String),
 }
 
 /// Stands before a socket's path.
 const SOCKET: &str = "unix:";
+
+/// Stands before the name of sockets that systemd hands over.
+const HANDED: &str = "systemd:";
 
 impl HostEnd {
     /// The ports, unless it is a socket.
     pub fn ports(&self) -> Option<PortRange> {
         match self {
             Self::Ports(ports) => Some(*ports),
-            Self::Socket(_) => None,
+            Self::Socket(_) | Self::Handed(_) => None,
         }
+    }
+
+    /// The name by which systemd hands it over, if it does.
+    pub fn handed(&self) -> Option<&str> {
+        match self {
+            Self::Handed(name) => Some(name),
+            Self::Ports(_) | Self::Socket(_) => None,
+        }
+    }
+
+    /// What is wrong with a socket's path or name.
+    pub(super) fn fault(&self) -> Option<String> {
+        match self {
+            Self::Ports(_) => None,
+            Self::Socket(path) => {
+                let is_good = path.is_absolute() && path.as_os_str().len() <= MAX_SOCKET_PATH_SIZE;
+                (!is_good).then(|| {
+                    let path = quoted(&path.to_string_lossy());
+                    format!(
+                        "must be an absolute path of at most {MAX_SOCKET_PATH_SIZE} bytes behind \"unix:\", is {path}"
+                    )
+                })
+            }
+            Self::Handed(name) => {
+                let is_plain = |c: char| c.is_ascii_alphanumeric() || "_.@-".contains(c);
+                let is_good =
+                    (1..=MAX_SOCKET_NAME).contains(&name.len()) && name.chars().all(is_plain);
+                (!is_good).then(|| {
+                    let name = quoted(name);
+                    format!(
+                        "must be 1 to {MAX_SOCKET_NAME} letters, digits, \"_\", \".\", \"@\" and \"-\" behind \"systemd:\", is {name}"
+                    )
+                })
+            }
+        }
+    }
+
+    /// The socket that `text` is, if it is one.
+    fn socket(text: &str) -> Option<Self> {
+        let path = text.strip_prefix(SOCKET).map(Into::into).map(Self::Socket);
+        path.or_else(|| text.strip_prefix(HANDED).map(Into::into).map(Self::Handed))
     }
 }
 
@@ -86,8 +137,8 @@ impl FromStr for HostEnd {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        match text.strip_prefix(SOCKET) {
-            Some(path) => Ok(Self::Socket(path.into())),
+        match Self::socket(text) {
+            Some(socket) => Ok(socket),
             None => text.parse().map(Self::Ports),
         }
     }
@@ -98,6 +149,7 @@ impl fmt::Display for HostEnd {
         match self {
             Self::Ports(ports) => ports.fmt(f),
             Self::Socket(path) => write!(f, "{SOCKET}{}", path.display()),
+            Self::Handed(name) => write!(f, "{HANDED}{name}"),
         }
     }
 }
@@ -106,7 +158,7 @@ impl Serialize for HostEnd {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match self {
             Self::Ports(ports) => ports.serialize(serializer),
-            Self::Socket(_) => serializer.collect_str(self),
+            Self::Socket(_) | Self::Handed(_) => serializer.collect_str(self),
         }
     }
 }
@@ -248,11 +300,12 @@ impl FromStr for Port {
             let found = quoted(text);
             format!("must be such as \"8080:80\" or \"[::1]:8080:80/udp\", is {found}")
         };
-        if let Some(rest) = text.strip_prefix(SOCKET) {
-            let (path, guest) = rest.rsplit_once(':').ok_or_else(wrong)?;
+        let socket = text.rsplit_once(':');
+        let socket = socket.and_then(|(host, guest)| Some((HostEnd::socket(host)?, guest)));
+        if let Some((host, guest)) = socket {
             let guest = guest.strip_suffix("/tcp").unwrap_or(guest);
             return Ok(Self {
-                host: HostEnd::Socket(path.into()),
+                host,
                 guest: guest.parse().map_err(|_| wrong())?,
                 address: loopback(),
                 protocol: Protocol::Tcp,
@@ -315,7 +368,7 @@ pub fn read<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Port>, D::
 
 /// The schema of the list.
 pub fn schema(generator: &mut SchemaGenerator) -> Schema {
-    const PATTERN: &str = r"^(unix:/.*|(([0-9.]+|\[[0-9a-fA-F:.]+\]):)?([0-9]{1,5}(-[0-9]{1,5})?)?):[0-9]{1,5}(-[0-9]{1,5})?(/(tcp|udp))?$";
+    const PATTERN: &str = r"^(unix:/.*|systemd:[A-Za-z0-9_.@-]+|(([0-9.]+|\[[0-9a-fA-F:.]+\]):)?([0-9]{1,5}(-[0-9]{1,5})?)?):[0-9]{1,5}(-[0-9]{1,5})?(/(tcp|udp))?$";
     let whole = generator.subschema_for::<Port>();
     json_schema!({
         "type": "array",
@@ -325,7 +378,10 @@ pub fn schema(generator: &mut SchemaGenerator) -> Schema {
 }
 
 fn host_schema(_: &mut SchemaGenerator) -> Schema {
-    range_schema(0, "^(unix:/.+|[0-9]{1,5}(-[0-9]{1,5})?)$")
+    range_schema(
+        0,
+        "^(unix:/.+|systemd:[A-Za-z0-9_.@-]+|[0-9]{1,5}(-[0-9]{1,5})?)$",
+    )
 }
 
 fn guest_schema(_: &mut SchemaGenerator) -> Schema {
@@ -354,6 +410,7 @@ mod tests {
             ("5000-5009:6000-6009", "127.0.0.1:5000-5009:6000-6009/tcp"),
             ("unix:/run/web.sock:80", "unix:/run/web.sock:80/tcp"),
             ("unix:/a:b/c:80/tcp", "unix:/a:b/c:80/tcp"),
+            ("systemd:mvm@web.socket:80", "systemd:mvm@web.socket:80/tcp"),
         ] {
             assert_eq!(short.parse::<Port>().unwrap().to_string(), long);
         }
@@ -376,6 +433,8 @@ mod tests {
             "1:2:3:4",
             "unix:/run/web.sock",
             "unix:/run/web.sock:80/udp",
+            "systemd:web",
+            "systemd:web:80/udp",
         ] {
             assert!(text.parse::<Port>().is_err(), "{text}");
         }

@@ -7,6 +7,7 @@
 //!
 //! The guest's init sets addresses, routes and name servers as it is told here: no DHCP.
 
+mod handed;
 mod passt;
 mod published;
 mod resolver;
@@ -21,6 +22,7 @@ use anyhow::Context;
 use devices::virtio::net as device;
 
 use crate::app::{App, Interface, InterfaceKind, Mac, Port, Rate, Subnet};
+pub use handed::Handed;
 use passt::Passt;
 pub use published::{Socket, take};
 pub use socket::{BACKLOG, SocketFile, UnixSocket};

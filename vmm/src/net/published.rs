@@ -4,17 +4,20 @@
 
 use std::io;
 use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::os::fd::OwnedFd;
 
 use anyhow::Context;
 
+use super::handed::Handed;
 use super::socket::{self, UnixSocket};
 use crate::app::{HostEnd, Port, Protocol};
 
-/// `ports` with a number for each, and the socket of each number.
+/// `ports` with a number for each, and the socket of each number. Those that systemd listens at are
+/// among `handed`.
 ///
 /// # Errors
 /// One cannot be had; says which.
-pub fn take(ports: &[Port]) -> anyhow::Result<Vec<(Port, Vec<Socket>)>> {
+pub fn take(ports: &[Port], handed: &mut Handed) -> anyhow::Result<Vec<(Port, Vec<Socket>)>> {
     let take = |(nth, port): (usize, &Port)| {
         let address = port.address;
         let mut settled = port.clone();
@@ -26,6 +29,10 @@ pub fn take(ports: &[Port]) -> anyhow::Result<Vec<(Port, Vec<Socket>)>> {
                     format!("ports[{nth}]: cannot listen on {}", path.display())
                 })?;
                 return Ok((settled, vec![Socket::Unix(socket)]));
+            }
+            HostEnd::Handed(name) => {
+                let sockets = handed.take(name).with_context(|| format!("ports[{nth}]"))?;
+                return Ok((settled, vec![Socket::Handed(sockets)]));
             }
         };
         for number in host.first..=host.last {
@@ -55,6 +62,8 @@ pub enum Socket {
     Udp(UdpSocket),
     /// It listens.
     Unix(UnixSocket),
+    /// They listen, and stay systemd's.
+    Handed(Vec<OwnedFd>),
 }
 
 impl Socket {
@@ -69,7 +78,7 @@ impl Socket {
         let address = match self {
             Self::Tcp(socket) => socket.local_addr()?,
             Self::Udp(socket) => socket.local_addr()?,
-            Self::Unix(_) => return Err(io::ErrorKind::InvalidInput.into()),
+            Self::Unix(_) | Self::Handed(_) => return Err(io::ErrorKind::InvalidInput.into()),
         };
         Ok(address.port())
     }
@@ -86,7 +95,7 @@ mod tests {
 
     #[test]
     fn each_free_port_is_another() {
-        let taken = take(&ports(&[":80", ":443", ":53/udp"])).unwrap();
+        let taken = take(&ports(&[":80", ":443", ":53/udp"]), &mut Handed::default()).unwrap();
         let settled: Vec<Port> = taken.into_iter().map(|(port, _)| port).collect();
         let numbers: Vec<u16> = settled
             .iter()
@@ -102,12 +111,26 @@ mod tests {
         let taken = TcpListener::bind("127.0.0.1:0").unwrap();
         let number = taken.local_addr().unwrap().port();
         let wanted = ports(&[":80", &format!("{number}:80")]);
-        let error = take(&wanted).unwrap_err();
+        let error = take(&wanted, &mut Handed::default()).unwrap_err();
         let expected = format!(
             "ports[1]: cannot listen on 127.0.0.1:{number}: Address already in use (os error 98)"
         );
         assert_eq!(format!("{error:#}"), expected);
         // The other protocol has it still.
-        assert!(take(&ports(&[&format!("{number}:80/udp")])).is_ok());
+        let other = ports(&[&format!("{number}:80/udp")]);
+        assert!(take(&other, &mut Handed::default()).is_ok());
+    }
+
+    #[test]
+    fn what_was_not_handed_over_is_told() {
+        let socket = TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut handed = Handed::new(vec![("web".into(), socket.into())]).unwrap();
+        let wanted = ports(&["systemd:web:80", "systemd:api:81"]);
+        let error = take(&wanted, &mut handed).unwrap_err();
+        let error = format!("{error:#}");
+        assert!(
+            error.starts_with("ports[1]: systemd has handed over no socket \"api\""),
+            "{error}"
+        );
     }
 }

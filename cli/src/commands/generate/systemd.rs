@@ -6,6 +6,8 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 
+use super::socket::Socket;
+
 /// What the installed template and each generated unit have in common: how the service is started,
 /// ended and confined.
 const SERVICE: &str = include_str!("../../../systemd/service.conf");
@@ -61,6 +63,8 @@ pub struct Unit<'a> {
     pub command: &'a [String],
     /// Whose it is.
     pub manager: Manager,
+    /// Those that start it, and that it is handed.
+    pub sockets: &'a [Socket<'a>],
 }
 
 impl Unit<'_> {
@@ -90,6 +94,9 @@ impl fmt::Display for Unit<'_> {
             if let Ok(value) = env::var(name) {
                 writeln!(f, "Environment={}", word(&format!("{name}={value}")))?;
             }
+        }
+        for socket in self.sockets {
+            writeln!(f, "Sockets={}", socket.file_name())?;
         }
         f.write_str(SERVICE)?;
         let target = match self.manager {
@@ -124,6 +131,9 @@ fn word(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use vmm::app::App;
+
+    use super::super::socket::sockets;
     use super::*;
 
     #[test]
@@ -141,12 +151,16 @@ mod tests {
     #[test]
     fn each_manager_gets_what_it_can_keep() {
         let command = ["/usr/bin/mvm", "run", "/srv/my app.json"].map(String::from);
+        let mut app = App::new("web", vec!["sh".into()]);
+        app.ports = vec!["systemd:http:80".parse().unwrap()];
+        let sockets = sockets("web", &app);
         let unit = |manager| {
             let command = &command;
             let unit = Unit {
                 name: "web",
                 command,
                 manager,
+                sockets: &sockets,
             };
             unit.to_string()
         };
@@ -161,6 +175,7 @@ mod tests {
                 "{unit}"
             );
         }
+        assert!(system.contains("\nSockets=mvm-web-http.socket\n"));
         assert!(system.contains("\nDeviceAllow=/dev/kvm rw\n"));
         assert!(!user.contains("Device"));
         assert!(user.ends_with("\n[Install]\nWantedBy=default.target\n"));

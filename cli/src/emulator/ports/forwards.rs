@@ -5,15 +5,16 @@ use std::io::{Read, Write};
 use std::ops::RangeInclusive;
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use vmm::app::Port;
 use vmm::net::{SocketFile, take};
 
-use super::{ADDRESS, Answer, Forward, LINE_MAX, Question, Wish, line};
+use super::{ADDRESS, Answer, Forward, LINE_MAX, Question, Wish, keeper, line};
 use crate::attach::Connection;
-use crate::carrier::{Carrier, Door, door};
+use crate::carrier::{Carrier, Door, doors, target};
 use crate::output::say;
 
 /// For the emulated host to boot, and its agent to say hello. It gives up by itself before.
@@ -100,7 +101,7 @@ impl<D: Doors> Forwards<D> {
     fn answer(&mut self, question: Question) -> Answer {
         let Question { id, wish } = question;
         let outcome = match wish {
-            Wish::Publish(ports) => self.publish(id, &ports),
+            Wish::Publish { ports, keeper } => self.publish(id, &ports, keeper.as_deref()),
             Wish::Withdraw(id) => {
                 self.withdraw(id);
                 Ok(Vec::new())
@@ -113,18 +114,21 @@ impl<D: Doors> Forwards<D> {
     }
 
     /// All of them, or none.
-    fn publish(&mut self, id: u64, ports: &[Port]) -> Result<Vec<Forward>> {
-        let mut doors = Vec::new();
+    fn publish(&mut self, id: u64, ports: &[Port], keeper: Option<&Path>) -> Result<Vec<Forward>> {
+        let mut handed = keeper.map(keeper::fetch).transpose()?.unwrap_or_default();
+        let mut opened = Vec::new();
         let mut files = Vec::new();
         let mut forwards = Vec::new();
         let mut rows = self.taken.clone();
-        for (port, sockets) in take(ports)? {
+        for (port, sockets) in take(ports, &mut handed)? {
             let inside = free_row(&rows, port.guest.count())
                 .context("no ports are left in the emulated host")?;
             for (socket, inside) in sockets.into_iter().zip(inside..) {
                 rows.insert(inside);
-                let (door, file) = door(socket, (ADDRESS, inside).into())?;
-                doors.push(door);
+                // The machine listens a little later.
+                let target = target((ADDRESS, inside).into(), port.host.handed().is_some());
+                let (doors, file) = doors(socket, target)?;
+                opened.extend(doors);
                 files.extend(file);
             }
             forwards.push(Forward { port, inside });
@@ -135,7 +139,7 @@ impl<D: Doors> Forwards<D> {
             _files: files,
         };
         self.granted.insert(id, granted);
-        self.doors.open(id, doors);
+        self.doors.open(id, opened);
         Ok(forwards)
     }
 
@@ -209,7 +213,9 @@ mod tests {
     #[test]
     fn what_is_withdrawn_is_free_for_the_next() {
         let mut forwards = Forwards::new(Held::default());
-        let granted = forwards.publish(7, &ports(&[":80", ":53/udp"])).unwrap();
+        let granted = forwards
+            .publish(7, &ports(&[":80", ":53/udp"]), None)
+            .unwrap();
         assert_eq!((granted[0].inside, granted[1].inside), (20_000, 20_001));
         let at = ("127.0.0.1", number(&granted[0]));
         TcpStream::connect(at).unwrap();
@@ -224,7 +230,7 @@ mod tests {
         let number = taken.local_addr().unwrap().port();
         let mut forwards = Forwards::new(Held::default());
         let wanted = ports(&[":80", &format!("{number}:80")]);
-        let error = forwards.publish(7, &wanted).unwrap_err().to_string();
+        let error = forwards.publish(7, &wanted, None).unwrap_err().to_string();
         assert!(
             error.starts_with("ports[1]: cannot listen on 127.0.0.1:"),
             "{error}"
@@ -235,7 +241,7 @@ mod tests {
     #[test]
     fn ipv6_leads_inside_by_ipv4() {
         let mut forwards = Forwards::new(Held::default());
-        let granted = forwards.publish(7, &ports(&["[::1]:0:80"])).unwrap();
+        let granted = forwards.publish(7, &ports(&["[::1]:0:80"]), None).unwrap();
         assert!(granted[0].port.address.is_ipv6());
         assert!(granted[0].inside().address.is_ipv4());
         TcpStream::connect(("::1", number(&granted[0]))).unwrap();

@@ -4,6 +4,7 @@
 use std::env;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufReader, Write};
+use std::path::Path;
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::thread;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -40,11 +41,11 @@ pub struct Published {
 }
 
 impl Published {
-    /// Has `ports` of the host lead inside.
+    /// Has `ports` of the host lead inside. `keeper` has the sockets that systemd has handed over.
     ///
     /// # Errors
     /// One cannot be had; says which.
-    pub fn open(ports: &[Port]) -> Result<Self> {
+    pub fn open(ports: &[Port], keeper: Option<&Path>) -> Result<Self> {
         let program = env::current_exe().context("cannot tell where mvm is")?;
         let mut process = Command::new(program)
             .args(["emulator", "hold"])
@@ -61,7 +62,7 @@ impl Published {
             inside: Vec::new(),
         };
         if let Some(held) = &mut published.held {
-            held.write_all(&line(&ports)?)
+            held.write_all(&line(&(ports, keeper))?)
                 .context("cannot ask for ports")?;
         }
         let outcome = stdout.and_then(|stdout| receive::<Outcome>(stdout).transpose());
@@ -92,11 +93,12 @@ pub fn hold() -> Result<()> {
     // Away from the terminal, whose Ctrl-C is for the machine.
     rustix::process::setsid().context("cannot leave the terminal")?;
     let mut stdin = io::stdin().lock();
-    let Some(ports) = receive(&mut stdin)? else {
+    let Some((ports, keeper)) = receive(&mut stdin)? else {
         return Ok(());
     };
     let id = number()?;
-    let outcome = ask(id, Wish::Publish(ports)).unwrap_or_else(|error| Err(format!("{error:#}")));
+    let wish = Wish::Publish { ports, keeper };
+    let outcome = ask(id, wish).unwrap_or_else(|error| Err(format!("{error:#}")));
     // Who does not hear it has ended, and so has its input.
     let _ = io::stdout().write_all(&line(&outcome)?);
     let _ = io::copy(&mut stdin, &mut io::sink());

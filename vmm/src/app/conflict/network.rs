@@ -158,14 +158,16 @@ fn twins(interfaces: &[Interface], nth: usize, complain: Complain<'_>) {
 fn sockets(app: &App, complaints: &mut Vec<Complaint>) {
     let mut takers = BTreeMap::new();
     for (nth, port) in app.ports.iter().enumerate() {
-        let HostEnd::Socket(path) = &port.host else {
-            continue;
+        let socket = match &port.host {
+            HostEnd::Ports(_) => continue,
+            HostEnd::Socket(path) => path.display().to_string(),
+            handed @ HostEnd::Handed(_) => handed.to_string(),
         };
-        let taker = *takers.entry(path).or_insert(nth);
+        let taker = *takers.entry(socket.clone()).or_insert(nth);
         if taker != nth {
             complaints.push(Complaint {
                 place: Place::root().key("ports").index(nth).key("host"),
-                message: format!("{} is the socket of ports[{taker}] already", path.display()),
+                message: format!("{socket} is the socket of ports[{taker}] already"),
             });
         }
     }
