@@ -8,6 +8,7 @@
 mod collect;
 mod commands;
 mod connection;
+mod follow;
 mod input;
 mod interrupts;
 mod observe;
@@ -31,6 +32,7 @@ use crate::terminal::{self, RawMode};
 pub use collect::collect;
 pub use commands::{Command, Commander, Commands, commands};
 pub use connection::{Closed, Connection};
+pub use follow::{Followed, Heard};
 use input::Input;
 use interrupts::Interrupts;
 pub use observe::observe;

@@ -47,6 +47,8 @@ pub enum Happened {
         /// What the last one said.
         why: String,
     },
+    /// Its program has not said in time that it lives.
+    Watchdog,
     /// Its program has ended, or its monitor was killed.
     Died {
         /// Its exit status.

@@ -31,7 +31,7 @@ use vmm::vcpu::Exit;
 
 use carried::Carried;
 pub use end::Ended;
-use health::Health;
+use health::{Health, Listener};
 
 use crate::accel::{host_user, is_inside};
 use crate::attach::{Closed, Company, Connection, Outcome, Stdio, attach, commands, observe};
@@ -149,10 +149,11 @@ pub fn run(start: Start<'_>) -> anyhow::Result<Ended> {
     let setup = setup::setup(app, store != StoreView::None, &network, secrets);
     let finished = greet(&setup, host, &kernel).and_then(|mut guest| {
         server = Some(Server::start(listener, Box::new(controlled))?);
-        let mut checker = None;
+        let heard = Listener::open(app, &running)?;
+        let mut watchers = None;
         let started = || {
             running.booted.tell();
-            checker = Some(health.start(app, Arc::clone(&running), commander));
+            watchers = Some(health.start(app, &running, &commander, heard));
             files = carried.start(Arc::clone(&running));
             (start.started)();
         };
@@ -162,8 +163,8 @@ pub fn run(start: Start<'_>) -> anyhow::Result<Ended> {
         };
         let outcome = prepare_root(app, &mut guest)
             .and_then(|()| converse(app, &mut guest, start.streams, company));
-        // A program that has ended is not checked.
-        drop(checker);
+        // A program that has ended is not watched.
+        drop(watchers);
         let outcome = outcome?;
         write_back(app, &mut guest, &outcome)?;
         Ok(outcome)

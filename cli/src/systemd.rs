@@ -33,32 +33,31 @@ pub fn is_service() -> bool {
 }
 
 /// How a machine does.
-#[derive(Clone, Copy)]
-pub enum Notice {
-    /// It is ready to serve; once.
-    Ready {
-        /// Processors that it has.
-        vcpus: u32,
-        /// Memory that it has.
-        memory_mib: u64,
-    },
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Notice<'a> {
+    /// It is ready to serve; once. With a line on it.
+    Ready(&'a str),
+    /// A line on how it does.
+    Status(&'a str),
+    /// It has not got stuck.
+    Alive,
     /// It is about to end.
     Stopping,
 }
 
-impl Notice {
-    /// That the machine of `app` is ready.
-    pub fn ready(app: &App) -> Self {
-        Self::Ready {
-            vcpus: app.vcpus,
-            memory_mib: app.memory_mib(),
-        }
-    }
+/// The line on a machine that says nothing of itself.
+pub fn up(app: &App) -> String {
+    format!("Guest up, {} vCPU, {} MiB", app.vcpus, app.memory_mib())
+}
+
+/// Whether systemd waits for words that the service lives (`WatchdogSec=`).
+pub fn is_watchdog() -> bool {
+    env::var_os("WATCHDOG_USEC").is_some()
 }
 
 /// Tells systemd, if it started this process. Nobody else is to hear of it, so what fails is only
 /// that systemd waits until it loses patience.
-pub fn notify(notice: Notice) {
+pub fn notify(notice: Notice<'_>) {
     let words = words(notice);
     if let Some(file) = notices::file() {
         let _ = notices::add(&file, &words);
@@ -88,11 +87,11 @@ pub fn send(words: &str) -> Result<()> {
     Ok(())
 }
 
-fn words(notice: Notice) -> String {
+fn words(notice: Notice<'_>) -> String {
     match notice {
-        Notice::Ready { vcpus, memory_mib } => {
-            format!("READY=1\nSTATUS=Guest up, {vcpus} vCPU, {memory_mib} MiB")
-        }
+        Notice::Ready(status) => format!("READY=1\nSTATUS={status}"),
+        Notice::Status(status) => format!("STATUS={status}"),
+        Notice::Alive => "WATCHDOG=1".into(),
         Notice::Stopping => "STOPPING=1\nSTATUS=The program has ended".into(),
     }
 }
@@ -105,7 +104,7 @@ mod tests {
     fn it_is_told_what_the_service_is() {
         let app = App::new("web", vec!["sh".into()]);
         assert_eq!(
-            words(Notice::ready(&app)),
+            words(Notice::Ready(&up(&app))),
             "READY=1\nSTATUS=Guest up, 1 vCPU, 256 MiB"
         );
     }

@@ -13,6 +13,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::agent::SERVE;
 use crate::archive::{Destination, Form, Rules, Source, unpack};
+use crate::notify::{self, NOTIFY};
 use crate::probe::{self, PROBE};
 use crate::processes::Report;
 use crate::visit;
@@ -63,6 +64,7 @@ fn carry_out(role: &OsStr, arguments: &[OsString]) -> Result<()> {
         Some(EXTRACT) => extract(path, has(STREAM), has(WITH_OWNERS)),
         Some(PROCESSES) => report(),
         Some(PROBE) => probe::run(arguments),
+        Some(NOTIFY) => notify::run(),
         _ => bail!("mvm-init knows no role {}", role.display()),
     }
 }

@@ -20,6 +20,7 @@ mod memory;
 mod network;
 mod network_root;
 mod nixos;
+mod notify;
 mod ordinary_user;
 mod power;
 mod processors;

@@ -165,6 +165,12 @@ pub struct App {
     /// When the machine is ready.
     #[serde(default)]
     pub ready: Ready,
+    /// Time within which the program must say WATCHDOG=1 at the socket that its variable
+    /// `NOTIFY_SOCKET` names, again and again; the machine is ended if it does not. With "ready":
+    /// "notify" this begins when it is ready.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Duration")]
+    pub watchdog: Option<Duration>,
     /// Whether it is started again when it has ended; a string is the policy.
     #[serde(default, deserialize_with = "short_form::read")]
     #[schemars(schema_with = "schema::restart")]
@@ -207,6 +213,7 @@ impl App {
             secrets: BTreeMap::new(),
             healthcheck: None,
             ready: Ready::default(),
+            watchdog: None,
             restart: Restart::default(),
             console: Console::default(),
             limits: Limits::default(),
@@ -255,6 +262,11 @@ impl App {
         let tags = self.shares.iter().enumerate();
         tags.map(|(nth, share)| share.tag.clone().unwrap_or_else(|| default(nth)))
             .collect()
+    }
+
+    /// Whether the program is to speak for itself, at a socket of its machine.
+    pub fn is_heard(&self) -> bool {
+        self.ready == Ready::Notify || self.watchdog.is_some()
     }
 
     /// The volume that `root.persist` names, by its number.

@@ -52,6 +52,8 @@ struct Inspected {
     addresses: Vec<IpAddr>,
     ready: Option<bool>,
     health: Option<Health>,
+    /// What its program says of itself.
+    status_text: Option<String>,
     restarts: u32,
     end: Option<End>,
     logs: Option<PathBuf>,
@@ -118,6 +120,7 @@ fn inspected(machine: &Machine) -> Result<Inspected> {
             .map(|info| info.addresses.clone())
             .unwrap_or_default(),
         ready: info.as_ref().map(|info| info.ready),
+        status_text: info.as_ref().and_then(|info| info.status_text.clone()),
         health: info.and_then(|info| info.health),
         restarts: state.restarts,
         end: state.end,

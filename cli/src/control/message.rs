@@ -95,6 +95,9 @@ pub struct Info {
     /// What its checks say, if it has any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub health: Option<Health>,
+    /// What its program says of itself, if it does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub status_text: Option<String>,
     /// What it was made from, with the edits of the command line.
     pub app: App,
 }

@@ -215,6 +215,7 @@ mod tests {
                 addresses: Vec::new(),
                 ready: true,
                 health: None,
+                status_text: None,
                 app: App::new("web", vec!["sh".into()]),
             }
         }

@@ -57,7 +57,7 @@ impl Controlled {
 
 impl Machine for Controlled {
     fn info(&self) -> Info {
-        let (ready, health) = self.health.look();
+        let (ready, health, status_text) = self.health.look();
         Info {
             pid: std::process::id(),
             started: self.started,
@@ -66,6 +66,7 @@ impl Machine for Controlled {
             addresses: self.addresses.clone(),
             ready,
             health,
+            status_text,
             app: self.app.clone(),
         }
     }

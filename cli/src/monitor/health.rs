@@ -1,24 +1,30 @@
-//! A running program's health: checks from time to time, and what follows from them.
+//! A running program's health: what checks say from time to time, what it says itself, and what
+//! follows from that.
 //!
 //! The one thing to know: a check is a connection of its own to the guest's agent, so one that hangs
 //! holds nothing up but the next; and a machine that is paused is not checked.
 
 mod books;
 mod check;
+mod listener;
+mod program;
+mod watchdog;
+mod words;
 
-use std::process;
-use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rustix::process::{Signal, getpid, kill_process};
 use vmm::app::{App, HealthCheck, OnFailure, Ready};
 use vmm::machine::Running;
 
 use books::{Books, Change};
+pub use listener::Listener;
+use listener::Speaker;
+use program::Program;
 
-use crate::attach::{Command, Commander};
+use crate::attach::Commander;
 use crate::control::message::Health as State;
 use crate::events::{self, Happened};
 use crate::machines::Record;
@@ -28,13 +34,12 @@ use crate::systemd::{self, Notice};
 /// For a program that is to end to do so after SIGTERM; `mvm stop` gives it as long.
 const TERM_TIME: Duration = Duration::from_secs(10);
 
-/// For its guest to switch itself off then.
-const POWER_OFF_TIME: Duration = Duration::from_secs(5);
-
 /// Characters of a check's output that go into an event: a guest that is unhealthy again and again
 /// shall not push all other machines' events out of their file.
 const EVENT_CHARS: usize = 200;
 
+const SIGABRT: u8 = 6;
+const SIGKILL: u8 = 9;
 const SIGTERM: u8 = 15;
 
 /// What is known of a program's health; the same for all who have it.
@@ -44,8 +49,8 @@ pub struct Health(Arc<Shared>);
 struct Shared {
     name: String,
     ready: Ready,
-    /// What systemd is told then.
-    notice: Notice,
+    /// What systemd is told then, of a program that says nothing of itself.
+    up: String,
     known: Mutex<Known>,
 }
 
@@ -54,13 +59,15 @@ struct Known {
     is_ready: bool,
     /// None without a healthcheck.
     state: Option<State>,
+    /// What the program says of itself.
+    status: Option<String>,
     /// Why the machine is ended, if it is for its health.
     verdict: Option<String>,
 }
 
-/// What checks the program, until it is dropped.
-pub struct Checker {
-    _end: Sender<()>,
+/// Who watches the program, until this is dropped.
+pub struct Watchers {
+    _ends: Vec<Sender<()>>,
 }
 
 impl Health {
@@ -73,7 +80,7 @@ impl Health {
         Self(Arc::new(Shared {
             name,
             ready: app.ready,
-            notice: Notice::ready(app),
+            up: systemd::up(app),
             known: Mutex::new(known),
         }))
     }
@@ -83,10 +90,10 @@ impl Health {
         &self.0.name
     }
 
-    /// Whether the machine is ready, and what the checks say.
-    pub fn look(&self) -> (bool, Option<State>) {
+    /// Whether the machine is ready, what the checks say, and what the program itself.
+    pub fn look(&self) -> (bool, Option<State>, Option<String>) {
         let known = self.known();
-        (known.is_ready, known.state.clone())
+        (known.is_ready, known.state.clone(), known.status.clone())
     }
 
     /// Why the machine is ended, if it is for its health.
@@ -94,35 +101,68 @@ impl Health {
         self.known().verdict.clone()
     }
 
-    /// The program runs: checks it from now on.
-    pub fn start(&self, app: &App, running: Arc<Running>, commander: Commander) -> Checker {
+    /// The program runs: checks it from now on, and listens to it.
+    pub fn start(
+        &self,
+        app: &App,
+        running: &Arc<Running>,
+        commander: &Commander,
+        listener: Option<Listener>,
+    ) -> Watchers {
         events::note(&self.0.name, Happened::Started);
-        if self.0.ready == Ready::Started || app.healthcheck.is_none() {
+        let is_ready = match self.0.ready {
+            Ready::Started => true,
+            Ready::Healthy => app.healthcheck.is_none(),
+            Ready::Notify => false,
+        };
+        if is_ready {
             self.set_ready();
         }
-        let (end, ended) = mpsc::channel();
+        let mut ends = Vec::new();
+        let mut program = || {
+            let (program, end) = Program::new(commander.clone());
+            ends.push(end);
+            program
+        };
         if let Some(check) = &app.healthcheck {
             let checked = Checked {
                 health: self.clone(),
                 check: check.clone(),
                 exec: check::execution(app, check),
-                running,
-                commander,
-                ended,
+                running: Arc::clone(running),
+                program: program(),
             };
             let thread = thread::Builder::new().name("health".into());
             if let Err(error) = thread.spawn(move || checked.run()) {
                 say(format_args!("nothing checks the program: {error}"));
             }
         }
-        Checker { _end: end }
+        if let Some(listener) = listener {
+            let speaker = Speaker::new(self.clone(), app, Arc::clone(running), program());
+            let thread = thread::Builder::new().name("notify".into());
+            if let Err(error) = thread.spawn(move || speaker.listen(listener)) {
+                say(format_args!("nobody listens to the program: {error}"));
+            }
+        }
+        Watchers { _ends: ends }
     }
 
     fn set_ready(&self) {
-        if !std::mem::replace(&mut self.known().is_ready, true) {
+        let mut known = self.known();
+        if !std::mem::replace(&mut known.is_ready, true) {
+            let status = known.status.clone();
+            drop(known);
             events::note(&self.0.name, Happened::Ready);
-            systemd::notify(self.0.notice);
+            systemd::notify(Notice::Ready(status.as_ref().unwrap_or(&self.0.up)));
         }
+    }
+
+    fn set_status(&self, status: String) {
+        self.known().status = Some(status);
+    }
+
+    fn set_verdict(&self, verdict: String) {
+        self.known().verdict = Some(verdict);
     }
 
     fn known(&self) -> MutexGuard<'_, Known> {
@@ -142,23 +182,21 @@ struct Checked {
     check: HealthCheck,
     exec: guest::protocol::Exec,
     running: Arc<Running>,
-    commander: Commander,
-    /// Closed when the program has ended.
-    ended: Receiver<()>,
+    program: Program,
 }
 
 impl Checked {
     fn run(self) {
         let started = Instant::now();
         let mut books = Books::new(&self.check);
-        while !self.has_ended_after(books.pause(started.elapsed())) {
+        while !self.program.has_ended_after(books.pause(started.elapsed())) {
             if self.running.pause.is_paused() {
                 continue;
             }
             let age = started.elapsed();
             let verdict = check::check(&self.running, &self.exec, self.check.timeout.into());
             // What a check of a machine says that has ended or was paused is no fault of its program.
-            if self.has_ended_after(Duration::ZERO) {
+            if self.program.has_ended_after(Duration::ZERO) {
                 return;
             }
             if self.running.pause.is_paused() && !verdict.is_good {
@@ -172,11 +210,6 @@ impl Checked {
         }
     }
 
-    /// Waits; true if the program ends meanwhile.
-    fn has_ended_after(&self, time: Duration) -> bool {
-        self.ended.recv_timeout(time) != Err(RecvTimeoutError::Timeout)
-    }
-
     /// Says what has changed, and does what follows; true if that is the machine's end.
     fn tell(&self, change: Change, state: &State) -> bool {
         let name = &self.health.0.name;
@@ -184,7 +217,9 @@ impl Checked {
             Change::None => false,
             Change::Healthy => {
                 events::note(name, Happened::Healthy);
-                self.health.set_ready();
+                if self.health.0.ready != Ready::Notify {
+                    self.health.set_ready();
+                }
                 false
             }
             Change::Unhealthy => {
@@ -203,25 +238,11 @@ impl Checked {
                         }
                     }
                 }
-                self.health.known().verdict = Some(format!("it was unhealthy: {why}"));
-                self.end();
+                self.health.set_verdict(format!("it was unhealthy: {why}"));
+                self.program.end(&[(SIGTERM, TERM_TIME)]);
                 true
             }
         }
-    }
-
-    /// Ends the machine, as gently as it lets itself be ended.
-    fn end(&self) {
-        let _ = self.commander.tell(Command::Signal(SIGTERM));
-        if self.has_ended_after(TERM_TIME) {
-            return;
-        }
-        let _ = self.commander.tell(Command::PowerOff);
-        if self.has_ended_after(POWER_OFF_TIME) {
-            return;
-        }
-        let _ = kill_process(getpid(), Signal::KILL);
-        process::abort();
     }
 }
 

@@ -1,7 +1,9 @@
 //! What the guest is told: an [`App`] as the setup and the execution of the guest's protocol.
 
 use std::path::Path;
+use std::time::Duration;
 
+use guest::notify;
 use guest::protocol::{Exec, FileSystem, Link, Mount, Root, SecretFile, Setup, Tty, User as Entry};
 use rustix::termios::Winsize;
 use vmm::app::{App, STORE_TAG, User};
@@ -114,10 +116,18 @@ fn user(app: &App) -> Option<Entry> {
 /// The program as the guest starts it; with `window`, on a terminal of that size.
 pub fn execution(app: &App, window: Option<Winsize>) -> Exec {
     let program = app.program();
+    let mut env = environment::lines(&program.env);
+    if app.is_heard() {
+        env.push(format!("NOTIFY_SOCKET={}", notify::SOCKET).as_str().into());
+    }
+    if let Some(period) = app.watchdog {
+        let period = Duration::from(period).as_micros();
+        env.push(format!("WATCHDOG_USEC={period}").as_str().into());
+    }
     let term = std::env::var("TERM").unwrap_or_else(|_| "linux".into());
     Exec {
         argv: program.argv().map(Into::into).collect(),
-        env: environment::lines(&program.env),
+        env,
         cwd: Some(program.cwd.as_str().into()),
         user: Some(program.user.clone()),
         tty: window.map(|window| Tty {

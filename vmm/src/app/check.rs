@@ -86,6 +86,9 @@ pub fn values(app: &App) -> Vec<Complaint> {
     if let Some(health) = &app.healthcheck {
         check.health(health);
     }
+    if let Some(period) = app.watchdog {
+        check.watchdog(period);
+    }
     check.restart(&app.restart);
     check.0
 }

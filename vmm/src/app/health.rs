@@ -1,4 +1,4 @@
-//! Sections `healthcheck` and `ready`: how the program is asked whether it does well.
+//! Sections `healthcheck` and `ready`: how the program is asked whether it does well, or says so.
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
@@ -114,6 +114,9 @@ pub enum Ready {
     /// When its first check has succeeded; without a healthcheck, when its program runs.
     #[default]
     Healthy,
+    /// When its program says READY=1 at the socket that its variable `NOTIFY_SOCKET` names, as a
+    /// service of systemd's does (`sd_notify(3)`).
+    Notify,
 }
 
 const fn thirty_seconds() -> Duration {

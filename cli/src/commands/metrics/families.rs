@@ -315,6 +315,7 @@ mod tests {
             paused: true,
             ready: true,
             health: None,
+            status_text: None,
             app: App::new("web", vec!["/bin/sh".into()]),
         };
         let mut families = Families::new();

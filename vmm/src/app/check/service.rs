@@ -9,6 +9,9 @@ use super::{Check, MAX_ARGS, Place, User, quoted};
 /// The shortest interval and timeout: checks shall not be what the machine is busy with.
 const MIN_PAUSE: Duration = Duration::from_ms(10);
 
+/// The shortest watchdog: a program that is to speak more often is busy with that.
+const MIN_WATCHDOG: Duration = Duration::from_ms(100);
+
 /// The longest of any duration here; who writes more has the wrong unit.
 const MAX_DURATION: Duration = Duration::from_secs(24 * 60 * 60);
 
@@ -112,6 +115,10 @@ impl Check {
             Duration::from_ms(0),
             here("startPeriod"),
         );
+    }
+
+    pub(super) fn watchdog(&mut self, period: Duration) {
+        self.duration(period, MIN_WATCHDOG, Place::root().key("watchdog"));
     }
 
     pub(super) fn restart(&mut self, restart: &Restart) {
