@@ -54,13 +54,17 @@ impl Cgroup {
     /// # Errors
     /// The host cannot keep them, or not for this user.
     pub fn enter(name: &str, limits: &Limits, link: &Path) -> Result<Option<Self>> {
-        if limits.is_empty() {
+        let settings = settings::of(limits)?;
+        let slice = limits.slice.as_deref();
+        if let Some(slice) = slice {
+            scope::enter_slice(name, slice).context("limits.slice")?;
+        }
+        if settings.is_empty() {
             return Ok(None);
         }
-        let settings = settings::of(limits)?;
         let entered = match make(&place::own()?, name, &settings, link) {
             Err(Refused::Elsewhere(reason)) => {
-                scope::enter(name).with_context(|| reason)?;
+                scope::enter(name, slice).with_context(|| reason)?;
                 make(&place::own()?, name, &settings, link)
             }
             other => other,

@@ -1,4 +1,5 @@
-//! What a kept machine says: its program, its kernel, and mvm about it, in files of its folder.
+//! What a kept machine says: its program, its kernel, and mvm about it, in files of its folder; and
+//! what a service's program says, in the journal.
 //!
 //! The one thing to know: the program's output is a line of JSON for each of its lines, so that the
 //! streams can be told apart and each line has its time; the kernel's is as it came. All files are
@@ -6,13 +7,15 @@
 
 mod collector;
 mod entry;
+mod journal;
 mod reader;
 mod rotating;
 
 use std::path::{Path, PathBuf};
 
-pub use collector::Collector;
+pub use collector::{Collector, Keep};
 pub use entry::{Entry, Stream};
+pub use journal::Journal;
 pub use reader::Reader;
 pub use rotating::Rotating;
 

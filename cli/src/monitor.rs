@@ -7,11 +7,11 @@ mod health;
 mod measure;
 mod setup;
 mod statistics;
+mod streams;
 
 use std::fs;
 use std::io::{self, IsTerminal};
 use std::net::{Shutdown, SocketAddr};
-use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -22,6 +22,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, anyhow, ensure};
 use guest::descriptors;
 use guest::protocol::{Exec, PORT_NAME, Setup};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use vmm::app::{App, AppFile, HostEnd, Port, System, Tty};
 use vmm::boot::modules;
 use vmm::closure::{InUse, StoreView};
@@ -32,6 +33,7 @@ use vmm::vcpu::Exit;
 use carried::Carried;
 pub use end::Ended;
 use health::{Health, Listener};
+pub use streams::Streams;
 
 use crate::accel::{host_user, is_inside};
 use crate::attach::{Closed, Company, Connection, Outcome, Stdio, attach, commands, observe};
@@ -39,7 +41,7 @@ use crate::cgroup::Cgroup;
 use crate::control::server::{self, Server};
 use crate::emulator::Published;
 use crate::events::{self, Happened};
-use crate::logs::{self, Collector, Rotating};
+use crate::logs::{Collector, Keep};
 use crate::machines::Running;
 use crate::machines::record::End;
 use crate::output::say;
@@ -54,15 +56,6 @@ const BOOT_TIMEOUT: Duration = Duration::from_secs(60);
 const SETUP_TIMEOUT: Duration = Duration::from_secs(30);
 /// For a guest to end what still runs and to write its volumes back: gigabytes to a slow disk.
 const WRITE_BACK_TIMEOUT: Duration = Duration::from_secs(120);
-
-/// Where the program's streams go.
-#[derive(Clone, Copy, Debug)]
-pub enum Streams<'a> {
-    /// To those of this process.
-    Inherited,
-    /// To the logs in this folder.
-    Kept(&'a Path),
-}
 
 /// What is to be run, and how.
 pub struct Start<'a> {
@@ -100,7 +93,10 @@ pub fn run(start: Start<'_>) -> anyhow::Result<Ended> {
     let init = init_binary::find()?;
     let init = fs::read(&init).with_context(|| format!("cannot read {}", init.display()))?;
     // The file server keeps some hundred files open, and each connection to a published port is one.
-    descriptors::raise_limit();
+    match app.limits.nofile {
+        None => descriptors::raise_limit(),
+        Some(count) => limit_descriptors(count.into())?,
+    }
 
     start.sockets.tell_unused(&app.ports);
     let published = publish(&app.ports, start.sockets.keeper.as_deref())?;
@@ -117,7 +113,7 @@ pub fn run(start: Start<'_>) -> anyhow::Result<Ended> {
         port,
         store: &store,
         cards: network.take_cards(),
-        console: console(start.streams)?,
+        console: start.streams.console()?,
         cmdline: app.system.as_ref().map_or("", |_| wishes(start.streams)),
         host_user: host_user(),
     };
@@ -161,8 +157,10 @@ pub fn run(start: Start<'_>) -> anyhow::Result<Ended> {
             commands: Some(commands),
             started: Some(Box::new(started)),
         };
+        let is_typed_at = wants_terminal(app.program().tty);
+        let keeper = start.streams.keeper(&start.running.name(), is_typed_at)?;
         let outcome = prepare_root(app, &mut guest)
-            .and_then(|()| converse(app, &mut guest, start.streams, company));
+            .and_then(|()| converse(app, &mut guest, keeper, start.streams, company));
         // A program that has ended is not watched.
         drop(watchers);
         let outcome = outcome?;
@@ -185,6 +183,19 @@ pub fn run(start: Start<'_>) -> anyhow::Result<Ended> {
         server.end(&end);
     }
     ended
+}
+
+/// Lets this process, and what it starts, have that many open files.
+fn limit_descriptors(count: u64) -> anyhow::Result<()> {
+    let limit = Rlimit {
+        current: Some(count),
+        maximum: Some(count),
+    };
+    let most = getrlimit(Resource::Nofile).maximum;
+    setrlimit(Resource::Nofile, limit).with_context(|| {
+        let most = most.map_or("any number".into(), |most| most.to_string());
+        format!("limits.nofile: cannot have {count} open files, this host lets mvm have {most}")
+    })
 }
 
 /// The kernel's file. One that the file names is read where it is, so that errors name it.
@@ -231,16 +242,6 @@ fn wishes(streams: Streams<'_>) -> &'static str {
     }
 }
 
-/// Where the kernel's messages go unless the file says so.
-fn console(streams: Streams<'_>) -> anyhow::Result<Option<Box<dyn io::Write + Send>>> {
-    let Streams::Kept(folder) = streams else {
-        return Ok(None);
-    };
-    let path = logs::console(folder);
-    let log = Rotating::open(&path).with_context(|| format!("cannot open {}", path.display()))?;
-    Ok(Some(Box::new(log)))
-}
-
 /// Waits for the guest and has it prepare itself.
 fn greet(setup: &Setup, host: UnixStream, kernel: &Path) -> anyhow::Result<Connection> {
     let mut guest =
@@ -276,29 +277,30 @@ fn prepare_root(app: &App, guest: &mut Connection) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Runs the program.
+/// Runs the program, whose output goes to `keeper` or to this process' own streams.
 fn converse(
     app: &App,
     guest: &mut Connection,
+    keeper: Option<Box<dyn Keep + Send>>,
     streams: Streams<'_>,
     company: Company<'_>,
 ) -> anyhow::Result<Outcome> {
-    let Streams::Kept(folder) = streams else {
-        let window = wants_terminal(app.program().tty)
-            .then(|| terminal::window_size().unwrap_or(terminal::VT100));
+    let Some(keeper) = keeper else {
+        let window =
+            wants_terminal(app.program().tty).then(|| terminal::window_size().unwrap_or(terminal::VT100));
         let exec = setup::execution(app, window);
         return attach(guest, &exec, Stdio::inherited()?, company);
     };
-    let (collector, [stdout, stderr]) = Collector::start(&logs::output(folder))?;
+    let (collector, [stdout, stderr]) = Collector::start(keeper)?;
     let stdio = Stdio {
-        stdin: null()?,
+        stdin: streams.input()?,
         stdout,
         stderr,
     };
     // A terminal if it must have one, which nobody types at.
     let window = (app.program().tty == Tty::Always).then_some(terminal::VT100);
     let mut exec = setup::execution(app, window);
-    exec.stdin = false;
+    exec.stdin = streams.is_inherited();
     let outcome = attach(guest, &exec, stdio, company);
     collector.finish();
     outcome
@@ -313,11 +315,6 @@ fn write_back(app: &App, guest: &mut Connection, outcome: &Outcome) -> anyhow::R
     guest
         .power_off(WRITE_BACK_TIMEOUT)
         .context("cannot have the guest write its volumes back")
-}
-
-fn null() -> anyhow::Result<OwnedFd> {
-    let null = fs::File::open("/dev/null").context("cannot open /dev/null")?;
-    Ok(null.into())
 }
 
 /// Waits for the machine's own end in a thread, which then closes the stream to the guest: nobody

@@ -59,9 +59,7 @@ say("STATUS=serving\x1b[2J\nREADY=1")
 time.sleep(1000)
 "#;
     machines.start(speaker("speaker", script).user("1234"))?;
-    let seen = inspect_until(&machines, "speaker", |seen| {
-        seen["statusText"] == "loading"
-    })?;
+    let seen = inspect_until(&machines, "speaker", |seen| seen["statusText"] == "loading")?;
     assert_eq!(seen["ready"], false);
     machines
         .mvm(["exec", "speaker", "touch", "/tmp/go"])?
@@ -73,7 +71,10 @@ time.sleep(1000)
         ["created", "started", "ready"]
     );
 
-    let patient = speaker("patient", "time.sleep(1)\nsay(\"READY=1\")\ntime.sleep(1000)");
+    let patient = speaker(
+        "patient",
+        "time.sleep(1)\nsay(\"READY=1\")\ntime.sleep(1000)",
+    );
     machines.start(patient.flag("--wait"))?;
     inspect_until(&machines, "patient", |seen| seen["ready"] == true)?;
 

@@ -1,6 +1,8 @@
 //! Where this user keeps what outlives a machine's run: volumes, and machines that are kept.
 
 use std::env;
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
@@ -9,8 +11,11 @@ use anyhow::Context;
 /// who is meant, as in an emulated host.
 pub const VARIABLE: &str = "MVM_STATE_DIR";
 
-/// `$MVM_STATE_DIR`, else `/var/lib/mvm` for root, else `$XDG_STATE_HOME/mvm`, by default
-/// `~/.local/state/mvm`.
+/// Names the folder that systemd makes for a service (`StateDirectory=`).
+const SERVICE_VARIABLE: &str = "STATE_DIRECTORY";
+
+/// `$MVM_STATE_DIR`, else `$STATE_DIRECTORY`, else `/var/lib/mvm` for root, else
+/// `$XDG_STATE_HOME/mvm`, by default `~/.local/state/mvm`.
 ///
 /// # Errors
 /// The user has no home.
@@ -23,6 +28,9 @@ pub fn folder() -> anyhow::Result<PathBuf> {
     if let Some(folder) = absolute(VARIABLE) {
         return Ok(folder);
     }
+    if let Some(folder) = env::var_os(SERVICE_VARIABLE).and_then(|list| first(&list)) {
+        return Ok(folder);
+    }
     if rustix::process::getuid().is_root() {
         return Ok(Path::new("/var/lib/mvm").into());
     }
@@ -30,4 +38,29 @@ pub fn folder() -> anyhow::Result<PathBuf> {
         .or_else(|| Some(absolute("HOME")?.join(".local/state")))
         .map(|folder| folder.join("mvm"))
         .context("cannot tell where to keep machines and volumes: neither $XDG_STATE_HOME nor $HOME is set")
+}
+
+/// The first folder of a list of systemd's (`RuntimeDirectory=` and the like), with ":" between
+/// them.
+pub fn first(list: &OsStr) -> Option<PathBuf> {
+    let first = list.as_bytes().split(|byte| *byte == b':').next()?;
+    let path = PathBuf::from(OsStr::from_bytes(first));
+    path.is_absolute().then_some(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_a_services_folders_the_first_is_used() {
+        for (list, folder) in [
+            ("/var/lib/web", Some("/var/lib/web")),
+            ("/var/lib/web:/var/lib/other", Some("/var/lib/web")),
+            ("", None),
+            ("web", None),
+        ] {
+            assert_eq!(first(OsStr::new(list)), folder.map(PathBuf::from), "{list}");
+        }
+    }
 }

@@ -64,7 +64,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         name: &name,
         command: &command,
         manager,
-        sockets: &sockets,
+        app: &app,
     };
     let mut units = vec![(unit.file_name(), unit.to_string())];
     units.extend(

@@ -3,9 +3,8 @@
 //! The one thing to know: a log that cannot be written, on a full disk for instance, loses lines and
 //! says how many once it can; the program goes on.
 
-use std::io::{Read, Write};
+use std::io::{self, Read, Write};
 use std::os::fd::OwnedFd;
-use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 
@@ -19,9 +18,32 @@ use super::rotating::Rotating;
 /// Bytes of a line that are kept in one piece.
 const PIECE: usize = 16 << 10;
 
+/// Where lines are kept.
+pub trait Keep {
+    /// Keeps one, with its line feed, or a piece of one.
+    ///
+    /// # Errors
+    /// It is lost.
+    fn keep(&mut self, stream: Stream, text: &[u8]) -> io::Result<()>;
+}
+
+/// A line of JSON for each.
+impl Keep for Rotating {
+    fn keep(&mut self, stream: Stream, text: &[u8]) -> io::Result<()> {
+        let entry = Entry {
+            time: Timestamp::now(),
+            stream,
+            text: String::from_utf8_lossy(text).into_owned(),
+        };
+        let mut line = serde_json::to_vec(&entry)?;
+        line.push(b'\n');
+        self.write_all(&line)
+    }
+}
+
 /// What is written by both threads.
 struct Log {
-    file: Rotating,
+    keeper: Box<dyn Keep + Send>,
     lost: u64,
 }
 
@@ -31,14 +53,12 @@ pub struct Collector {
 }
 
 impl Collector {
-    /// Starts to keep lines in the log at `path`. Returns where to write standard output and error.
+    /// Starts to keep lines. Returns where to write standard output and error.
     ///
     /// # Errors
-    /// The log cannot be written, or the host is out of something.
-    pub fn start(path: &Path) -> anyhow::Result<(Self, [OwnedFd; 2])> {
-        let file =
-            Rotating::open(path).with_context(|| format!("cannot open {}", path.display()))?;
-        let log = Arc::new(Mutex::new(Log { file, lost: 0 }));
+    /// The host is out of something.
+    pub fn start(keeper: Box<dyn Keep + Send>) -> anyhow::Result<(Self, [OwnedFd; 2])> {
+        let log = Arc::new(Mutex::new(Log { keeper, lost: 0 }));
         let (stdout, out) = collect(&log, Stream::Stdout, "log-stdout")?;
         let (stderr, err) = collect(&log, Stream::Stderr, "log-stderr")?;
         let threads = vec![stdout, stderr];
@@ -75,7 +95,7 @@ fn keep(pipe: OwnedFd, stream: Stream, log: &Mutex<Log>) {
     loop {
         let count = match pipe.read(&mut bytes) {
             Ok(count) => count,
-            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
             Err(_) => 0,
         };
         waiting.extend_from_slice(&bytes[..count]);
@@ -104,36 +124,30 @@ fn piece(waiting: &[u8], is_end: bool) -> Option<usize> {
 
 impl Log {
     fn write(&mut self, stream: Stream, text: &[u8]) {
-        let text = String::from_utf8_lossy(text).into_owned();
         if self.lost > 0 {
             let lost = format!("mvm: {} pieces of output were lost here\n", self.lost);
-            if !self.put(Stream::Stderr, lost) {
+            if self.keeper.keep(Stream::Stderr, lost.as_bytes()).is_err() {
                 self.lost += 1;
                 return;
             }
             self.lost = 0;
         }
-        if !self.put(stream, text) {
+        if self.keeper.keep(stream, text).is_err() {
             self.lost = 1;
         }
-    }
-
-    fn put(&mut self, stream: Stream, text: String) -> bool {
-        let time = Timestamp::now();
-        let entry = Entry { time, stream, text };
-        let Ok(mut line) = serde_json::to_vec(&entry) else {
-            return false;
-        };
-        line.push(b'\n');
-        self.file.write_all(&line).is_ok()
     }
 }
 
 #[cfg(test)]
 mod tests {
     use std::fs::File;
+    use std::path::Path;
 
     use super::*;
+
+    fn log(path: &Path) -> Box<dyn Keep + Send> {
+        Box::new(Rotating::open(path).unwrap())
+    }
 
     fn kept(path: &Path) -> Vec<(Stream, String)> {
         let text = std::fs::read_to_string(path).unwrap();
@@ -147,7 +161,7 @@ mod tests {
     fn lines_are_kept_with_their_stream_and_the_rest_at_the_end() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("log");
-        let (collector, [out, err]) = Collector::start(&path).unwrap();
+        let (collector, [out, err]) = Collector::start(log(&path)).unwrap();
         let (mut out, err) = (File::from(out), File::from(err));
         drop(err);
         out.write_all(b"one\ntw").unwrap();
@@ -165,7 +179,7 @@ mod tests {
     fn a_long_line_comes_in_pieces() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("log");
-        let (collector, [out, err]) = Collector::start(&path).unwrap();
+        let (collector, [out, err]) = Collector::start(log(&path)).unwrap();
         drop(out);
         let mut err = File::from(err);
         err.write_all(&vec![b'x'; 2 * PIECE]).unwrap();

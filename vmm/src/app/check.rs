@@ -8,7 +8,7 @@ use std::fmt::Display;
 use std::path::Path;
 
 use super::interface::{MAX_ADDRESSES, MAX_INTERFACE_NAME_SIZE, MAX_MTU, MIN_MTU};
-use super::limits::{MAX_LIMITED_DEVICES, MAX_PIDS, MAX_WEIGHT};
+use super::limits::{MAX_LIMITED_DEVICES, MAX_NOFILE, MAX_PIDS, MAX_WEIGHT, MIN_NOFILE, is_slice};
 use super::place::Place;
 use super::problem::Complaint;
 use super::quote::quoted;
@@ -460,6 +460,17 @@ impl Check {
         number("cpuWeight", limits.cpu_weight, MAX_WEIGHT);
         number("pids", limits.pids, MAX_PIDS);
         number("ioWeight", limits.io_weight, MAX_WEIGHT);
+        let nofile = limits.nofile.unwrap_or(MIN_NOFILE);
+        self.expect(
+            (MIN_NOFILE..=MAX_NOFILE).contains(&nofile),
+            here("nofile"),
+            format_args!("from {MIN_NOFILE} to {MAX_NOFILE}"),
+            nofile,
+        );
+        if let Some(slice) = &limits.slice {
+            let allowed = "the name of a slice such as \"machine.slice\"";
+            self.expect(is_slice(slice), here("slice"), allowed, quoted(slice));
+        }
         if let Some(cpus) = &limits.cpus {
             let allowed = "numbers and ranges of processors such as \"0-3,8\"";
             self.expect(is_cpu_list(cpus), here("cpus"), allowed, quoted(cpus));

@@ -1,7 +1,7 @@
 //! Section `limits`: what of the host the machine may use, its monitor included.
 //!
-//! The kernel keeps these, by a control group (version 2) that holds the monitor. So they bound the
-//! guest and the monitor together, whatever either does.
+//! The kernel keeps these, but for `nofile` by a control group (version 2) that holds the monitor. So
+//! they bound the guest and the monitor together, whatever either does.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -26,7 +26,16 @@ pub const MAX_PIDS: u32 = 1 << 22;
 /// Numbers and ranges of processors, such as "0-3,8".
 pub const CPU_LIST_PATTERN: &str = "^[0-9]+(-[0-9]+)?(,[0-9]+(-[0-9]+)?)*$";
 
-/// What of the host the machine may use, its monitor included. All of it needs control groups of
+/// Descriptors with which a monitor still works: those of its devices, and some for shares and ports.
+pub const MIN_NOFILE: u32 = 128;
+
+/// Most that a kernel gives to a process (`sysctl_nr_open_max`, rounded down).
+pub const MAX_NOFILE: u32 = i32::MAX as u32 & !63;
+
+/// Names of slices, but for the backslashes of escaped ones.
+pub const SLICE_PATTERN: &str = r"^[A-Za-z0-9:_.@-]{1,200}\.slice$";
+
+/// What of the host the machine may use, its monitor included. All but nofile needs control groups of
 /// version 2 that this user may make.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -67,6 +76,20 @@ pub struct Limits {
     )]
     #[schemars(with = "u32", range(min = 1, max = MAX_PIDS))]
     pub pids: Option<u32>,
+    /// Descriptors that the monitor, and each program that it starts on the host, has open at most:
+    /// files of shares, connections, disks. By default as many as the host lets it have.
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "nofile"
+    )]
+    #[schemars(with = "u32", range(min = MIN_NOFILE, max = MAX_NOFILE))]
+    pub nofile: Option<u32>,
+    /// The slice of systemd's that its scope is in, and the unit that `mvm generate` writes, such as
+    /// "machine.slice".
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "String", regex(pattern = SLICE_PATTERN))]
+    pub slice: Option<String>,
     /// Its part of disks that others want too, where all others have 100.
     #[serde(
         default,
@@ -118,6 +141,13 @@ pub struct IoLimits {
     pub write_iops: Option<u32>,
 }
 
+/// Whether a slice may be called so.
+pub(super) fn is_slice(name: &str) -> bool {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b":_.@-".contains(&byte);
+    name.strip_suffix(".slice")
+        .is_some_and(|stem| (1..=200).contains(&stem.len()) && stem.bytes().all(is_plain))
+}
+
 fn weight<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u32>, D::Error> {
     count::number(
         deserializer,
@@ -130,6 +160,14 @@ fn pids<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u32>, D::Er
     count::number(
         deserializer,
         format_args!("a whole number from 1 to {MAX_PIDS}"),
+    )
+    .map(Some)
+}
+
+fn nofile<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u32>, D::Error> {
+    count::number(
+        deserializer,
+        format_args!("a whole number from {MIN_NOFILE} to {MAX_NOFILE}"),
     )
     .map(Some)
 }

@@ -1,12 +1,14 @@
 //! A unit of systemd's for one machine (`systemd.service(5)`).
 
+use std::collections::BTreeSet;
 use std::env;
 use std::fmt;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
+use vmm::app::App;
 
-use super::socket::Socket;
+use super::socket::sockets;
 
 /// What the installed template and each generated unit have in common: how the service is started,
 /// ended and confined.
@@ -63,14 +65,33 @@ pub struct Unit<'a> {
     pub command: &'a [String],
     /// Whose it is.
     pub manager: Manager,
-    /// Those that start it, and that it is handed.
-    pub sockets: &'a [Socket<'a>],
+    /// What the machine is made from.
+    pub app: &'a App,
 }
 
 impl Unit<'_> {
     /// The file's name.
     pub fn file_name(&self) -> String {
         format!("mvm-{}.service", self.name)
+    }
+}
+
+impl Unit<'_> {
+    /// Those that the machine's secrets are.
+    fn credentials(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let secrets = self.app.secrets.values();
+        let names: BTreeSet<_> = secrets
+            .filter_map(|secret| secret.load_credential.as_deref())
+            .collect();
+        if !names.is_empty() {
+            writeln!(
+                f,
+                "# From /etc/credstore; LoadCredential=NAME:PATH and SetCredential=NAME:VALUE say otherwise."
+            )?;
+        }
+        names
+            .into_iter()
+            .try_for_each(|name| writeln!(f, "LoadCredential={name}"))
     }
 }
 
@@ -95,8 +116,12 @@ impl fmt::Display for Unit<'_> {
                 writeln!(f, "Environment={}", word(&format!("{name}={value}")))?;
             }
         }
-        for socket in self.sockets {
+        for socket in sockets(self.name, self.app) {
             writeln!(f, "Sockets={}", socket.file_name())?;
+        }
+        self.credentials(f)?;
+        if let Some(slice) = &self.app.limits.slice {
+            writeln!(f, "Slice={slice}")?;
         }
         f.write_str(SERVICE)?;
         let target = match self.manager {
@@ -131,9 +156,8 @@ fn word(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use vmm::app::App;
+    use vmm::app::Secret;
 
-    use super::super::socket::sockets;
     use super::*;
 
     #[test]
@@ -153,14 +177,21 @@ mod tests {
         let command = ["/usr/bin/mvm", "run", "/srv/my app.json"].map(String::from);
         let mut app = App::new("web", vec!["sh".into()]);
         app.ports = vec!["systemd:http:80".parse().unwrap()];
-        let sockets = sockets("web", &app);
+        app.limits.slice = Some("web.slice".into());
+        for (name, credential) in [("one", "key"), ("two", "key"), ("three", "token")] {
+            let secret = Secret {
+                load_credential: Some(credential.into()),
+                ..Secret::default()
+            };
+            app.secrets.insert(name.into(), secret);
+        }
         let unit = |manager| {
             let command = &command;
             let unit = Unit {
                 name: "web",
                 command,
                 manager,
-                sockets: &sockets,
+                app: &app,
             };
             unit.to_string()
         };
@@ -176,6 +207,8 @@ mod tests {
             );
         }
         assert!(system.contains("\nSockets=mvm-web-http.socket\n"));
+        assert!(system.contains("\nLoadCredential=key\nLoadCredential=token\n"));
+        assert!(system.contains("\nSlice=web.slice\n"));
         assert!(system.contains("\nDeviceAllow=/dev/kvm rw\n"));
         assert!(!user.contains("Device"));
         assert!(user.ends_with("\n[Install]\nWantedBy=default.target\n"));
