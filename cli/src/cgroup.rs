@@ -205,6 +205,12 @@ pub fn remove(link: &Path) -> Result<()> {
     fs::remove_file(link).with_context(|| format!("cannot remove {}", link.display()))
 }
 
+/// How often the kernel has ended a process of the group that `link` points to for want of memory.
+pub fn oom_kills(link: &Path) -> u64 {
+    let events = fs::read_to_string(link.join("memory.events")).unwrap_or_default();
+    usage::counter(&events, "oom_kill").unwrap_or(0)
+}
+
 fn is(error: &io::Error, errno: Errno) -> bool {
     Errno::from_io_error(error) == Some(errno)
 }
@@ -223,6 +229,15 @@ mod tests {
                 .is_none()
         );
         assert!(fs::symlink_metadata(&link).is_err());
+    }
+
+    #[test]
+    fn what_the_kernel_has_ended_is_counted() {
+        let folder = tempfile::tempdir().unwrap();
+        assert_eq!(oom_kills(folder.path()), 0);
+        let events = "low 0\nmax 7\noom 1\noom_kill 2\n";
+        fs::write(folder.path().join("memory.events"), events).unwrap();
+        assert_eq!(oom_kills(folder.path()), 2);
     }
 
     #[test]

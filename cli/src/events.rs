@@ -47,6 +47,11 @@ pub enum Happened {
         /// What the last one said.
         why: String,
     },
+    /// A kernel has ended its program, or its monitor, for want of memory.
+    Oom {
+        /// Whose.
+        kernel: Kernel,
+    },
     /// Its program has not said in time that it lives.
     Watchdog,
     /// Its program has ended, or its monitor was killed.
@@ -67,6 +72,16 @@ pub enum Happened {
     Stopped,
     /// Nothing is kept of it any more.
     Removed,
+}
+
+/// Who is short of memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Kernel {
+    /// The machine: what `memory` gives it.
+    Guest,
+    /// The machine's control group: what `limits.memory` allows.
+    Host,
 }
 
 impl Happened {

@@ -5,6 +5,7 @@ mod control;
 mod end;
 mod health;
 mod measure;
+mod oom;
 mod setup;
 mod statistics;
 mod streams;
@@ -143,6 +144,7 @@ pub fn run(start: Start<'_>) -> anyhow::Result<Ended> {
     // They go before the machine's end is told.
     let mut files = Vec::new();
     let setup = setup::setup(app, store != StoreView::None, &network, secrets);
+    let mut is_oom = false;
     let finished = greet(&setup, host, &kernel).and_then(|mut guest| {
         server = Some(Server::start(listener, Box::new(controlled))?);
         let heard = Listener::open(app, &running)?;
@@ -164,6 +166,7 @@ pub fn run(start: Start<'_>) -> anyhow::Result<Ended> {
         // A program that has ended is not watched.
         drop(watchers);
         let outcome = outcome?;
+        is_oom = oom::is_reason(&outcome, &running);
         write_back(app, &mut guest, &outcome)?;
         Ok(outcome)
     });
@@ -175,7 +178,12 @@ pub fn run(start: Start<'_>) -> anyhow::Result<Ended> {
         // The program's status says more than this, which is not its doing.
         say(format_args!("{error:#}"));
     }
-    let ended = end::of(finished, &exit, &running, app.system.is_some());
+    let mut ended = end::of(finished, &exit, &running, app.system.is_some());
+    if let (true, Ok(ended)) = (is_oom, &mut ended) {
+        let kernel = events::Kernel::Guest;
+        events::note(health.name(), Happened::Oom { kernel });
+        ended.reason = Some(oom::REASON.into());
+    }
     let end = control::told(&ended, health.verdict());
     events::note(health.name(), Happened::died(&end));
     (start.ended)(&end);

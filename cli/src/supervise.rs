@@ -8,15 +8,17 @@
 
 mod policy;
 
+use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use jiff::Timestamp;
 
+use crate::cgroup;
 use crate::control::message::send;
 use crate::detach::{Process, Role, Told, settle};
-use crate::events::{self, Happened};
+use crate::events::{self, Happened, Kernel};
 use crate::machines::record::End;
 use crate::machines::{Record, Running};
 use policy::Restarts;
@@ -60,7 +62,7 @@ pub fn carry_out(name: &str) -> Result<u8> {
         }
         let end = match told {
             Ok(Told::Ended(end)) => end,
-            _ => killed(name, &record)?,
+            _ => killed(name, &record, &running.cgroup())?,
         };
         process.wait();
         let delay = restarts.after(&end, begun.elapsed());
@@ -79,12 +81,20 @@ pub fn carry_out(name: &str) -> Result<u8> {
     Ok(status)
 }
 
-/// Notes the end of a machine that could not do so itself.
-fn killed(name: &str, record: &Record) -> Result<End> {
+/// Notes the end of a machine that could not do so itself. `cgroup` points to its group, if it had
+/// one.
+fn killed(name: &str, record: &Record, cgroup: &Path) -> Result<End> {
+    let reason = if cgroup::oom_kills(cgroup) > 0 {
+        let kernel = Kernel::Host;
+        events::note(name, Happened::Oom { kernel });
+        "its monitor was killed for want of memory: with its guest it had more than limits.memory"
+    } else {
+        "its monitor was killed"
+    };
     let end = End {
         at: Timestamp::now(),
         status: KILLED,
-        reason: Some("its monitor was killed".into()),
+        reason: Some(reason.into()),
         reboots: false,
     };
     record.set_end(Some(&end))?;

@@ -4,7 +4,8 @@
 //! and needs no machine. [`init`] adds the duties of process 1 to it, [`visit`] is the
 //! process that serves one more connection, [`roles`] what else the host has it do, and [`archive`]
 //! how files come and go, [`processes`] what is told of those that run, [`probe`] how a service is
-//! looked at, [`notify`] how it speaks for itself. [`outbox`], [`inlet`] and [`endpoint`] are what both sides carry connections with.
+//! looked at, [`notify`] how it speaks for itself, [`memory`] whether there
+//! was enough. [`outbox`], [`inlet`] and [`endpoint`] are what both sides carry connections with.
 
 pub mod agent;
 pub mod archive;
@@ -12,6 +13,7 @@ pub mod descriptors;
 pub mod endpoint;
 pub mod init;
 pub mod inlet;
+pub mod memory;
 pub mod notify;
 pub mod outbox;
 pub mod probe;

@@ -13,6 +13,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::agent::SERVE;
 use crate::archive::{Destination, Form, Rules, Source, unpack};
+use crate::memory::{OOM_KILLS, oom_kills};
 use crate::notify::{self, NOTIFY};
 use crate::probe::{self, PROBE};
 use crate::processes::Report;
@@ -65,6 +66,10 @@ fn carry_out(role: &OsStr, arguments: &[OsString]) -> Result<()> {
         Some(PROCESSES) => report(),
         Some(PROBE) => probe::run(arguments),
         Some(NOTIFY) => notify::run(),
+        Some(OOM_KILLS) => {
+            println!("{}", oom_kills()?);
+            Ok(())
+        }
         _ => bail!("mvm-init knows no role {}", role.display()),
     }
 }

@@ -5,6 +5,7 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use mvm_test::Machines;
 
 use crate::shell;
 
@@ -84,5 +85,31 @@ fn what_is_freed_goes_back_to_the_host() -> Result<()> {
         freed <= enough,
         "{full} MiB, and {freed} after all was freed"
     );
+    Ok(())
+}
+
+#[test]
+fn a_program_that_needs_more_memory_than_there_is_ends_with_a_reason() -> Result<()> {
+    let machines = Machines::new()?;
+    let hog = "exec python3 -c '[bytes([n]) * (1 << 20) for n in range(200)]'";
+    let machine = |name| shell(name, hog).memory_mib(96);
+    let output = machines.own(machine("foreground")).run()?;
+    assert_eq!(output.status, 137, "{output}");
+    let reason = "the guest's kernel killed it for want of memory";
+    assert!(output.stderr().contains(reason), "{output}");
+
+    machines.start(machine("background"))?;
+    assert_eq!(machines.mvm(["wait", "background"])?.success(), "137\n");
+    let seen = machines.mvm(["inspect", "background"])?.success();
+    assert!(seen.contains(reason), "{seen}");
+    let filter = ["events", "--json", "--filter", "event=oom"];
+    let events = machines.mvm(filter)?.success();
+    let guests = events.matches(r#""event":"oom","kernel":"guest""#).count();
+    assert_eq!(guests, 2, "{events}");
+    // Killed by a user it has no such reason.
+    machines.start(shell("killed", "exec sleep 1000"))?;
+    machines.mvm(["kill", "killed"])?.success();
+    let seen = machines.mvm(["inspect", "killed"])?.success();
+    assert!(!seen.contains(reason), "{seen}");
     Ok(())
 }

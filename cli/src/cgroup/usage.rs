@@ -40,7 +40,7 @@ impl Usage {
     }
 }
 
-fn counter(statistics: &str, key: &str) -> Option<u64> {
+pub(super) fn counter(statistics: &str, key: &str) -> Option<u64> {
     let mut lines = statistics.lines().filter_map(|line| line.split_once(' '));
     lines.find(|(name, _)| *name == key)?.1.parse().ok()
 }
