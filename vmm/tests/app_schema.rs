@@ -66,6 +66,9 @@ const BEYOND_SCHEMAS: &[&str] = &[
     "203-socket-for-several-ports",
     "204-socket-of-datagrams",
     "205-socket-path-too-long",
+    "208-same-handed-socket",
+    "209-handed-socket-of-datagrams",
+    "210-watchdog-too-short",
 ];
 
 fn validator() -> Validator {
