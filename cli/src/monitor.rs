@@ -94,10 +94,7 @@ pub fn run(start: Start<'_>) -> anyhow::Result<Ended> {
     let init = init_binary::find()?;
     let init = fs::read(&init).with_context(|| format!("cannot read {}", init.display()))?;
     // The file server keeps some hundred files open, and each connection to a published port is one.
-    match app.limits.nofile {
-        None => descriptors::raise_limit(),
-        Some(count) => limit_descriptors(count.into())?,
-    }
+    limit_descriptors(app.limits.nofile)?;
 
     start.sockets.tell_unused(&app.ports);
     let published = publish(&app.ports, start.sockets.keeper.as_deref())?;
@@ -193,8 +190,12 @@ pub fn run(start: Start<'_>) -> anyhow::Result<Ended> {
     ended
 }
 
-/// Lets this process, and what it starts, have that many open files.
-fn limit_descriptors(count: u64) -> anyhow::Result<()> {
+/// Lets this process, and what it starts, have that many open files, or as many as it may.
+fn limit_descriptors(count: Option<u32>) -> anyhow::Result<()> {
+    let Some(count) = count.map(u64::from) else {
+        descriptors::raise_limit();
+        return Ok(());
+    };
     let limit = Rlimit {
         current: Some(count),
         maximum: Some(count),
@@ -294,8 +295,8 @@ fn converse(
     company: Company<'_>,
 ) -> anyhow::Result<Outcome> {
     let Some(keeper) = keeper else {
-        let window =
-            wants_terminal(app.program().tty).then(|| terminal::window_size().unwrap_or(terminal::VT100));
+        let window = wants_terminal(app.program().tty)
+            .then(|| terminal::window_size().unwrap_or(terminal::VT100));
         let exec = setup::execution(app, window);
         return attach(guest, &exec, Stdio::inherited()?, company);
     };
