@@ -9,6 +9,7 @@ mod client;
 use std::fs;
 
 use client::{Client, changing, immutable};
+use devices::virtio::fs::Serve;
 use devices::virtio::fs::wire::{ROOT_ID, opcode};
 use rustix::io::Errno;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};

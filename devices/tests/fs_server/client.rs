@@ -11,7 +11,7 @@ use devices::virtio::fs::wire::{
     InHeader, InitIn, InitInExt, InitOut, OpenIn, OpenOut, OutHeader, ROOT_ID, ReadIn, ReleaseIn,
     opcode,
 };
-use devices::virtio::fs::{Content, Filter, Server, Sink, Source};
+use devices::virtio::fs::{Content, Filter, Serve, Server, Sink, Source};
 use devices::virtio::{Fault, Position};
 use rustix::io::{Errno, ReadWriteFlags};
 use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes, KnownLayout};

@@ -1,5 +1,6 @@
 //! A share is read-only whatever the guest's mount says.
 
+use devices::virtio::fs::Serve;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;

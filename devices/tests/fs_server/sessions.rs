@@ -1,5 +1,6 @@
 //! INIT, DESTROY and what lies between.
 
+use devices::virtio::fs::Serve;
 use std::fs;
 
 use devices::virtio::fs::wire::{Flags, InitIn, ROOT_ID, opcode};

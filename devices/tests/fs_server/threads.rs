@@ -1,5 +1,6 @@
 //! One server, many workers.
 
+use devices::virtio::fs::Serve;
 use std::fs;
 use std::thread;
 

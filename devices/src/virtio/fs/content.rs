@@ -8,7 +8,7 @@ use super::owners::Owners;
 use super::wire::{Flags, ROOT_ID};
 
 /// Longer than any machine runs. Linux caps it (`MAX_SEC_IN_JIFFIES`) without harm.
-const FOREVER: Duration = Duration::from_secs(1 << 40);
+pub const FOREVER: Duration = Duration::from_secs(1 << 40);
 
 /// For the one directory of an unfiltered immutable share that does change: its root.
 const ROOT_TIMEOUT: Duration = Duration::from_secs(1);

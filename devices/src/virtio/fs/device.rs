@@ -10,8 +10,8 @@ use std::sync::Arc;
 use zerocopy::IntoBytes;
 
 use super::super::{Buffers, Chain, Device, Facts, Fault, Handler, Part, Position, Queue};
+use super::exchange::Serve;
 use super::reply::{Sink, Source};
-use super::server::Server;
 use super::wall::Wall;
 use super::wire::OutHeader;
 use crate::Memory;
@@ -34,7 +34,7 @@ const CHAINS_PER_KICK: usize = 16;
 pub fn assemble(
     tag: &str,
     request_queues: u16,
-    server: &Arc<Server>,
+    server: Arc<dyn Serve>,
     wall: &Arc<Wall>,
     memory: &Memory,
 ) -> Device {
@@ -68,7 +68,7 @@ pub fn assemble(
 
 /// Serves one request queue, or the first and `hiprio`.
 struct Worker {
-    server: Arc<Server>,
+    server: Arc<dyn Serve>,
     wall: Arc<Wall>,
     chain: Chain,
     request: Vec<u8>,

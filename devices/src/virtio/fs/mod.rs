@@ -33,10 +33,12 @@
 
 mod budget;
 mod cache;
+pub mod catalog;
 mod content;
 mod counters;
 mod create;
 mod device;
+mod exchange;
 mod files;
 mod filter;
 mod freshness;
@@ -61,6 +63,7 @@ pub mod wire;
 mod write;
 mod xattr;
 
+use std::fmt::Display;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -72,6 +75,7 @@ use crate::Memory;
 pub use budget::Budget;
 pub use content::Content;
 pub use counters::Counters;
+pub use exchange::Serve;
 pub use filter::Filter;
 pub use owners::Owners;
 pub use reply::{Sink, Source};
@@ -116,20 +120,31 @@ impl Config {
     /// The tag is none, or the directory cannot be opened.
     pub fn open(&self, memory: &Memory, budget: &Arc<Budget>) -> anyhow::Result<Share> {
         let Self { tag, root, .. } = self;
-        ensure!(
-            (1..=TAG_BYTES_MAX).contains(&tag.len()) && !tag.contains('\0'),
-            "cannot share {} as {tag:?}: a tag has 1 to {TAG_BYTES_MAX} bytes, none of them NUL",
-            root.display(),
-        );
+        check_tag(tag, root.display())?;
         let server = Arc::new(Server::open(root, self.content.clone(), budget)?);
         let wall = Arc::new(Wall::new(server.root(), self.content.clone()));
-        let request_queues = self.vcpus.clamp(1, REQUEST_QUEUES_MAX);
+        let counters = server.counters();
+        let queues = request_queues(self.vcpus);
         Ok(Share {
-            device: device::assemble(tag, request_queues, &server, &wall, memory),
-            counters: server.counters(),
+            device: device::assemble(tag, queues, server, &wall, memory),
+            counters,
             wall,
         })
     }
+}
+
+/// Refuses a name that no device can have, for `what` is to be shared.
+fn check_tag(tag: &str, what: impl Display) -> anyhow::Result<()> {
+    ensure!(
+        (1..=TAG_BYTES_MAX).contains(&tag.len()) && !tag.contains('\0'),
+        "cannot share {what} as {tag:?}: a tag has 1 to {TAG_BYTES_MAX} bytes, none of them NUL",
+    );
+    Ok(())
+}
+
+/// Queues for requests of a machine with so many virtual CPUs.
+fn request_queues(vcpus: u16) -> u16 {
+    vcpus.clamp(1, REQUEST_QUEUES_MAX)
 }
 
 /// The value behind a lock. No panic can leave a table half changed: there is none to be had.

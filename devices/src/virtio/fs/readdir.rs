@@ -9,18 +9,18 @@ use std::os::fd::{AsFd, BorrowedFd};
 
 use rustix::fs::{FileType, RawDir, SeekFrom, Stat, fstat, seek};
 use rustix::io::Errno;
-use zerocopy::{FromZeros, IntoBytes};
+use zerocopy::FromZeros;
 
 use super::filter::Filter;
 use super::host;
 use super::lock;
 use super::name::Name;
 use super::nodes::Kind;
-use super::reply::{Failure, Sink};
+use super::reply::{Failure, Listed, Sink};
 use super::request::Request;
 use super::server::Server;
 use super::session::READ_BYTES_MAX;
-use super::wire::{DIRENT_ALIGN, Dirent, EntryOut, ReadIn, opcode};
+use super::wire::{EntryOut, ReadIn, opcode};
 
 /// Bytes of host entries fetched at a time.
 const FETCH_BYTES_MAX: usize = 8192;
@@ -160,25 +160,25 @@ impl Listing<'_> {
 
     /// Adds an entry; false when it does not fit.
     fn add(&mut self, directory: BorrowedFd<'_>, mut entry: Entry<'_>) -> Result<bool, Failure> {
-        if self.bytes_of(&entry) > self.left() {
+        // Before a lookup is counted that the guest would not hear of.
+        let unknown = EntryOut::new_zeroed();
+        if !self.fits(&entry.listed(self.plus.then_some(&unknown))) {
             return Ok(false);
         }
         if !self.plus {
-            self.put(None, &entry)?;
-            return Ok(true);
+            return self.put(&entry.listed(None));
         }
         let looked_up = match Name::new(entry.name) {
             Ok(name) => match host::stat_name(directory, entry.name) {
                 Ok(stat) => self.look_up(name, &stat, &mut entry),
                 // Removed since it was listed.
                 Err(Errno::NOENT) => return Ok(true),
-                Err(_) => EntryOut::new_zeroed(),
+                Err(_) => unknown,
             },
             // `.` and `..`, on which the guest takes no lookup.
-            Err(_) => EntryOut::new_zeroed(),
+            Err(_) => unknown,
         };
-        self.put(Some(&looked_up), &entry)?;
-        Ok(true)
+        self.put(&entry.listed(Some(&looked_up)))
     }
 
     /// The node of an entry. Without one, as when the table is full, the guest gets the name
@@ -194,42 +194,26 @@ impl Listing<'_> {
         }
     }
 
-    fn put(&mut self, looked_up: Option<&EntryOut>, entry: &Entry<'_>) -> Result<(), Failure> {
-        let header = Dirent {
-            ino: entry.ino,
-            off: entry.next,
-            // At most `NAME_MAX`.
-            namelen: entry.name.len() as u32,
-            kind: directory_type(entry.kind),
-        };
-        if let Some(looked_up) = looked_up {
-            self.reply.put(looked_up.as_bytes())?;
-        }
-        self.reply.put(header.as_bytes())?;
-        self.reply.put(entry.name)?;
-        let padding = [0; DIRENT_ALIGN];
-        let gap = entry.name.len().wrapping_neg() % DIRENT_ALIGN;
-        self.reply.put(padding.get(..gap).unwrap_or_default())?;
-        Ok(())
+    fn fits(&self, entry: &Listed<'_>) -> bool {
+        entry.bytes() <= self.limit_bytes.saturating_sub(self.reply.body_bytes())
     }
 
-    fn bytes_of(&self, entry: &Entry<'_>) -> usize {
-        let looked_up = if self.plus { size_of::<EntryOut>() } else { 0 };
-        let name = entry.name.len().next_multiple_of(DIRENT_ALIGN);
-        looked_up
-            .saturating_add(size_of::<Dirent>())
-            .saturating_add(name)
-    }
-
-    fn left(&self) -> usize {
-        self.limit_bytes.saturating_sub(self.reply.body_bytes())
+    fn put(&mut self, entry: &Listed<'_>) -> Result<bool, Failure> {
+        Ok(self.reply.put_listed(entry, self.limit_bytes)?)
     }
 }
 
-/// `DT_*`, which are the type bits of a mode (`IFTODT`).
-fn directory_type(kind: FileType) -> u32 {
-    match kind {
-        FileType::Unknown => 0,
-        known => known.as_raw_mode() >> 12,
+impl<'a> Entry<'a> {
+    fn listed<'b>(&'b self, looked_up: Option<&'b EntryOut>) -> Listed<'b>
+    where
+        'a: 'b,
+    {
+        Listed {
+            looked_up,
+            name: self.name,
+            ino: self.ino,
+            mode: self.kind.as_raw_mode(),
+            next: self.next,
+        }
     }
 }

@@ -11,7 +11,7 @@ use rustix::io::Errno;
 use zerocopy::{Immutable, IntoBytes};
 
 use super::super::{Fault, Position};
-use super::wire::OutHeader;
+use super::wire::{DIRENT_ALIGN, Dirent, EntryOut, OutHeader};
 
 /// Takes one reply: the body in order, then the header that goes before it.
 pub trait Sink {
@@ -81,6 +81,33 @@ impl dyn Sink + '_ {
         Ok(self.put(object.as_bytes())?)
     }
 
+    /// Appends an entry of a listing, of which there are at most `limit_bytes`; false when it does
+    /// not fit.
+    ///
+    /// # Errors
+    /// The guest's memory cannot be written.
+    pub fn put_listed(&mut self, entry: &Listed<'_>, limit_bytes: usize) -> Result<bool, Fault> {
+        if entry.bytes() > limit_bytes.saturating_sub(self.body_bytes()) {
+            return Ok(false);
+        }
+        let header = Dirent {
+            ino: entry.ino,
+            off: entry.next,
+            namelen: entry.name.len() as u32,
+            // `DT_*` are the type bits of a mode (`IFTODT`).
+            kind: (entry.mode & 0o170_000) >> 12,
+        };
+        if let Some(looked_up) = entry.looked_up {
+            self.put(looked_up.as_bytes())?;
+        }
+        self.put(header.as_bytes())?;
+        self.put(entry.name)?;
+        let padding = [0; DIRENT_ALIGN];
+        let gap = entry.name.len().wrapping_neg() % DIRENT_ALIGN;
+        self.put(padding.get(..gap).unwrap_or_default())?;
+        Ok(true)
+    }
+
     /// Refuses to go on where the guest left no room for `bytes`.
     ///
     /// # Errors
@@ -90,6 +117,31 @@ impl dyn Sink + '_ {
             return Err(Errno::INVAL.into());
         }
         Ok(())
+    }
+}
+
+/// An entry of a listing.
+pub struct Listed<'a> {
+    /// With READDIRPLUS, the node.
+    pub looked_up: Option<&'a EntryOut>,
+    /// Its name, at most `NAME_MAX` bytes.
+    pub name: &'a [u8],
+    /// Its inode number.
+    pub ino: u64,
+    /// Its type, in the bits of a mode; 0 where it is unknown.
+    pub mode: u32,
+    /// Where the listing goes on.
+    pub next: u64,
+}
+
+impl Listed<'_> {
+    /// Bytes that it takes in a reply.
+    pub fn bytes(&self) -> usize {
+        let looked_up = self.looked_up.map_or(0, |_| size_of::<EntryOut>());
+        let name = self.name.len().next_multiple_of(DIRENT_ALIGN);
+        looked_up
+            .saturating_add(size_of::<Dirent>())
+            .saturating_add(name)
     }
 }
 

@@ -4,8 +4,7 @@
 //! lock of writable shares: while the guest renames or removes, no path is walked, since a path is
 //! right only as long as host and node table agree on it. That a share is read-only is decided
 //! here: no request that changes anything reaches the host, so the guest's own mount flag does not
-//! matter. Every request but those that have no reply is
-//! answered, however malformed it is, for a guest's program waits for it uninterruptibly.
+//! matter.
 
 use std::os::fd::OwnedFd;
 use std::path::Path;
@@ -18,15 +17,16 @@ use super::super::Fault;
 use super::budget::Budget;
 use super::content::Content;
 use super::counters::Counters;
+use super::exchange::{self, Serve};
 use super::freshness::Freshness;
 use super::handles::Handles;
 use super::lock;
 use super::reply::{Failure, Sink, Source};
 use super::request::Request;
 use super::reserve::Reserve;
-use super::session::{self, Agreement, Session};
+use super::session::Session;
 use super::tree::Tree;
-use super::wire::{InitIn, InitInExt, OutHeader, opcode};
+use super::wire::opcode;
 
 /// A share's server.
 pub struct Server {
@@ -77,49 +77,6 @@ impl Server {
         self.counters.clone()
     }
 
-    /// Carries a request out. `request` holds its beginning, `source` has all of it.
-    /// Returns the bytes of the reply: 0 for a request that has none.
-    ///
-    /// # Errors
-    /// The guest took away the memory that the reply goes to, or that its data are in.
-    pub fn handle(
-        &self,
-        request: &[u8],
-        source: &mut dyn Source,
-        reply: &mut dyn Sink,
-    ) -> Result<usize, Fault> {
-        let (header, done) = match Request::new(request, source.total_bytes()) {
-            Ok(request) => {
-                self.counters.count_request(request.header.opcode);
-                (request.header, self.serve(&request, source, reply))
-            }
-            Err((header, error)) => (header, Err(error.into())),
-        };
-        let no_reply = [opcode::FORGET, opcode::BATCH_FORGET, opcode::INTERRUPT];
-        if no_reply.contains(&header.opcode) {
-            return Ok(0);
-        }
-        let (error, body_bytes) = match done {
-            Ok(()) => (0, reply.body_bytes()),
-            Err(Failure::Refused(error)) => (error.raw_os_error().saturating_neg(), 0),
-            Err(Failure::Broken(fault)) => return Err(fault),
-        };
-        let bytes = body_bytes.saturating_add(size_of::<OutHeader>());
-        let replied = reply.finish(&OutHeader {
-            len: u32::try_from(bytes).unwrap_or(u32::MAX),
-            error,
-            unique: header.unique,
-        })?;
-        self.counters.count_reply(replied);
-        Ok(replied)
-    }
-
-    /// Ends the session: the device was reset. A request still being served finds no node.
-    pub fn reset(&self) {
-        self.session.end();
-        self.forget_everything();
-    }
-
     fn serve(
         &self,
         request: &Request<'_>,
@@ -156,27 +113,7 @@ impl Server {
                 Ok(())
             }
             _ if self.content.writable() => self.change(request, source, reply),
-            // Nothing of the guest's is ever unwritten.
-            opcode::FSYNC | opcode::FSYNCDIR | opcode::SYNCFS => Ok(()),
-            opcode::SETATTR
-            | opcode::SYMLINK
-            | opcode::MKNOD
-            | opcode::MKDIR
-            | opcode::UNLINK
-            | opcode::RMDIR
-            | opcode::RENAME
-            | opcode::LINK
-            | opcode::WRITE
-            | opcode::SETXATTR
-            | opcode::REMOVEXATTR
-            | opcode::CREATE
-            | opcode::FALLOCATE
-            | opcode::RENAME2
-            | opcode::COPY_FILE_RANGE
-            | opcode::TMPFILE => Err(Errno::ROFS.into()),
-            // What is not offered, so that the guest asks once or not at all: extended
-            // attributes, holes, locks (kept in the guest), FLUSH, ACCESS, STATX, DAX windows.
-            _ => Err(Errno::NOSYS.into()),
+            other => exchange::refuse_change(other),
         }
     }
 
@@ -213,24 +150,36 @@ impl Server {
 
     /// A second INIT is a new session, after a guest that went without DESTROY.
     fn init(&self, request: &Request<'_>, reply: &mut dyn Sink) -> Result<(), Failure> {
-        let guest: InitIn = request.arguments()?;
-        let extension = request.list::<InitIn, InitInExt>(1);
-        let extension = extension.ok().and_then(|mut list| list.next());
-        match session::negotiate(&guest, extension, self.content.flags())? {
-            Agreement::AskAgain(answer) => reply.put_object(&answer),
-            Agreement::Agreed(flags, answer) => {
-                reply.put_object(&answer)?;
-                self.forget_everything();
-                self.session.begin(flags);
-                Ok(())
-            }
-        }
+        let flags = self.content.flags();
+        (self.session).answer(request, reply, flags, || self.forget_everything())
     }
 
     fn forget_everything(&self) {
         self.tree.clear();
         lock(&self.handles).clear();
         lock(&self.freshness).clear();
+    }
+}
+
+impl Serve for Server {
+    fn handle(
+        &self,
+        request: &[u8],
+        source: &mut dyn Source,
+        reply: &mut dyn Sink,
+    ) -> Result<usize, Fault> {
+        exchange::answer(
+            &self.counters,
+            request,
+            source,
+            reply,
+            |request, source, reply| self.serve(request, source, reply),
+        )
+    }
+
+    fn reset(&self) {
+        self.session.end();
+        self.forget_everything();
     }
 }
 

@@ -4,6 +4,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use rustix::io::Errno;
 
+use super::reply::{Failure, Sink};
+use super::request::Request;
 use super::wire::{Flags, InitIn, InitInExt, InitOut, MAJOR, MINOR, MINOR_MIN};
 
 /// Linux's limit (`FUSE_MAX_MAX_PAGES`), 1 MiB: with it a sequential read needs an eighth of the
@@ -32,8 +34,31 @@ impl Session {
     }
 
     /// Begins: the flags of `offered` that both sides know are in force.
-    pub fn begin(&self, agreed: Flags) {
+    fn begin(&self, agreed: Flags) {
         self.0.store(agreed.bits() | READY, Ordering::Release);
+    }
+
+    /// Carries out an INIT, which offers `wanted`. A second one is a new session, after a guest that
+    /// went without DESTROY: `begin` forgets the one before.
+    pub fn answer(
+        &self,
+        request: &Request<'_>,
+        reply: &mut dyn Sink,
+        wanted: Flags,
+        begin: impl FnOnce(),
+    ) -> Result<(), Failure> {
+        let guest: InitIn = request.arguments()?;
+        let extension = request.list::<InitIn, InitInExt>(1);
+        let extension = extension.ok().and_then(|mut list| list.next());
+        match negotiate(&guest, extension, wanted)? {
+            Agreement::AskAgain(answer) => reply.put_object(&answer),
+            Agreement::Agreed(flags, answer) => {
+                reply.put_object(&answer)?;
+                begin();
+                self.begin(flags);
+                Ok(())
+            }
+        }
     }
 
     /// Ends: only INIT is answered from here on.
@@ -43,7 +68,7 @@ impl Session {
 }
 
 /// What comes of an INIT.
-pub enum Agreement {
+enum Agreement {
     /// Version and flags agreed.
     Agreed(Flags, InitOut),
     /// The guest speaks a newer version, and is to ask again in ours.
@@ -54,7 +79,7 @@ pub enum Agreement {
 ///
 /// # Errors
 /// `EPROTO`: the guest's version is older than any with virtio-fs.
-pub fn negotiate(
+fn negotiate(
     guest: &InitIn,
     extension: Option<InitInExt>,
     wanted: Flags,

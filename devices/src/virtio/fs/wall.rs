@@ -47,8 +47,8 @@ static TOLD: Once = Once::new();
 
 /// The wall of one share, put up by each of its workers.
 pub struct Wall {
-    root: Arc<OwnedFd>,
-    content: Content,
+    /// What its workers open files in; none, if they open none.
+    around: Option<(Arc<OwnedFd>, Content)>,
     /// Made by the first worker: the rules of a large closure take milliseconds, in which the
     /// machine already boots.
     ruleset: Mutex<Option<RulesetCreated>>,
@@ -58,9 +58,17 @@ pub struct Wall {
 impl Wall {
     /// The wall around `content` below `root`, not yet put up.
     pub fn new(root: Arc<OwnedFd>, content: Content) -> Self {
+        Self::with(Some((root, content)))
+    }
+
+    /// The wall of workers that open no file at all.
+    pub fn around_nothing() -> Self {
+        Self::with(None)
+    }
+
+    fn with(around: Option<(Arc<OwnedFd>, Content)>) -> Self {
         Self {
-            root,
-            content,
+            around,
             ruleset: Mutex::new(None),
             confinement: OnceLock::new(),
         }
@@ -91,6 +99,10 @@ impl Wall {
         Ok(*self.confinement.get_or_init(|| confinement))
     }
 
+    fn content(&self) -> Option<&Content> {
+        self.around.as_ref().map(|(_, content)| content)
+    }
+
     fn restrict(&self) -> anyhow::Result<RestrictionStatus> {
         let mut ruleset = lock(&self.ruleset);
         let made = match ruleset.take() {
@@ -99,7 +111,7 @@ impl Wall {
         };
         let confined = made.try_clone()?.restrict_self()?;
         *ruleset = Some(made);
-        if self.content.writable() {
+        if self.content().is_some_and(Content::writable) {
             thread::prepare()?;
         }
         Ok(confined)
@@ -112,17 +124,20 @@ impl Wall {
             .handle_access(AccessNet::from_all(newest))?
             .scope(Scope::from_all(newest))?
             .create()?;
-        let Some(filter) = self.content.root_filter(ROOT_ID) else {
-            let rights = if self.content.writable() {
+        let Some((root, content)) = &self.around else {
+            return Ok(ruleset);
+        };
+        let Some(filter) = content.root_filter(ROOT_ID) else {
+            let rights = if content.writable() {
                 writing()
             } else {
                 reading(Kind::Directory)
             };
-            let rule = PathBeneath::new(&self.root, rights);
+            let rule = PathBeneath::new(root, rights);
             return Ok(ruleset.add_rule(rule)?);
         };
         for name in filter.names() {
-            let path = match host::open_beneath(&self.root, name, host::PLACE) {
+            let path = match host::open_beneath(root, name, host::PLACE) {
                 Ok(path) => path,
                 // Nothing to read, then.
                 Err(Errno::NOENT) => continue,

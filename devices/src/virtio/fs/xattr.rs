@@ -107,7 +107,7 @@ fn user_name(name: &[u8]) -> Result<&[u8], Errno> {
 }
 
 /// Replies with a value, or with its size where that is all that is asked for.
-fn answer(value: &[u8], room: u32, reply: &mut dyn Sink) -> Result<(), Failure> {
+pub fn answer(value: &[u8], room: u32, reply: &mut dyn Sink) -> Result<(), Failure> {
     if room == 0 {
         return reply.put_object(&GetxattrOut {
             // At most `BYTES_MAX`.
