@@ -1,0 +1,195 @@
+//! An image's archive: where in it each file is.
+//!
+//! The one thing to know: it is walked once, by its headers alone, since the manifest comes last
+//! where an archive is made as a stream. Names are looked up as they are written, and lead to bytes
+//! of this file, so that no name of it is a path.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::unix::fs::FileExt;
+
+use anyhow::{Context, Result, bail, ensure};
+use tar::EntryType;
+
+use crate::pax::{Extensions, long_name};
+
+/// Files of one archive: a layer has three or four.
+const MEMBERS_MAX: usize = 1 << 16;
+
+/// Links from one file of it to the next: skopeo has one for each layer.
+const LINKS_MAX: usize = 8;
+
+/// An archive, and where its files are.
+pub struct Archive {
+    file: File,
+    members: BTreeMap<Vec<u8>, Member>,
+}
+
+enum Member {
+    Part {
+        begin: u64,
+        bytes: u64,
+    },
+    /// The name of another one.
+    Link(Vec<u8>),
+}
+
+impl Archive {
+    /// Walks the archive in `file`, which begins where that does.
+    pub fn new(file: File) -> Result<Self> {
+        let mut members = BTreeMap::new();
+        let mut extensions = Extensions::default();
+        let mut archive = tar::Archive::new(&file);
+        for entry in archive.entries_with_seek()?.raw(true) {
+            let mut entry = entry.context("cannot read the archive")?;
+            match entry.header().entry_type() {
+                EntryType::GNULongName => extensions.path = Some(long_name(&mut entry)?),
+                EntryType::GNULongLink => extensions.link = Some(long_name(&mut entry)?),
+                EntryType::XHeader => extensions.take(&mut entry)?,
+                kind => {
+                    let extensions = std::mem::take(&mut extensions);
+                    let header = entry.header();
+                    let name = extensions
+                        .path
+                        .unwrap_or_else(|| header.path_bytes().into());
+                    let name = resolved(&[], &name);
+                    let target = extensions.link;
+                    let target = target.or_else(|| Some(header.link_name_bytes()?.into()));
+                    let member = match (kind, target) {
+                        (EntryType::Regular | EntryType::Continuous, _) => Member::Part {
+                            begin: entry.raw_file_position(),
+                            bytes: entry.size(),
+                        },
+                        (EntryType::Symlink, Some(target)) => {
+                            let folder = name.rsplitn(2, |byte| *byte == b'/').nth(1);
+                            Member::Link(resolved(folder.unwrap_or_default(), &target))
+                        }
+                        (EntryType::Link, Some(target)) => Member::Link(resolved(&[], &target)),
+                        _ => continue,
+                    };
+                    members.insert(name, member);
+                    ensure!(
+                        members.len() <= MEMBERS_MAX,
+                        "the archive has more than {MEMBERS_MAX} files"
+                    );
+                }
+            }
+        }
+        Ok(Self { file, members })
+    }
+
+    /// Whether there is a file of this name.
+    pub fn has(&self, name: &str) -> bool {
+        self.members.contains_key(&resolved(&[], name.as_bytes()))
+    }
+
+    /// The bytes of a file.
+    pub fn open(&self, name: &str) -> Result<Part<'_>> {
+        let mut key = resolved(&[], name.as_bytes());
+        for _ in 0..LINKS_MAX {
+            match self.members.get(&key) {
+                Some(Member::Part { begin, bytes }) => {
+                    let (file, begin, bytes) = (&self.file, *begin, *bytes);
+                    return Ok(Part { file, begin, bytes });
+                }
+                Some(Member::Link(target)) => key.clone_from(target),
+                None => bail!("the archive has no {name:?}"),
+            }
+        }
+        bail!("{name:?} of the archive is a link that leads round in a circle")
+    }
+}
+
+/// A name as it is looked up: without what says nothing, seen from `folder` unless it is absolute.
+fn resolved(folder: &[u8], name: &[u8]) -> Vec<u8> {
+    let base = if name.starts_with(b"/") { &[] } else { folder };
+    let mut parts: Vec<&[u8]> = Vec::new();
+    for part in base.split(is_slash).chain(name.split(is_slash)) {
+        match part {
+            b"" | b"." => {}
+            b".." => drop(parts.pop()),
+            _ => parts.push(part),
+        }
+    }
+    parts.join(&b'/')
+}
+
+fn is_slash(byte: &u8) -> bool {
+    *byte == b'/'
+}
+
+/// A part of a file, from its beginning to its end.
+pub struct Part<'a> {
+    file: &'a File,
+    begin: u64,
+    bytes: u64,
+}
+
+impl Read for Part<'_> {
+    fn read(&mut self, to: &mut [u8]) -> io::Result<usize> {
+        let most = usize::try_from(self.bytes)
+            .unwrap_or(usize::MAX)
+            .min(to.len());
+        let bytes = self.file.read_at(&mut to[..most], self.begin)?;
+        self.begin += bytes as u64;
+        self.bytes -= bytes as u64;
+        Ok(bytes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+    use crate::testing::Layer;
+
+    fn archive(layer: &Layer) -> Archive {
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(&layer.bytes()).unwrap();
+        io::Seek::rewind(&mut file).unwrap();
+        Archive::new(file).unwrap()
+    }
+
+    fn read(archive: &Archive, name: &str) -> Result<String> {
+        let mut text = String::new();
+        archive.open(name)?.read_to_string(&mut text)?;
+        Ok(text)
+    }
+
+    #[test]
+    fn a_file_is_found_by_any_of_its_names() {
+        let layer = Layer::new()
+            .folder("./")
+            .file("./a", "one")
+            .file("d/b", "two")
+            .link("d/layer.tar", "../a")
+            .link("top", "/d/b");
+        let archive = archive(&layer);
+        for (name, content) in [
+            ("a", "one"),
+            ("./a", "one"),
+            ("d/layer.tar", "one"),
+            ("top", "two"),
+        ] {
+            assert_eq!(read(&archive, name).unwrap(), content);
+        }
+        assert!(archive.has("d/b") && !archive.has("b"));
+    }
+
+    #[test]
+    fn names_that_climb_stay_in_the_archive() {
+        let layer = Layer::new()
+            .link("out", "../../../etc/hostname")
+            .link("round", "round");
+        let archive = archive(&layer);
+        let error = |name| read(&archive, name).unwrap_err().to_string();
+        assert_eq!(error("out"), "the archive has no \"out\"");
+        assert_eq!(
+            error("/etc/hostname"),
+            "the archive has no \"/etc/hostname\""
+        );
+        assert!(error("round").ends_with("leads round in a circle"));
+    }
+}

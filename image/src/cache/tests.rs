@@ -1,0 +1,223 @@
+//! Images of every format, read into a cache.
+
+use std::io::Write;
+
+use devices::virtio::fs::catalog::Body;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use super::*;
+use crate::testing::{Layer, archive, docker_archive, oci_files, write};
+
+fn layers() -> Vec<Layer> {
+    vec![
+        Layer::new()
+            .folder("d")
+            .file("d/a", "one")
+            .file("d/b", "two"),
+        Layer::new().file("d/.wh.a", "").link("l", "d"),
+    ]
+}
+
+fn configuration() -> Value {
+    json!({ "Cmd": ["/d/b"], "WorkingDir": "/srv/www", "Volumes": { "/scratch": {} } })
+}
+
+fn gzip(bytes: &[u8]) -> Vec<u8> {
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    encoder.write_all(bytes).unwrap();
+    encoder.finish().unwrap()
+}
+
+fn cache() -> (TempDir, Cache) {
+    let folder = tempfile::tempdir().unwrap();
+    let cache = Cache::open(&folder.path().join("images")).unwrap();
+    (folder, cache)
+}
+
+/// Reads an image's bytes as a file.
+fn read(bytes: &[u8]) -> Result<(Image, Vec<String>)> {
+    let (folder, cache) = cache();
+    let path = folder.path().join("image.tar");
+    fs::write(&path, bytes).unwrap();
+    let image = cache.read(&path)?;
+    let names = names(&cache.catalog(&image)?);
+    Ok((image, names))
+}
+
+/// The names at the top.
+fn names(catalog: &Catalog) -> Vec<String> {
+    match &catalog.nodes()[0].body {
+        Body::Directory(entries) => {
+            let names = entries.iter();
+            names
+                .map(|(name, _)| String::from_utf8_lossy(name).into_owned())
+                .collect()
+        }
+        _ => panic!("the root is no directory"),
+    }
+}
+
+fn error(bytes: &[u8]) -> String {
+    format!("{:#}", read(bytes).unwrap_err())
+}
+
+#[test]
+fn every_format_is_the_same_image() {
+    let (plain, zipped, zstd) = (
+        oci_files(&layers(), &configuration(), |bytes| (bytes.into(), "")),
+        oci_files(&layers(), &configuration(), |bytes| (gzip(bytes), "+gzip")),
+        oci_files(&layers(), &configuration(), |bytes| {
+            (zstd::encode_all(bytes, 0).unwrap(), "+zstd")
+        }),
+    );
+    let saved = docker_archive(&layers(), &configuration());
+    let mut ids = Vec::new();
+    for bytes in [
+        gzip(&saved),
+        saved,
+        archive(&plain),
+        archive(&zipped),
+        archive(&zstd),
+    ] {
+        let (image, names) = read(&bytes).unwrap();
+        assert_eq!(names, ["d", "l", "scratch", "srv"]);
+        assert_eq!(image.config.cmd, Some(vec!["/d/b".into()]));
+        ids.push(image.id);
+    }
+    let (folder, cache) = cache();
+    let layout = folder.path().join("layout");
+    write(&layout, &zipped);
+    ids.push(cache.read(&layout).unwrap().id);
+    ids.dedup();
+    assert_eq!(ids.len(), 1);
+}
+
+#[test]
+fn a_stream_is_an_image_too() {
+    let (_folder, cache) = cache();
+    let bytes = docker_archive(&layers(), &configuration());
+    let image = cache.read_stream(std::io::Cursor::new(bytes)).unwrap();
+    assert_eq!(image.layers.len(), 2);
+}
+
+#[test]
+fn what_is_not_what_its_digest_says_is_refused() {
+    let mut files = oci_files(&layers(), &json!({}), |bytes| (bytes.into(), ""));
+    // The first layer is the second of the blobs; behind two headers is a file's content.
+    files[1].1[1025] ^= 1;
+    let words = error(&archive(&files));
+    assert!(words.contains("image.tar: layer 1: "), "{words}");
+    assert!(words.contains("its digest is sha256:"), "{words}");
+    let mut files = oci_files(&layers(), &json!({}), |bytes| (bytes.into(), ""));
+    files[0].1.push(b' ');
+    let words = error(&archive(&files));
+    assert!(words.contains("the digest of blob sha256:"), "{words}");
+}
+
+#[test]
+fn a_layer_that_is_refused_leaves_nothing() {
+    let (folder, cache) = cache();
+    let path = folder.path().join("image.tar");
+    let hostile = Layer::new().file("ok", "x").file("../../escape", "x");
+    fs::write(&path, docker_archive(&[hostile], &json!({}))).unwrap();
+    let words = format!("{:#}", cache.read(&path).unwrap_err());
+    assert!(
+        words.ends_with(
+            "layer 1: entry \"../../escape\": its name has \"..\" in it, which could lead out of \
+             the image"
+        ),
+        "{words}"
+    );
+    for kind in [IMAGES, LAYERS] {
+        let left = fs::read_dir(folder.path().join("images").join(kind)).unwrap();
+        assert_eq!(left.count(), 0);
+    }
+    assert!(!folder.path().join("escape").exists());
+}
+
+#[test]
+fn a_layer_is_unpacked_once() {
+    let (folder, cache) = cache();
+    let path = folder.path().join("image.tar");
+    fs::write(&path, docker_archive(&layers(), &json!({}))).unwrap();
+    let image = cache.read(&path).unwrap();
+    let index = cache.path(LAYERS, &image.layers[0]).join("index");
+    let before = fs::metadata(&index).unwrap().modified().unwrap();
+    cache.read(&path).unwrap();
+    assert_eq!(fs::metadata(&index).unwrap().modified().unwrap(), before);
+}
+
+#[test]
+fn two_may_read_one_image_at_once() {
+    let (folder, cache) = cache();
+    let path = folder.path().join("image.tar");
+    fs::write(&path, docker_archive(&layers(), &json!({}))).unwrap();
+    let ids: Vec<_> = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..4).map(|_| scope.spawn(|| cache.read(&path))).collect();
+        let ids = threads
+            .into_iter()
+            .map(|one| one.join().unwrap().unwrap().id);
+        ids.collect()
+    });
+    assert!(ids.iter().all(|id| *id == ids[0]));
+    assert_eq!(
+        fs::read_dir(folder.path().join("images/layers"))
+            .unwrap()
+            .count(),
+        2
+    );
+}
+
+#[test]
+fn what_nobody_needs_goes() {
+    let (folder, cache) = cache();
+    let path = folder.path().join("image.tar");
+    let read = |layers: &[Layer]| {
+        fs::write(&path, docker_archive(layers, &json!({}))).unwrap();
+        cache.read(&path).unwrap()
+    };
+    let (both, first) = (read(&layers()), read(&layers()[..1]));
+    fs::create_dir(folder.path().join("images/layers/.new-1-0")).unwrap();
+    assert_eq!(
+        cache.prune(&[first.id.clone()].into()).unwrap(),
+        [both.id.clone()]
+    );
+    assert_eq!(
+        fs::read_dir(folder.path().join("images/layers"))
+            .unwrap()
+            .count(),
+        1
+    );
+    assert!(cache.catalog(&first).is_ok());
+    let gone = cache.image(&both.id).unwrap_err().to_string();
+    assert!(gone.ends_with("any more: run its file again"), "{gone}");
+}
+
+#[test]
+fn what_is_no_image_is_told() {
+    let neither = archive(&[("a".into(), b"b".to_vec())]);
+    assert!(error(&neither).ends_with("nor oci-layout, as OCI archives have it"));
+    let several = json!([
+        { "Config": "c", "RepoTags": ["one:1"], "Layers": [] },
+        { "Config": "c", "RepoTags": ["two:2"], "Layers": [] },
+    ]);
+    let several = archive(&[("manifest.json".into(), several.to_string().into())]);
+    assert!(error(&several).ends_with("it holds 2 images and not one (one:1, two:2)"));
+    let missing = json!([{ "Config": "../../etc/passwd", "RepoTags": null, "Layers": [] }]);
+    let missing = archive(&[("manifest.json".into(), missing.to_string().into())]);
+    assert!(error(&missing).ends_with("the archive has no \"../../etc/passwd\""));
+}
+
+#[test]
+fn what_is_in_the_place_of_the_machines_own_folders_is_refused() {
+    let (_folder, cache) = cache();
+    let layer = Layer::new().link("proc", "/tmp");
+    let bytes = docker_archive(&[layer], &json!({}));
+    let image = cache.read_stream(std::io::Cursor::new(bytes)).unwrap();
+    let words = cache.catalog(&image).unwrap_err().to_string();
+    assert_eq!(
+        words,
+        "the image's /proc is no folder, and a machine has its own there"
+    );
+}

@@ -1,0 +1,168 @@
+//! Files of a tree, by their paths in it: the few that the host itself has to look at.
+
+use anyhow::{Context, Result, ensure};
+use devices::virtio::fs::catalog::{Body, Catalog, Node};
+
+/// Links that are followed to one name (`MAXSYMLINKS`).
+const LINKS_MAX: usize = 40;
+
+/// Bytes of a file that is read whole: a table of users.
+const FILE_BYTES_MAX: u64 = 4 << 20;
+
+/// What is at `path`, seen from the tree's root. Links are followed within the tree.
+pub fn find<'a>(catalog: &'a Catalog, path: &str) -> Option<&'a Node> {
+    let mut left: Vec<Vec<u8>> = path.split('/').rev().map(Vec::from).collect();
+    let mut way: Vec<&Node> = Vec::new();
+    let root = catalog.nodes().first()?;
+    let mut links = 0;
+    while let Some(name) = left.pop() {
+        match &*name {
+            b"" | b"." => continue,
+            b".." => {
+                way.pop();
+                continue;
+            }
+            _ => {}
+        }
+        let here = way.last().copied().unwrap_or(root);
+        let Body::Directory(entries) = &here.body else {
+            return None;
+        };
+        let found = entries
+            .binary_search_by(|(is, _)| (**is).cmp(&*name))
+            .ok()?;
+        let node = catalog.nodes().get(entries[found].1 as usize)?;
+        let Body::Link(target) = &node.body else {
+            way.push(node);
+            continue;
+        };
+        links += 1;
+        if links > LINKS_MAX {
+            return None;
+        }
+        if target.starts_with(b"/") {
+            way.clear();
+        }
+        left.extend(target.rsplit(|byte| *byte == b'/').map(Vec::from));
+    }
+    Some(way.last().copied().unwrap_or(root))
+}
+
+/// The text of the file at `path`; none where there is no file.
+pub fn text(catalog: &Catalog, path: &str) -> Result<String> {
+    let Some(Body::File(extent)) = find(catalog, path).map(|node| &node.body) else {
+        return Ok(String::new());
+    };
+    ensure!(
+        extent.bytes <= FILE_BYTES_MAX,
+        "{path} of the image has more than {FILE_BYTES_MAX} bytes"
+    );
+    let bytes = catalog.read(extent);
+    let bytes = bytes.with_context(|| format!("cannot read {path} of the image"))?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+/// The names in the folder at `path`, those that are text.
+pub fn names<'a>(catalog: &'a Catalog, path: &str) -> impl Iterator<Item = &'a str> {
+    let entries = match find(catalog, path).map(|node| &node.body) {
+        Some(Body::Directory(entries)) => entries.as_slice(),
+        _ => &[],
+    };
+    let names = entries.iter().map(|(name, _)| std::str::from_utf8(name));
+    names.filter_map(Result::ok)
+}
+
+/// The numbers of `user`, which is `user` or `user:group`, each a name or a number, by the tree's
+/// `/etc/passwd` and `/etc/group`: passwd(5), group(5).
+pub fn ids(catalog: &Catalog, user: &str) -> Result<(u32, u32)> {
+    let passwd = text(catalog, "/etc/passwd")?;
+    let (user, group) = match user.split_once(':') {
+        Some((user, group)) => (user, Some(group).filter(|group| !group.is_empty())),
+        None => (user, None),
+    };
+    let number = user.parse::<u32>().ok();
+    let entry = passwd.lines().find_map(|line| {
+        let fields: Vec<&str> = line.split(':').collect();
+        let uid: u32 = fields.get(2)?.parse().ok()?;
+        let gid: u32 = fields.get(3)?.parse().ok()?;
+        (fields.first() == Some(&user) || number == Some(uid)).then_some((uid, gid))
+    });
+    let (uid, gid) = match (entry, number) {
+        (Some(found), _) => found,
+        (None, Some(uid)) => (uid, 0),
+        (None, None) => anyhow::bail!("the image has no user {user:?} in /etc/passwd"),
+    };
+    let Some(group) = group else {
+        return Ok((uid, gid));
+    };
+    let groups = text(catalog, "/etc/group")?;
+    let entry = groups.lines().find_map(|line| {
+        let fields: Vec<&str> = line.split(':').collect();
+        let gid = fields.get(2)?.parse::<u32>().ok()?;
+        (fields.first() == Some(&group)).then_some(gid)
+    });
+    let gid = entry.or_else(|| group.parse().ok());
+    let gid = gid.with_context(|| format!("the image has no group {group:?} in /etc/group"))?;
+    Ok((uid, gid))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::Cache;
+    use crate::testing::{Layer, docker_archive};
+
+    fn catalog(layer: Layer) -> Catalog {
+        let folder = tempfile::tempdir().unwrap();
+        let cache = Cache::open(folder.path()).unwrap();
+        let bytes = docker_archive(&[layer], &json!({}));
+        let image = cache.read_stream(std::io::Cursor::new(bytes)).unwrap();
+        cache.catalog(&image).unwrap()
+    }
+
+    fn sample() -> Catalog {
+        catalog(
+            Layer::new()
+                .file(
+                    "data/users",
+                    "root:x:0:0::/:/bin/sh\nApp.1:x:7:8::/:/bin/sh\n",
+                )
+                .link("etc", "/data")
+                .link("data/passwd", "../../data/users")
+                .file("data/group", "web:x:9:\n")
+                .link("round", "round"),
+        )
+    }
+
+    #[test]
+    fn links_are_followed_in_the_tree() {
+        let catalog = sample();
+        assert!(
+            text(&catalog, "/etc/passwd")
+                .unwrap()
+                .starts_with("root:x:0")
+        );
+        assert_eq!(text(&catalog, "/etc/hostname").unwrap(), "");
+        assert_eq!(text(&catalog, "/round").unwrap(), "");
+        let names: Vec<_> = names(&catalog, "/etc").collect();
+        assert_eq!(names, ["group", "passwd", "users"]);
+    }
+
+    #[test]
+    fn users_and_groups_are_the_images() {
+        let catalog = sample();
+        let ids = |user| ids(&catalog, user).map_err(|error| error.to_string());
+        assert_eq!(ids("App.1"), Ok((7, 8)));
+        assert_eq!(ids("7"), Ok((7, 8)));
+        assert_eq!(ids("App.1:web"), Ok((7, 9)));
+        assert_eq!(ids("1000:web"), Ok((1000, 9)));
+        assert_eq!(ids("1000"), Ok((1000, 0)));
+        assert_eq!(ids("1000:5"), Ok((1000, 5)));
+        let no_user = "the image has no user \"nemo\" in /etc/passwd";
+        assert_eq!(ids("nemo"), Err(no_user.into()));
+        let no_group = "the image has no group \"nemo\" in /etc/group";
+        assert_eq!(ids("7:nemo"), Err(no_group.into()));
+    }
+}
