@@ -11,6 +11,7 @@ mod detach;
 mod emulator;
 mod environment;
 mod events;
+mod image;
 mod init_binary;
 mod logs;
 mod machines;

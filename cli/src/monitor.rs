@@ -26,7 +26,7 @@ use guest::protocol::{Exec, PORT_NAME, Setup};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use vmm::app::{App, AppFile, HostEnd, Port, System, Tty};
 use vmm::boot::modules;
-use vmm::closure::{InUse, StoreView};
+use vmm::closure::{InUse, StorePath, StoreView};
 use vmm::machine::{Exits, Inputs, Machine};
 use vmm::net::Network;
 use vmm::vcpu::Exit;
@@ -42,6 +42,7 @@ use crate::cgroup::Cgroup;
 use crate::control::server::{self, Server};
 use crate::emulator::Published;
 use crate::events::{self, Happened};
+use crate::image::RootFs;
 use crate::logs::{Collector, Keep};
 use crate::machines::Running;
 use crate::machines::record::End;
@@ -88,7 +89,11 @@ pub fn run(start: Start<'_>) -> anyhow::Result<Ended> {
     let _cgroup = Cgroup::enter(&app.name, &app.limits, &start.running.cgroup())?;
     let listener = server::listen(&start.running.socket())?;
     let _in_use = InUse::of(start.file);
-    let store = StoreView::of(start.file)?;
+    let root = app.image.as_deref().map(RootFs::open).transpose()?;
+    let store = match &root {
+        Some(root) => StoreView::of_image(start.file, root.store_paths()),
+        None => StoreView::of(start.file)?,
+    };
     let secrets = start.secrets.files(app)?;
     let kernel = kernel(app.kernel.path.as_deref())?;
     let init = init_binary::find()?;
@@ -110,6 +115,7 @@ pub fn run(start: Start<'_>) -> anyhow::Result<Ended> {
         port_name: PORT_NAME,
         port,
         store: &store,
+        image: root.as_ref().map(RootFs::image),
         cards: network.take_cards(),
         console: start.streams.console()?,
         cmdline: app.system.as_ref().map_or("", |_| wishes(start.streams)),
@@ -140,7 +146,7 @@ pub fn run(start: Start<'_>) -> anyhow::Result<Ended> {
     let mut server = None;
     // They go before the machine's end is told.
     let mut files = Vec::new();
-    let setup = setup::setup(app, store != StoreView::None, &network, secrets);
+    let setup = setup::setup(app, store_mount(&store, root.as_ref()), &network, secrets);
     let mut is_oom = false;
     let finished = greet(&setup, host, &kernel).and_then(|mut guest| {
         server = Some(Server::start(listener, Box::new(controlled))?);
@@ -205,6 +211,20 @@ fn limit_descriptors(count: Option<u32>) -> anyhow::Result<()> {
         let most = most.map_or("any number".into(), |most| most.to_string());
         format!("limits.nofile: cannot have {count} open files, this host lets mvm have {most}")
     })
+}
+
+/// How the guest has the store, of which an image may have what this host has not.
+fn store_mount(store: &StoreView, root: Option<&RootFs>) -> setup::Store {
+    let is_in_view = |path: &StorePath| match store {
+        StoreView::Closure(closure) => closure.contains(path),
+        StoreView::All => path.exists(),
+        StoreView::None => false,
+    };
+    match root.map(RootFs::store_paths) {
+        _ if *store == StoreView::None => setup::Store::None,
+        Some(paths) if !paths.iter().all(is_in_view) => setup::Store::Beside,
+        _ => setup::Store::Mounted,
+    }
 }
 
 /// The kernel's file. One that the file names is read where it is, so that errors name it.

@@ -12,6 +12,7 @@ mod figures;
 mod fixtures;
 mod flags;
 mod health;
+mod images;
 mod kernels;
 mod killed;
 mod limits;

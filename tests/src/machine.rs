@@ -27,6 +27,8 @@ pub struct Machine {
     /// What `mvm` is an argument of.
     wrapper: Vec<OsString>,
     flags: Vec<OsString>,
+    /// For the program, behind the file.
+    arguments: Vec<OsString>,
     variables: Vec<(OsString, OsString)>,
     input: Vec<u8>,
     timeout: Duration,
@@ -50,6 +52,7 @@ impl Machine {
             file: None,
             wrapper: Vec::new(),
             flags: Vec::new(),
+            arguments: Vec::new(),
             variables: Vec::new(),
             input: Vec::new(),
             timeout: TIMEOUT,
@@ -129,6 +132,13 @@ impl Machine {
     #[must_use]
     pub fn flag(mut self, flag: impl AsRef<OsStr>) -> Self {
         self.flags.push(flag.as_ref().to_owned());
+        self
+    }
+
+    /// An argument of the program, instead of those of the file.
+    #[must_use]
+    pub fn argument(mut self, argument: impl AsRef<OsStr>) -> Self {
+        self.arguments.push(argument.as_ref().to_owned());
         self
     }
 
@@ -216,6 +226,9 @@ impl Machine {
             command.arg("--statistics").arg(statistics);
         }
         command.arg(&files.app);
+        if !self.arguments.is_empty() {
+            command.arg("--").args(&self.arguments);
+        }
         command.envs(self.variables.iter().map(|(name, value)| (name, value)));
         command
     }

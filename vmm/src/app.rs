@@ -74,7 +74,7 @@ pub use rate::Rate;
 pub use restart::{Policy, Restart};
 pub use root::{Root, RootKind, TmpfsSize};
 pub use secret::{MAX_SECRET_SIZE, MAX_SECRETS, MAX_SECRETS_SIZE, SECRETS_DIR, Secret};
-pub use share::{MAX_SHARES, MAX_TAG_SIZE, STORE_TAG, Share};
+pub use share::{IMAGE_TAG, MAX_SHARES, MAX_TAG_SIZE, STORE_TAG, Share};
 pub use store::{Store, StoreMode};
 pub use system::System;
 pub use text::MAX_FILE_SIZE;
@@ -89,6 +89,9 @@ pub const MAX_VCPUS: u32 = 64;
 
 /// Problems reported of one file; who has more has the wrong file.
 pub const MAX_PROBLEMS: usize = 64;
+
+/// What the id of an image begins with.
+pub const IMAGE_ID: &str = "sha256:";
 
 /// A program and the machine it runs in.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -127,6 +130,11 @@ pub struct App {
     )]
     #[schemars(schema_with = "schema::system")]
     pub system: Option<System>,
+    /// A container image that the machine's root is made of: its file or folder, or the id of one that
+    /// was read before, "sha256:" and 64 digits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "String", length(min = 1))]
+    pub image: Option<String>,
     /// How much of the host's store it sees; a string is the mode.
     #[serde(default, deserialize_with = "short_form::read")]
     #[schemars(schema_with = "schema::store")]
@@ -204,6 +212,7 @@ impl App {
             kernel: Kernel::default(),
             app: Program::new(entrypoint),
             system: None,
+            image: None,
             store: Store::default(),
             shares: Vec::new(),
             volumes: Vec::new(),

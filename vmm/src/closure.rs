@@ -54,6 +54,25 @@ impl StoreView {
     }
 }
 
+impl StoreView {
+    /// What a machine sees whose root is an image with `in_image` in its store: of these, and of what
+    /// the file names, all that this host has. The image's own show where the host has none.
+    pub fn of_image(file: &AppFile, in_image: BTreeSet<StorePath>) -> Self {
+        if file.app.store.mode != StoreMode::Closure {
+            return match file.app.store.mode {
+                StoreMode::All => Self::All,
+                _ => Self::None,
+            };
+        }
+        let named = roots(file).into_iter().chain(in_image);
+        let here: BTreeSet<_> = named.filter(StorePath::exists).collect();
+        match Closure::on_this_host(here, &Nix::of_this_host()) {
+            closure if closure.paths.is_empty() => Self::None,
+            closure => Self::Closure(closure),
+        }
+    }
+}
+
 /// Store paths, and who said that they are all.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Closure {
@@ -66,6 +85,8 @@ pub struct Closure {
 pub enum Source {
     /// Nobody: no store path is named, so none belongs to it.
     NoRoots,
+    /// The image, which has all that its paths refer to.
+    Image,
     /// The file that `store.closure` names.
     List(PathBuf),
     /// The Nix database.
@@ -78,6 +99,7 @@ impl fmt::Display for Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NoRoots => f.write_str("no store path is named"),
+            Self::Image => f.write_str("the image"),
             Self::List(file) => write!(f, "the list {}", file.display()),
             Self::Database(file) => write!(f, "the Nix database {}", file.display()),
             Self::NixStore(program) => write!(f, "{} -qR", program.display()),
@@ -169,6 +191,22 @@ impl Closure {
             "cannot find the closure of {root}: {tried}; {}",
             what_to_do(root)
         ))
+    }
+
+    /// What belongs to those of `paths` that are valid, as far as the database says; without one, the
+    /// paths alone: an image has all that they refer to.
+    fn on_this_host(mut paths: BTreeSet<StorePath>, nix: &Nix) -> Self {
+        // The second time all are known, unless Nix has just collected one.
+        for _ in 0..2 {
+            match database::requisites(&nix.database, &paths) {
+                Ok(Answer::Requisites(all)) => {
+                    return Self::sorted(all, Source::Database(nix.database.clone()));
+                }
+                Ok(Answer::Unknown(unknown)) => paths.retain(|path| !unknown.contains(path)),
+                Err(_) => break,
+            }
+        }
+        Self::sorted(paths.into_iter().collect(), Source::Image)
     }
 
     /// The closure that a file lists.

@@ -9,12 +9,13 @@ use std::sync::mpsc::{self, Receiver};
 
 use anyhow::{Context, anyhow};
 use devices::Memory;
+use devices::virtio::fs::catalog::{self, Catalog};
 use devices::virtio::fs::{self, Budget, Content, Filter, Owners};
 pub use devices::virtio::fs::{Confinement, Counters, Wall};
 use devices::virtio::{balloon, blk, console, net, rng, vsock};
 use vm_memory::{GuestMemoryBackend as _, GuestMemoryRegion as _, GuestRegionMmap};
 
-use crate::app::{App, ConsoleMode, MAX_VCPUS, STORE_TAG};
+use crate::app::{App, ConsoleMode, IMAGE_TAG, MAX_VCPUS, STORE_TAG};
 use crate::board::Board;
 use crate::boot::{self, acpi, initramfs, modules};
 use crate::closure::{STORE_DIR, StorePath, StoreView};
@@ -42,6 +43,8 @@ pub struct Inputs<'a> {
     pub port: UnixStream,
     /// What of the store the guest sees.
     pub store: &'a StoreView,
+    /// What its root is made of, if that is an image.
+    pub image: Option<Image>,
     /// Its network cards.
     pub cards: Vec<net::Config>,
     /// Where the kernel's messages go if `console.mode` is none.
@@ -50,6 +53,36 @@ pub struct Inputs<'a> {
     pub cmdline: &'static str,
     /// Whom files belong to that this process makes: user and group.
     pub host_user: (u32, u32),
+}
+
+/// What a root is made of.
+#[derive(Clone, Debug)]
+pub enum Image {
+    /// The tree that an image's layers come to.
+    Tree(Arc<Catalog>),
+    /// A folder of the host, which is not to change while the machine runs.
+    Folder(PathBuf),
+}
+
+impl Image {
+    fn open(self, vcpus: u16, memory: &Memory, budget: &Arc<Budget>) -> anyhow::Result<fs::Share> {
+        let tag = IMAGE_TAG.into();
+        match self {
+            Self::Tree(catalog) => catalog::Config {
+                tag,
+                catalog,
+                vcpus,
+            }
+            .open(memory),
+            Self::Folder(root) => fs::Config {
+                tag,
+                root,
+                content: Content::Immutable { filter: None },
+                vcpus,
+            }
+            .open(memory, budget),
+        }
+    }
 }
 
 /// A machine that is ready to run.
@@ -84,6 +117,15 @@ impl Machine {
             let share = config.open(&memory, &budget)?;
             shares.push(Share {
                 tag: config.tag,
+                counters: share.counters,
+                wall: share.wall,
+            });
+            board.add(share.device)?;
+        }
+        if let Some(image) = inputs.image {
+            let share = image.open(vcpus.into(), &memory, &budget)?;
+            shares.push(Share {
+                tag: IMAGE_TAG.into(),
                 counters: share.counters,
                 wall: share.wall,
             });
@@ -330,7 +372,7 @@ fn drivers(app: &App) -> Vec<&'static str> {
         // ext4 asks for its checksum by the algorithm's name.
         drivers.extend(["virtio_blk", "crc32c_generic", "ext4"]);
     }
-    if app.root.persist.is_some() {
+    if app.root.persist.is_some() || app.image.is_some() {
         drivers.push("overlay");
     }
     drivers

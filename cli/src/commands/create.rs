@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use vmm::app::AppFile;
 
 use super::run::Edits;
+use crate::image;
 use crate::machines::record::Facts;
 use crate::machines::{Record, running};
 use crate::output::print;
@@ -20,7 +21,7 @@ const SAME_NAME_MAX: u32 = 1000;
 /// `mvm start` starts it. Prints its name.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The file; "-" is the standard input
+    /// The app.json or the image; "-" is the standard input
     #[arg(value_name = "FILE")]
     file: PathBuf,
     #[command(flatten)]
@@ -29,8 +30,9 @@ pub struct Args {
 
 /// Runs the command.
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    let mut file = AppFile::load(&args.file)?;
+    let mut file = image::load(&args.file)?;
     args.edits.apply(&mut file.app)?;
+    image::settle(&mut file.app)?;
     let record = keep(&file, args.edits.name(), false)?;
     print(format!("{}\n", record.name()).as_bytes())?;
     Ok(ExitCode::SUCCESS)

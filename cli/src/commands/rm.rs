@@ -6,6 +6,7 @@ use anyhow::{Result, bail, ensure};
 
 use super::start::for_each;
 use super::stop::{Timeout, kill, stop};
+use crate::image;
 use crate::machines::{self, Machine, Running, running};
 use crate::output::{print, print_json};
 
@@ -30,7 +31,7 @@ pub struct DestroyArgs {
     timeout: Timeout,
 }
 
-/// Remove all machines that do not run, and what crashes have left
+/// Remove all machines that do not run, what crashes have left, and images that no machine is of
 #[derive(Debug, clap::Args)]
 pub struct PruneArgs {
     /// Print a JSON list of what was removed
@@ -76,6 +77,13 @@ pub fn prune(args: &PruneArgs) -> Result<ExitCode> {
             removed.push(machine.name);
         }
     }
+    let left = machines::all()?;
+    let files: Vec<_> = left
+        .iter()
+        .filter_map(|machine| machines::Record::open(&machine.name))
+        .map(|record| record.app_file())
+        .collect::<Result<_>>()?;
+    image::prune(files.iter().map(|file| &file.app))?;
     if args.json {
         print_json(&removed)?;
     } else {

@@ -12,6 +12,7 @@ use vmm::app::AppFile;
 
 use super::create;
 use crate::detach;
+use crate::image;
 use crate::machines::{Record, Running};
 use crate::monitor::{self, Start, Streams};
 use crate::output::{print, say};
@@ -19,7 +20,7 @@ use crate::ready;
 use crate::secrets::Secrets;
 use crate::systemd::Sockets;
 
-/// Run the program of an app.json in a machine of its own
+/// Run the program of an app.json, or of a container image, in a machine of its own
 ///
 /// Standard input, output and error are the program's, and so is the exit status: its own, or
 /// 128+n if signal n killed it; 127 if it was not found in the machine, 126 if it cannot be
@@ -30,7 +31,8 @@ use crate::systemd::Sockets;
 /// the program said, `mvm start` starts it again, `mvm rm` removes it.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The file; "-" is the standard input
+    /// The app.json; or an image: what `docker save` writes, an OCI archive or the folder of an OCI
+    /// layout, nix2container's image.json, the folder of a root file system. "-" is the standard input
     #[arg(value_name = "FILE")]
     file: PathBuf,
     #[command(flatten)]
@@ -54,8 +56,9 @@ pub use edit::Edits;
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     // Before there is a child that could have them.
     let sockets = Sockets::receive()?;
-    let mut file = AppFile::load(&args.file)?;
+    let mut file = image::load(&args.file)?;
     args.edits.apply(&mut file.app)?;
+    image::settle(&mut file.app)?;
     if args.detach {
         return detached(args, &file);
     }

@@ -28,6 +28,7 @@ pub fn has_machines() -> bool {
 /// What the guest is to prepare: the host's tree as its root, and memory for running machines.
 pub fn setup() -> Setup {
     let store = Mount {
+        beside: false,
         file_system: FileSystem::Plan9,
         source: STORE_TAG.into(),
         mount_point: STORE.into(),
@@ -36,6 +37,7 @@ pub fn setup() -> Setup {
         options: format!("{MOUNT},cache=loose"),
     };
     let runtime = Mount {
+        beside: false,
         file_system: FileSystem::Tmpfs,
         source: "mvm".into(),
         mount_point: RUNTIME_FOLDER.into(),

@@ -4,9 +4,11 @@ use std::path::Path;
 use std::time::Duration;
 
 use guest::notify;
-use guest::protocol::{Exec, FileSystem, Link, Mount, Root, SecretFile, Setup, Tty, User as Entry};
+use guest::protocol::{
+    Exec, FileSystem, Link, Mount, Root, SecretFile, Setup, Tty, Upper, User as Entry,
+};
 use rustix::termios::Winsize;
-use vmm::app::{App, STORE_TAG, User};
+use vmm::app::{App, IMAGE_TAG, STORE_TAG, User};
 use vmm::closure::STORE_DIR;
 use vmm::net::Network;
 use vmm::volume;
@@ -16,14 +18,26 @@ use crate::environment;
 /// Home of a user that only app.json knows.
 const HOME: &str = "/home";
 
-/// What the guest prepares. With `store`, the host's store is one of the file systems.
-pub fn setup(app: &App, store: bool, network: &Network, secrets: Vec<SecretFile>) -> Setup {
+/// The host's store as the guest has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Store {
+    /// Not at all.
+    None,
+    /// In its place.
+    Mounted,
+    /// In its place, and beside it what the image has there.
+    Beside,
+}
+
+/// What the guest prepares.
+pub fn setup(app: &App, store: Store, network: &Network, secrets: Vec<SecretFile>) -> Setup {
     let virtiofs = |source: String, mount_point: &str, read_only| Mount {
         file_system: FileSystem::Virtiofs,
         source,
         mount_point: mount_point.into(),
         read_only,
         options: String::new(),
+        beside: false,
     };
     let volumes = app.volumes.iter().enumerate().filter_map(|(nth, volume)| {
         let mount_point = volume.mount_point.as_ref()?;
@@ -33,9 +47,13 @@ pub fn setup(app: &App, store: bool, network: &Network, secrets: Vec<SecretFile>
             mount_point: mount_point.to_string_lossy().as_ref().into(),
             read_only: volume.read_only,
             options: String::new(),
+            beside: false,
         })
     });
-    let store = store.then(|| virtiofs(STORE_TAG.into(), STORE_DIR, true));
+    let store = (store != Store::None).then(|| Mount {
+        beside: store == Store::Beside,
+        ..virtiofs(STORE_TAG.into(), STORE_DIR, true)
+    });
     let shares =
         app.shares.iter().zip(app.share_tags()).map(|(share, tag)| {
             virtiofs(tag, &share.mount_point.to_string_lossy(), share.read_only)
@@ -47,6 +65,7 @@ pub fn setup(app: &App, store: bool, network: &Network, secrets: Vec<SecretFile>
         mount_point: "/run".into(),
         read_only: false,
         options: "mode=755".into(),
+        beside: false,
     });
     let all = run.into_iter().chain(store).chain(shares).chain(volumes);
     let mut mounts: Vec<Mount> = all.collect();
@@ -56,17 +75,9 @@ pub fn setup(app: &App, store: bool, network: &Network, secrets: Vec<SecretFile>
             .components()
             .count()
     });
-    let root = match app.root_volume() {
-        Some(nth) => Root::Overlay {
-            volume: volume::serial(nth),
-        },
-        None => Root::Tmpfs {
-            size_kib: Some(app.root_bytes() >> 10),
-        },
-    };
     Setup {
         hostname: Some(app.hostname().into()),
-        root,
+        root: root(app),
         mounts,
         users: user(app).into_iter().collect(),
         write_etc: true,
@@ -79,6 +90,21 @@ pub fn setup(app: &App, store: bool, network: &Network, secrets: Vec<SecretFile>
         console_level: None,
         secrets,
         ports: Vec::new(),
+    }
+}
+
+fn root(app: &App) -> Root {
+    let volume = app.root_volume().map(volume::serial);
+    let size_kib = app.root_bytes() >> 10;
+    match (&app.image, volume) {
+        (Some(_), volume) => Root::Image {
+            tag: IMAGE_TAG.into(),
+            upper: volume.map_or(Upper::Tmpfs { size_kib }, |serial| Upper::Volume { serial }),
+        },
+        (None, Some(volume)) => Root::Overlay { volume },
+        (None, None) => Root::Tmpfs {
+            size_kib: Some(size_kib),
+        },
     }
 }
 

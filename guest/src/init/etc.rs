@@ -5,6 +5,7 @@
 
 use std::fmt::Write;
 use std::fs;
+use std::io;
 use std::os::unix::fs::{DirBuilderExt, chown};
 
 use crate::protocol::{Setup, User};
@@ -16,23 +17,68 @@ const NSSWITCH: &str = "passwd: files\ngroup: files\nshadow: files\n\
 
 /// Writes them into the file system at `root`, and makes the users' homes.
 pub(super) fn write(root: &str, setup: &Setup) -> Result<()> {
-    let hostname = setup.hostname.as_deref().unwrap_or("localhost");
-    let files = [
-        ("/etc/passwd", passwd(&setup.users)),
-        ("/etc/group", group(&setup.users)),
-        ("/etc/hosts", hosts(hostname)),
-        ("/etc/hostname", format!("{hostname}\n")),
-        ("/etc/resolv.conf", resolv_conf(&setup.nameservers)),
-        ("/etc/nsswitch.conf", NSSWITCH.into()),
-    ];
     fs::DirBuilder::new()
         .recursive(true)
         .create(format!("{root}/etc"))
         .context("cannot make folder /etc")?;
-    for (path, content) in files {
+    for (path, content) in of_users(setup).into_iter().chain(of_machine(setup)) {
         fs::write(format!("{root}{path}"), content)
             .with_context(|| format!("cannot write {path}"))?;
     }
+    make_homes(root, setup)
+}
+
+/// Writes into the `/etc` of an image, which is the root: the machine's own names and addresses, and
+/// of its users what the image says nothing of.
+pub(super) fn complete(setup: &Setup) -> Result<()> {
+    complete_at("", setup)
+}
+
+fn complete_at(root: &str, setup: &Setup) -> Result<()> {
+    fs::create_dir_all(format!("{root}/etc")).context("cannot make folder /etc")?;
+    let knows_users = fs::exists(format!("{root}/etc/passwd"))?;
+    for (path, content) in of_users(setup) {
+        let path = format!("{root}{path}");
+        if !fs::exists(&path)? {
+            replace(&path, &content)?;
+        }
+    }
+    for (path, content) in of_machine(setup) {
+        replace(&format!("{root}{path}"), &content)?;
+    }
+    if knows_users {
+        return Ok(());
+    }
+    make_homes(root, setup)
+}
+
+/// Writes a file anew: one of the image's may be a link to what a distribution's daemon would write.
+fn replace(path: &str, content: &str) -> Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => fs::write(path, content),
+    }
+    .with_context(|| format!("cannot write {path}"))
+}
+
+fn of_users(setup: &Setup) -> [(&'static str, String); 3] {
+    [
+        ("/etc/passwd", passwd(&setup.users)),
+        ("/etc/group", group(&setup.users)),
+        ("/etc/nsswitch.conf", NSSWITCH.into()),
+    ]
+}
+
+fn of_machine(setup: &Setup) -> [(&'static str, String); 3] {
+    let hostname = setup.hostname.as_deref().unwrap_or("localhost");
+    [
+        ("/etc/hosts", hosts(hostname)),
+        ("/etc/hostname", format!("{hostname}\n")),
+        ("/etc/resolv.conf", resolv_conf(&setup.nameservers)),
+    ]
+}
+
+fn make_homes(root: &str, setup: &Setup) -> Result<()> {
     for user in &setup.users {
         make_home(user, &format!("{root}{}", user.home))
             .with_context(|| format!("cannot make {}'s home {}", user.name, user.home))?;
@@ -126,6 +172,35 @@ mod tests {
             "127.0.0.1 localhost\n::1 localhost\n127.0.1.1 box\n"
         );
         assert_eq!(hosts("localhost"), "127.0.0.1 localhost\n::1 localhost\n");
+    }
+
+    #[test]
+    fn an_image_keeps_its_users_and_gets_the_machines_names() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path().to_str().unwrap();
+        let etc = folder.path().join("etc");
+        fs::create_dir(&etc).unwrap();
+        fs::write(etc.join("passwd"), "app:x:7:7::/:/bin/sh\n").unwrap();
+        fs::write(etc.join("hosts"), "of the image").unwrap();
+        let outside = folder.path().join("outside");
+        fs::write(&outside, "not to be written").unwrap();
+        std::os::unix::fs::symlink("../outside", etc.join("resolv.conf")).unwrap();
+        std::os::unix::fs::symlink("/no/where", etc.join("hostname")).unwrap();
+        let setup = Setup {
+            hostname: Some("box".into()),
+            users: users(),
+            nameservers: vec!["::1".into()],
+            ..Setup::default()
+        };
+        complete_at(root, &setup).unwrap();
+        let read = |name| fs::read_to_string(etc.join(name)).unwrap();
+        assert_eq!(read("passwd"), "app:x:7:7::/:/bin/sh\n");
+        assert_eq!(read("group"), group(&users()));
+        assert_eq!(read("hosts"), hosts("box"));
+        assert_eq!(read("hostname"), "box\n");
+        assert_eq!(read("resolv.conf"), "nameserver ::1\n");
+        assert_eq!(fs::read_to_string(outside).unwrap(), "not to be written");
+        assert!(!folder.path().join("srv").exists());
     }
 
     #[test]

@@ -6,12 +6,13 @@
 use std::ffi::{CStr, CString};
 use std::fs;
 use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::Path;
 
 use super::volumes;
 use crate::protocol::{FileSystem, Mount};
 use anyhow::{Context, Result};
-use rustix::fs::{AtFlags, CWD, StatxFlags, statx};
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, StatxFlags, open, statx};
 use rustix::mount::{MountFlags, mount};
 
 /// What is read ahead of a program that reads a file in order, in KiB. The kernel's 128 cost a
@@ -31,6 +32,7 @@ pub(super) fn mount_all(mounts: &[Mount]) -> Result<()> {
 fn mount_one(wanted: &Mount) -> Result<()> {
     let mount_point = Path::new(wanted.mount_point.as_os_str());
     make_mount_point(mount_point)?;
+    let below = wanted.beside.then(|| open_below(mount_point)).transpose()?;
     if wanted.file_system == FileSystem::Ext4 {
         return volumes::mount_volume(&wanted.source, mount_point, wanted.read_only);
     }
@@ -51,7 +53,25 @@ fn mount_one(wanted: &Mount) -> Result<()> {
     if wanted.file_system == FileSystem::Virtiofs {
         read_further_ahead(mount_point).context("cannot set its read-ahead")?;
     }
-    Ok(())
+    match below {
+        Some(below) => show_beside(mount_point, &below),
+        None => Ok(()),
+    }
+}
+
+/// What is at a mount point before something is mounted there.
+fn open_below(mount_point: &Path) -> Result<OwnedFd> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    open(mount_point, flags, Mode::empty()).context("cannot open what is there")
+}
+
+/// Has what is mounted hide only what `below` has of the same names.
+fn show_beside(mount_point: &Path, below: &OwnedFd) -> Result<()> {
+    let point = mount_point.to_string_lossy();
+    let options = format!("lowerdir={point}:/proc/self/fd/{}", below.as_raw_fd());
+    let options = CString::new(options)?;
+    mount("beside", mount_point, "overlay", flags(true), &*options)
+        .context("cannot lay it over what is there")
 }
 
 fn flags(read_only: bool) -> MountFlags {

@@ -11,7 +11,7 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt, symlink};
 use std::path::Path;
 
-use crate::protocol::{Root, Setup};
+use crate::protocol::{Root, Setup, Upper};
 use anyhow::{Context, Result};
 use rustix::io::Errno;
 use rustix::mount::{MountFlags, mount, mount_move};
@@ -25,7 +25,7 @@ const NEW_ROOT: &str = "/root";
 
 /// The layers of a root that is an overlay. They stay on the initramfs, below the root.
 const LOWER: &str = "/lower";
-const VOLUME: &str = "/volume";
+const UPPER: &str = "/upper";
 
 /// Folders of an empty root, with their modes.
 const FOLDERS: [(&str, u32); 6] = [
@@ -121,7 +121,12 @@ pub(super) fn switch(setup: &Setup) -> Result<()> {
     let _ = fs::remove_file("/init");
     mount_move(".", "/").context("cannot make the root file system /")?;
     chroot(".").context("cannot change to the root file system")?;
-    chdir("/").context("cannot enter /")
+    chdir("/").context("cannot enter /")?;
+    if setup.write_etc && matches!(setup.root, Root::Image { .. }) {
+        // Only here: a link of the image's is followed, and leads to the image.
+        etc::complete(setup).context("cannot write to the image's /etc")?;
+    }
+    Ok(())
 }
 
 fn mount_root(setup: &Setup) -> Result<()> {
@@ -134,7 +139,23 @@ fn mount_root(setup: &Setup) -> Result<()> {
             make_folder(LOWER, 0o755)?;
             mount_tmpfs(LOWER, None)?;
             furnish(LOWER, setup)?;
-            mount_overlay(volume)
+            mount_volume(volume)?;
+            mount_overlay(MountFlags::empty())?;
+            mount_in_memory()
+        }
+        Root::Image { tag, upper } => {
+            make_folder(LOWER, 0o755)?;
+            mount(tag, LOWER, "virtiofs", MountFlags::RDONLY, None)
+                .with_context(|| format!("virtiofs, tag {tag:?}"))?;
+            match upper {
+                Upper::Tmpfs { size_kib } => {
+                    make_folder(UPPER, 0o755)?;
+                    mount_tmpfs(UPPER, Some(*size_kib))?;
+                }
+                Upper::Volume { serial } => mount_volume(serial)?,
+            }
+            // A device node of the image's would be one of the guest's.
+            mount_overlay(MountFlags::NODEV)
         }
         Root::Plan9 {
             tag,
@@ -178,19 +199,25 @@ fn write_etc(root: &str, setup: &Setup) -> Result<()> {
     Ok(())
 }
 
-/// Lays what is kept on the volume over the lower layer. A file that a program of an earlier start
-/// changed hides the one that this start made.
-fn mount_overlay(volume: &str) -> Result<()> {
-    make_folder(VOLUME, 0o755)?;
-    volumes::mount_volume(volume, Path::new(VOLUME), false)
-        .with_context(|| format!("ext4 {volume:?}"))?;
+fn mount_volume(serial: &str) -> Result<()> {
+    make_folder(UPPER, 0o755)?;
+    volumes::mount_volume(serial, Path::new(UPPER), false)
+        .with_context(|| format!("ext4 {serial:?}"))
+}
+
+/// Lays what is written over the lower layer. A file that a program of an earlier start changed hides
+/// the one that this start made.
+fn mount_overlay(flags: MountFlags) -> Result<()> {
     for layer in ["upper", "work"] {
-        make_folder(&format!("{VOLUME}/{layer}"), 0o755)?;
+        make_folder(&format!("{UPPER}/{layer}"), 0o755)?;
     }
-    let options = format!("lowerdir={LOWER},upperdir={VOLUME}/upper,workdir={VOLUME}/work");
+    let options = format!("lowerdir={LOWER},upperdir={UPPER}/upper,workdir={UPPER}/work");
     let options = CString::new(options)?;
-    let none = MountFlags::empty();
-    mount("root", NEW_ROOT, "overlay", none, &*options).context("overlay")?;
+    mount("root", NEW_ROOT, "overlay", flags, &*options).context("overlay")
+}
+
+/// Has in memory what is of one start only.
+fn mount_in_memory() -> Result<()> {
     for (path, options) in [("run", c"mode=755"), ("tmp", c"mode=1777")] {
         let path = format!("{NEW_ROOT}/{path}");
         let flags = MountFlags::NOSUID | MountFlags::NODEV;

@@ -53,6 +53,13 @@ pub enum Root {
         /// Serial of the volume's disk.
         volume: String,
     },
+    /// An image, whose tree the host serves: an overlay over it.
+    Image {
+        /// The tree's mount tag.
+        tag: String,
+        /// What the upper layer is on.
+        upper: Upper,
+    },
     /// A tree of the host over 9p (trans=virtio).
     #[serde(rename = "9p")]
     Plan9 {
@@ -62,6 +69,22 @@ pub enum Root {
         options: String,
         /// Whether writing to it fails with `EROFS`.
         read_only: bool,
+    },
+}
+
+/// What keeps the changes to a tree that does not change itself.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase", deny_unknown_fields)]
+pub enum Upper {
+    /// Memory, lost at the end: at most so many KiB.
+    Tmpfs {
+        /// The limit.
+        size_kib: u64,
+    },
+    /// A volume.
+    Volume {
+        /// Serial of its disk.
+        serial: String,
     },
 }
 
@@ -86,6 +109,10 @@ pub struct Mount {
     pub read_only: bool,
     /// Mount options of the file system, comma separated.
     pub options: String,
+    /// Whether what is at the mount point already shows beside it, read-only as a whole: names of
+    /// this file system hide those.
+    #[serde(default)]
+    pub beside: bool,
 }
 
 /// Types of file system that a host can offer.

@@ -164,6 +164,7 @@ fn a_setup_comes_back() {
             read_only: false,
         },
         mounts: vec![Mount {
+            beside: false,
             file_system: FileSystem::Virtiofs,
             source: "store".into(),
             mount_point: "/nix/store".into(),

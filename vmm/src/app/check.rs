@@ -13,10 +13,10 @@ use super::place::Place;
 use super::problem::Complaint;
 use super::quote::quoted;
 use super::{
-    App, Bytes, HostEnd, Interface, Limits, MAX_ARG_SIZE, MAX_ARGS, MAX_CMDLINE_SIZE, MAX_ENV,
-    MAX_INTERFACES, MAX_PORTS, MAX_PROBLEMS, MAX_SHARES, MAX_TAG_SIZE, MAX_VCPUS, MAX_VOLUMES,
-    Memory, Port, PortRange, Program, Protocol, Rate, STORE_TAG, Share, User, VERSION, Volume,
-    VolumeSize,
+    App, Bytes, HostEnd, IMAGE_TAG, Interface, Limits, MAX_ARG_SIZE, MAX_ARGS, MAX_CMDLINE_SIZE,
+    MAX_ENV, MAX_INTERFACES, MAX_PORTS, MAX_PROBLEMS, MAX_SHARES, MAX_TAG_SIZE, MAX_VCPUS,
+    MAX_VOLUMES, Memory, Port, PortRange, Program, Protocol, Rate, STORE_TAG, Share, User, VERSION,
+    Volume, VolumeSize,
 };
 use crate::closure::{STORE_DIR, StorePath};
 
@@ -68,6 +68,9 @@ pub fn values(app: &App) -> Vec<Complaint> {
     );
     check.kernel(app);
     check.main(app);
+    if let Some(image) = &app.image {
+        check.host_path(Path::new(image), root().key("image"));
+    }
     if let Some(closure) = &app.store.closure {
         check.host_path(closure, root().key("store").key("closure"));
     }
@@ -506,11 +509,11 @@ impl Check {
             && tag.bytes().all(|byte| byte.is_ascii_graphic());
         let allowed = format!("1 to {MAX_TAG_SIZE} printable ASCII characters");
         self.expect(is_good, place.clone(), allowed, quoted(tag));
-        if tag == STORE_TAG {
-            self.complain(
-                place,
-                format!("{} is the tag of the store itself", quoted(tag)),
-            );
+        for (own, what) in [(STORE_TAG, "the store"), (IMAGE_TAG, "the image")] {
+            if tag == own {
+                let message = format!("{} is the tag of {what} itself", quoted(tag));
+                self.complain(place.clone(), message);
+            }
         }
     }
 

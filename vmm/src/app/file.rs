@@ -7,7 +7,7 @@ use super::json;
 use super::problem::{Complaint, Problem, Problems};
 use super::quote::{one_line, quoted};
 use super::reader::{self, Finding};
-use super::{App, MAX_FILE_SIZE, MAX_PROBLEMS, Place, check, text};
+use super::{App, IMAGE_ID, MAX_FILE_SIZE, MAX_PROBLEMS, Place, check, text};
 
 /// An [`App`] and the file it came from.
 #[derive(Debug)]
@@ -89,6 +89,18 @@ impl AppFile {
         }
     }
 
+    /// The file that `app`, which was made from something else called `name`, would have come from.
+    pub fn of(app: App, name: &str) -> anyhow::Result<Self> {
+        let text = serde_json::to_string(&app)?;
+        let parsed = json::parse(&text).map_err(|error| anyhow::anyhow!("{}", error.message))?;
+        Ok(Self {
+            app,
+            name: one_line(name),
+            path: None,
+            document: parsed.document,
+        })
+    }
+
     /// The file's name in messages.
     pub fn name(&self) -> &str {
         &self.name
@@ -147,6 +159,15 @@ fn resolve(app: &mut App, folder: &Path) -> Vec<Complaint> {
     };
     if let Some(path) = &mut app.kernel.path {
         resolve(path, Place::root().key("kernel").key("path"));
+    }
+    if let Some(image) = app
+        .image
+        .as_mut()
+        .filter(|image| !image.starts_with(IMAGE_ID))
+    {
+        let mut path = PathBuf::from(&*image);
+        resolve(&mut path, Place::root().key("image"));
+        *image = path.to_string_lossy().into_owned();
     }
     if let Some(path) = &mut app.store.closure {
         resolve(path, Place::root().key("store").key("closure"));

@@ -56,6 +56,23 @@ pub struct HealthCheck {
     pub on_failure: OnFailure,
 }
 
+impl HealthCheck {
+    /// That a command succeeds, with the defaults for all else.
+    pub const fn of_command(command: Vec<String>) -> Self {
+        Self {
+            exec: Some(command),
+            http: None,
+            tcp: None,
+            unix: None,
+            interval: thirty_seconds(),
+            timeout: thirty_seconds(),
+            retries: three(),
+            start_period: nothing(),
+            on_failure: OnFailure::None,
+        }
+    }
+}
+
 /// A request to a port of the machine, as a check.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]

@@ -16,6 +16,9 @@ pub const MAX_TAG_SIZE: usize = 36;
 /// The tag of the share that holds the store.
 pub const STORE_TAG: &str = "store";
 
+/// The tag of the image that the root is made of.
+pub const IMAGE_TAG: &str = "image";
+
 /// A folder of the host that the machine sees.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]

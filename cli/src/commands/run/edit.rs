@@ -110,6 +110,10 @@ impl Edits {
         if !self.arguments.is_empty() {
             program.args.clone_from(&self.arguments);
         }
+        // An image without an entrypoint: what it runs is its arguments' first.
+        if program.entrypoint.is_empty() && !program.args.is_empty() {
+            program.entrypoint = vec![program.args.remove(0)];
+        }
         if let Some(user) = &self.user {
             program.user.clone_from(user);
         }
@@ -218,6 +222,20 @@ mod tests {
         assert_eq!(command(&[]), ["sh", "-c", "true"]);
         assert_eq!(command(&["--", "-x", "y"]), ["sh", "-c", "-x", "y"]);
         assert_eq!(command(&["--entrypoint", "env"]), ["env"]);
+        assert_eq!(command(&["--entrypoint", "env", "--", "-0"]), ["env", "-0"]);
+    }
+
+    #[test]
+    fn without_an_entrypoint_arguments_are_the_whole_command_line() {
+        let command = |flags: &[&str]| {
+            let mut app = App::new("a", Vec::new());
+            app.app.args = vec!["echo".into(), "image".into()];
+            let line = Line::try_parse_from([&["mvm"], flags].concat()).unwrap();
+            line.edits.apply(&mut app).unwrap();
+            app.app.argv().map(String::from).collect::<Vec<_>>()
+        };
+        assert_eq!(command(&[]), ["echo", "image"]);
+        assert_eq!(command(&["--", "ls", "-l"]), ["ls", "-l"]);
         assert_eq!(command(&["--entrypoint", "env", "--", "-0"]), ["env", "-0"]);
     }
 

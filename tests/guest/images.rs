@@ -1,0 +1,282 @@
+//! Container images as roots: what `docker run` would make of them, and what hostile ones try.
+
+use std::fs;
+use std::path::Path;
+
+use anyhow::Result;
+use mvm_test::{Machine, Machines, fixture};
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+use tar::{Builder, EntryType, Header};
+use tempfile::tempdir;
+
+/// An archive in the making, whose names may be what the library would refuse.
+#[derive(Default)]
+struct Archive(Vec<u8>);
+
+impl Archive {
+    fn entry(self, name: &str, kind: EntryType, mode: u32, content: &[u8]) -> Self {
+        self.full(name, kind, mode, (0, 0), "", content)
+    }
+
+    fn folder(self, name: &str) -> Self {
+        self.entry(name, EntryType::Directory, 0o755, &[])
+    }
+
+    fn file(self, name: &str, content: &str) -> Self {
+        self.entry(name, EntryType::Regular, 0o644, content.as_bytes())
+    }
+
+    fn link(self, name: &str, target: &str) -> Self {
+        self.full(name, EntryType::Symlink, 0o777, (0, 0), target, &[])
+    }
+
+    fn full(
+        mut self,
+        name: &str,
+        kind: EntryType,
+        mode: u32,
+        (uid, gid): (u64, u64),
+        link: &str,
+        content: &[u8],
+    ) -> Self {
+        let mut header = Header::new_ustar();
+        header.as_old_mut().name[..name.len()].copy_from_slice(name.as_bytes());
+        header.as_old_mut().linkname[..link.len()].copy_from_slice(link.as_bytes());
+        header.set_entry_type(kind);
+        header.set_mode(mode);
+        header.set_uid(uid);
+        header.set_gid(gid);
+        header.set_mtime(1);
+        header.set_size(content.len() as u64);
+        if kind.is_character_special() {
+            // /dev/kmsg, which a guest's root may write to.
+            header.set_device_major(1).unwrap();
+            header.set_device_minor(11).unwrap();
+        }
+        header.set_cksum();
+        self.0.extend_from_slice(header.as_bytes());
+        self.0.extend_from_slice(content);
+        self.0.resize(self.0.len().next_multiple_of(512), 0);
+        self
+    }
+
+    fn finish(self) -> Vec<u8> {
+        [self.0, vec![0; 1024]].concat()
+    }
+}
+
+fn sha256(bytes: &[u8]) -> String {
+    let digits = Sha256::digest(bytes);
+    let digits = digits.iter().map(|byte| format!("{byte:02x}"));
+    format!("sha256:{}", digits.collect::<String>())
+}
+
+/// What `docker save` writes.
+fn saved(layers: Vec<Archive>, config: &Value) -> Vec<u8> {
+    let layers: Vec<_> = layers.into_iter().map(Archive::finish).collect();
+    let digests: Vec<_> = layers.iter().map(|layer| sha256(layer)).collect();
+    let file = json!({
+        "architecture": "amd64", "os": "linux", "config": config,
+        "rootfs": { "type": "layers", "diff_ids": digests },
+    });
+    let names: Vec<_> = (0..layers.len())
+        .map(|nth| format!("{nth}/layer.tar"))
+        .collect();
+    let manifest = json!([{ "Config": "config.json", "RepoTags": ["test:1"], "Layers": names }]);
+    let mut archive = Builder::new(Vec::new());
+    let mut put = |name: &str, bytes: &[u8]| {
+        let mut header = Header::new_gnu();
+        header.set_size(bytes.len() as u64);
+        header.set_mode(0o644);
+        archive.append_data(&mut header, name, bytes).unwrap();
+    };
+    for (name, layer) in names.iter().zip(&layers) {
+        put(name, layer);
+    }
+    put("config.json", file.to_string().as_bytes());
+    put("manifest.json", manifest.to_string().as_bytes());
+    archive.into_inner().unwrap()
+}
+
+/// A layer with busybox, which is all of a distribution that the tests need.
+fn busybox() -> Archive {
+    let program = fs::read(format!("{}/bin/busybox", fixture("busybox"))).unwrap();
+    let mut layer =
+        Archive::default()
+            .folder("bin")
+            .entry("bin/busybox", EntryType::Regular, 0o755, &program);
+    for name in [
+        "sh", "cat", "stat", "id", "ls", "echo", "readlink", "pwd", "grep", "cut",
+    ] {
+        layer = layer.link(&format!("bin/{name}"), "busybox");
+    }
+    layer
+}
+
+/// A machine of an image.
+fn machine(machines: &Machines, path: &Path, bytes: &[u8]) -> Result<Machine> {
+    fs::write(path, bytes)?;
+    Ok(machines.own(Machine::of_file(path).flag("--memory=128M")))
+}
+
+#[test]
+fn an_image_is_run_as_its_configuration_says() -> Result<()> {
+    let (machines, folder) = (Machines::new()?, tempdir()?);
+    let regular = EntryType::Regular;
+    let lower = busybox()
+        .folder("etc")
+        .file(
+            "etc/passwd",
+            "root:x:0:0::/:/bin/sh\napp:x:1000:100::/home:/bin/sh\n",
+        )
+        .file("etc/group", "users:x:100:\nvideo:x:44:app\n")
+        .file("etc/gone", "x")
+        .file("etc/changed", "old")
+        .folder("opaque")
+        .file("opaque/lower", "x")
+        .folder("swap")
+        .file("swap/in", "x")
+        .link("swap2", "etc")
+        .full("data", EntryType::Directory, 0o700, (1000, 100), "", &[])
+        .full("data/file", regular, 0o600, (1000, 100), "", b"owned")
+        .full("data/hard", EntryType::Link, 0, (0, 0), "data/file", &[])
+        .full("bin/suid", regular, 0o4755, (0, 0), "", b"x")
+        .full("fifo", EntryType::Fifo, 0o600, (7, 8), "", &[])
+        .full("kmsg", EntryType::Char, 0o666, (0, 0), "", &[]);
+    let upper = Archive::default()
+        .file("etc/.wh.gone", "")
+        .file("etc/changed", "new")
+        .folder("opaque")
+        .file("opaque/.wh..wh..opq", "")
+        .file("opaque/upper", "x")
+        .link("swap", "etc")
+        .folder("swap2")
+        .file("swap2/now", "x")
+        .file("/abs/path", "abs");
+    let script = "id; pwd; echo $FOO; echo $0 $*; ls /etc/gone 2>&1; cat /etc/changed; echo
+        ls /opaque /swap2; readlink /swap; cat /abs/path; echo
+        cat /data/file; echo; stat -c '%a %u:%g %h %s' /data /data/file /bin/suid
+        stat -c '%a %u:%g %F' /fifo; stat -c '%F %t:%T' /kmsg
+        echo x 2>&1 > /kmsg; ls -d /scratch; stat -c %a /scratch; cat /etc/hostname
+        echo mine > /data/new && cat /data/new; grep -c video /etc/group";
+    let config = json!({
+        "Entrypoint": ["/bin/sh", "-c", script], "Cmd": ["one", "two"], "User": "app",
+        "Env": ["PATH=/bin", "FOO=bar"], "WorkingDir": "/srv/www", "Volumes": { "/scratch": {} },
+    });
+    let image = saved(vec![lower, upper], &config);
+    let output = machine(&machines, &folder.path().join("web.tar"), &image)?.run()?;
+
+    let expected = "uid=1000(app) gid=100(users) groups=100(users),44(video)\n/srv/www\nbar\n\
+        one two\nls: /etc/gone: No such file or directory\nnew\n\
+        /opaque:\nupper\n\n/swap2:\nnow\netc\nabs\nowned\n\
+        700 1000:100 2 60\n600 1000:100 2 5\n4755 0:0 1 1\n600 7:8 fifo\n\
+        character special file 1:b\n/bin/sh: can't create /kmsg: Permission denied\n\
+        /scratch\n755\nweb\nmine\n1\n";
+    assert_eq!(output.success(), expected);
+    Ok(())
+}
+
+#[test]
+fn store_paths_that_the_host_has_are_the_hosts() -> Result<()> {
+    let (machines, folder) = (Machines::new()?, tempdir()?);
+    let here = fixture("busybox");
+    let path = |below: &str| format!("{}/{below}", &here[1..]);
+    let elsewhere = "nix/store/0000000000000000000000000000000a-elsewhere";
+    // Of what the host has, the image has something else: that the host's is seen shows whose it is.
+    let layer = Archive::default()
+        .folder("nix")
+        .folder("nix/store")
+        .folder(&here[1..])
+        .file(&path("marker"), "the image's")
+        .folder(elsewhere)
+        .file(&format!("{elsewhere}/file"), "the image's own");
+    let ls = format!("{here}/bin/ls");
+    let script = format!("{ls} /nix/store {here}; {here}/bin/cat /{elsewhere}/file");
+    let config = json!({ "Cmd": [format!("{here}/bin/sh"), "-c", script] });
+    let image = saved(vec![layer], &config);
+    let output = machine(&machines, &folder.path().join("nix.tar"), &image)?.run()?;
+
+    let name = here.rsplit('/').next().unwrap_or_default();
+    let expected = format!(
+        "/nix/store:\n0000000000000000000000000000000a-elsewhere\n{name}\n\n{here}:\nbin\n\
+         the image's own"
+    );
+    assert_eq!(output.success(), expected);
+    Ok(())
+}
+
+#[test]
+fn a_stream_is_run_with_other_arguments_and_kept_without_its_file() -> Result<()> {
+    let machines = Machines::new()?;
+    let image = saved(
+        vec![busybox()],
+        &json!({ "Cmd": ["cat"], "Env": ["PATH=/bin"] }),
+    );
+    let on_stdin = || {
+        Machine::of_file("-")
+            .flag("--memory=128M")
+            .input(image.clone())
+    };
+    let kept = machines.own(on_stdin().flag("--detach").flag("--name=kept"));
+    assert_eq!(kept.run()?.success(), "kept\n");
+    assert_eq!(machines.mvm(["wait", "kept"])?.stdout(), "0\n");
+    let state = machines.state();
+    let images = AsRef::<Path>::as_ref(&state).join("images/images");
+    let images = || fs::read_dir(&images).map(Iterator::count);
+    assert_eq!(images()?, 1);
+
+    let other = saved(vec![busybox()], &json!({ "Entrypoint": ["/bin/echo"] }));
+    let other = Machine::of_file("-").flag("--memory=128M").input(other);
+    let echo = machines.own(other.argument("one").argument("two"));
+    assert_eq!(echo.run()?.success(), "one two\n");
+    assert_eq!(images()?, 2);
+    // The image of a machine that is kept stays until that goes.
+    assert_eq!(machines.mvm(["prune"])?.success(), "kept\n");
+    assert_eq!(images()?, 0);
+    Ok(())
+}
+
+#[test]
+fn what_an_image_tries_stays_in_the_machine() -> Result<()> {
+    let (machines, folder) = (Machines::new()?, tempdir()?);
+    let outside = folder.path().join("outside");
+    fs::write(&outside, "the host's")?;
+    let path = folder.path().join("image.tar");
+    let config = json!({ "Cmd": ["cat", "/etc/hostname", "/outside", "/real/x"] });
+    for (layer, words) in [
+        (
+            Archive::default().file("../outside", "changed"),
+            "layer 1: entry \"../outside\": its name has \"..\" in it, which could lead out of the image",
+        ),
+        (
+            Archive::default()
+                .link("etc", "/etc")
+                .file("etc/passwd", "x"),
+            "cannot apply \"etc/passwd\" of layer 1: links lead round in a circle",
+        ),
+        (
+            Archive::default().link("dev", "/tmp"),
+            "the image's /dev is no folder, and a machine has its own there",
+        ),
+    ] {
+        let output = machine(&machines, &path, &saved(vec![layer], &config))?.run()?;
+        assert_eq!(output.status, 125, "{output}");
+        assert!(output.stderr().contains(words), "{output}");
+    }
+    // A linked /etc, and names through links that lead to where the host has files.
+    let climb = format!("../../../..{}", folder.path().display());
+    let layer = busybox()
+        .link("etc", "/real")
+        .link("up", &climb)
+        .file("up/outside", "the image's\n")
+        .link("outside", &format!("/up/{}", "outside"))
+        .file("etc/x", "written through a link\n");
+    let output = machine(&machines, &path, &saved(vec![layer], &config))?.run()?;
+    assert_eq!(
+        output.success(),
+        "image\nthe image's\nwritten through a link\n"
+    );
+    assert_eq!(fs::read_to_string(outside)?, "the host's");
+    Ok(())
+}
