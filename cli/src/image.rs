@@ -13,7 +13,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result};
 use image::{Cache, Config, Image, find, is_archive, is_image, is_layout};
 use vmm::app::{App, AppFile, Duration, HealthCheck, IMAGE_ID, User};
-use vmm::closure::{STORE_DIR, StorePath};
+use vmm::closure::{STORE_DIR, StorePath, StoreView};
 use vmm::{machine, state};
 
 /// The name of a machine whose image's file has none that can be one.
@@ -40,13 +40,18 @@ pub fn load(path: &Path) -> Result<AppFile> {
         let image = cache()?.read(path)?;
         return file_of(&image, &name_of(path));
     }
-    if path.is_dir() {
+    if is_root_folder(path) {
         let mut app = App::new(name_of(path), Vec::new());
         let folder = std::path::absolute(path)?;
         app.image = Some(text(&folder)?.into());
         return AppFile::of(app, &name_of(path));
     }
     Ok(AppFile::load(path)?)
+}
+
+/// Whether `path` is a root file system as it is.
+fn is_root_folder(path: &Path) -> bool {
+    path.is_dir() && !is_layout(path)
 }
 
 fn text(path: &Path) -> Result<&str> {
@@ -65,7 +70,7 @@ pub fn settle(app: &mut App) -> Result<()> {
         return Ok(());
     };
     let path = Path::new(path);
-    if path.is_dir() && !is_layout(path) {
+    if is_root_folder(path) {
         return Ok(());
     }
     let image = cache()?.read(path)?;
@@ -80,14 +85,18 @@ pub struct RootFs {
 }
 
 impl RootFs {
-    /// That of `app.image` when it has been settled: an id, or a folder.
+    /// That of `app.image`.
     pub fn open(image: &str) -> Result<Self> {
-        if !image.starts_with(IMAGE_ID) {
-            return Ok(Self::of_folder(Path::new(image)));
-        }
-        let id = image.parse().map_err(anyhow::Error::msg).context("image")?;
-        let cache = cache()?;
-        let catalog = cache.catalog(&cache.image(&id)?)?;
+        let (path, cache) = (Path::new(image), cache()?);
+        let image = if image.starts_with(IMAGE_ID) {
+            let id = image.parse().map_err(anyhow::Error::msg);
+            cache.image(&id.context("image")?)?
+        } else if is_root_folder(path) {
+            return Ok(Self::of_folder(path));
+        } else {
+            cache.read(path)?
+        };
+        let catalog = cache.catalog(&image)?;
         let store_paths = find::names(&catalog, STORE_DIR).filter_map(store_path);
         Ok(Self {
             store_paths: store_paths.collect(),
@@ -115,9 +124,27 @@ impl RootFs {
         self.image.clone()
     }
 
-    /// The paths of the Nix store that it has.
-    pub fn store_paths(&self) -> BTreeSet<StorePath> {
-        self.store_paths.clone()
+    /// What the machine sees of the host's store, and whether beside it what only the image has there.
+    /// Of a path that both have the host's is seen and nothing of the image's.
+    pub fn share_store(&mut self, file: &AppFile) -> (StoreView, bool) {
+        let view = StoreView::of_image(file, self.store_paths.clone());
+        let is_in_view = |path: &StorePath| match &view {
+            StoreView::Closure(closure) => closure.contains(path),
+            StoreView::All => path.exists(),
+            StoreView::None => false,
+        };
+        if view == StoreView::None || self.store_paths.iter().all(is_in_view) {
+            return (view, false);
+        }
+        let machine::Image::Tree(catalog) = &mut self.image else {
+            // Of a folder nothing can be hidden, so all of its store is its own.
+            return (StoreView::None, false);
+        };
+        if let Some(catalog) = Arc::get_mut(catalog) {
+            let is_hosts = |name: &str| store_path(name).is_some_and(|path| is_in_view(&path));
+            find::hide(catalog, STORE_DIR, is_hosts);
+        }
+        (view, true)
     }
 }
 

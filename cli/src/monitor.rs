@@ -26,7 +26,7 @@ use guest::protocol::{Exec, PORT_NAME, Setup};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use vmm::app::{App, AppFile, HostEnd, Port, System, Tty};
 use vmm::boot::modules;
-use vmm::closure::{InUse, StorePath, StoreView};
+use vmm::closure::{InUse, StoreView};
 use vmm::machine::{Exits, Inputs, Machine};
 use vmm::net::Network;
 use vmm::vcpu::Exit;
@@ -89,10 +89,10 @@ pub fn run(start: Start<'_>) -> anyhow::Result<Ended> {
     let _cgroup = Cgroup::enter(&app.name, &app.limits, &start.running.cgroup())?;
     let listener = server::listen(&start.running.socket())?;
     let _in_use = InUse::of(start.file);
-    let root = app.image.as_deref().map(RootFs::open).transpose()?;
-    let store = match &root {
-        Some(root) => StoreView::of_image(start.file, root.store_paths()),
-        None => StoreView::of(start.file)?,
+    let mut root = app.image.as_deref().map(RootFs::open).transpose()?;
+    let (store, is_beside) = match &mut root {
+        Some(root) => root.share_store(start.file),
+        None => (StoreView::of(start.file)?, false),
     };
     let secrets = start.secrets.files(app)?;
     let kernel = kernel(app.kernel.path.as_deref())?;
@@ -146,7 +146,7 @@ pub fn run(start: Start<'_>) -> anyhow::Result<Ended> {
     let mut server = None;
     // They go before the machine's end is told.
     let mut files = Vec::new();
-    let setup = setup::setup(app, store_mount(&store, root.as_ref()), &network, secrets);
+    let setup = setup::setup(app, store_mount(&store, is_beside), &network, secrets);
     let mut is_oom = false;
     let finished = greet(&setup, host, &kernel).and_then(|mut guest| {
         server = Some(Server::start(listener, Box::new(controlled))?);
@@ -213,16 +213,11 @@ fn limit_descriptors(count: Option<u32>) -> anyhow::Result<()> {
     })
 }
 
-/// How the guest has the store, of which an image may have what this host has not.
-fn store_mount(store: &StoreView, root: Option<&RootFs>) -> setup::Store {
-    let is_in_view = |path: &StorePath| match store {
-        StoreView::Closure(closure) => closure.contains(path),
-        StoreView::All => path.exists(),
-        StoreView::None => false,
-    };
-    match root.map(RootFs::store_paths) {
-        _ if *store == StoreView::None => setup::Store::None,
-        Some(paths) if !paths.iter().all(is_in_view) => setup::Store::Beside,
+/// How the guest has the store; with `is_beside`, of its image, too.
+fn store_mount(store: &StoreView, is_beside: bool) -> setup::Store {
+    match store {
+        StoreView::None => setup::Store::None,
+        _ if is_beside => setup::Store::Beside,
         _ => setup::Store::Mounted,
     }
 }

@@ -1,7 +1,9 @@
 //! Files of a tree, by their paths in it: the few that the host itself has to look at.
 
 use anyhow::{Context, Result, ensure};
-use devices::virtio::fs::catalog::{Body, Catalog, Node};
+use devices::virtio::fs::catalog::{Body, Catalog};
+
+use crate::tree::ROOT;
 
 /// Links that are followed to one name (`MAXSYMLINKS`).
 const LINKS_MAX: usize = 40;
@@ -9,11 +11,11 @@ const LINKS_MAX: usize = 40;
 /// Bytes of a file that is read whole: a table of users.
 const FILE_BYTES_MAX: u64 = 4 << 20;
 
-/// What is at `path`, seen from the tree's root. Links are followed within the tree.
-pub fn find<'a>(catalog: &'a Catalog, path: &str) -> Option<&'a Node> {
+/// What is at `path`, seen from the tree's root: its place in the list of nodes. Links are followed
+/// within the tree.
+fn find(catalog: &Catalog, path: &str) -> Option<usize> {
     let mut left: Vec<Vec<u8>> = path.split('/').rev().map(Vec::from).collect();
-    let mut way: Vec<&Node> = Vec::new();
-    let root = catalog.nodes().first()?;
+    let mut way = Vec::new();
     let mut links = 0;
     while let Some(name) = left.pop() {
         match &*name {
@@ -24,16 +26,16 @@ pub fn find<'a>(catalog: &'a Catalog, path: &str) -> Option<&'a Node> {
             }
             _ => {}
         }
-        let here = way.last().copied().unwrap_or(root);
-        let Body::Directory(entries) = &here.body else {
+        let here = way.last().copied().unwrap_or(ROOT);
+        let Body::Directory(entries) = &catalog.nodes().get(here)?.body else {
             return None;
         };
         let found = entries
             .binary_search_by(|(is, _)| (**is).cmp(&*name))
             .ok()?;
-        let node = catalog.nodes().get(entries[found].1 as usize)?;
-        let Body::Link(target) = &node.body else {
-            way.push(node);
+        let place = entries[found].1 as usize;
+        let Body::Link(target) = &catalog.nodes().get(place)?.body else {
+            way.push(place);
             continue;
         };
         links += 1;
@@ -45,12 +47,24 @@ pub fn find<'a>(catalog: &'a Catalog, path: &str) -> Option<&'a Node> {
         }
         left.extend(target.rsplit(|byte| *byte == b'/').map(Vec::from));
     }
-    Some(way.last().copied().unwrap_or(root))
+    Some(way.last().copied().unwrap_or(ROOT))
+}
+
+/// What is in the file at `path`.
+fn body<'a>(catalog: &'a Catalog, path: &str) -> Option<&'a Body> {
+    Some(&catalog.nodes().get(find(catalog, path)?)?.body)
+}
+
+/// Takes the names out of the folder at `path` that `hides` says.
+pub fn hide(catalog: &mut Catalog, path: &str, hides: impl Fn(&str) -> bool) {
+    if let Some(place) = find(catalog, path) {
+        catalog.retain(place, |name| !std::str::from_utf8(name).is_ok_and(&hides));
+    }
 }
 
 /// The text of the file at `path`; none where there is no file.
 pub fn text(catalog: &Catalog, path: &str) -> Result<String> {
-    let Some(Body::File(extent)) = find(catalog, path).map(|node| &node.body) else {
+    let Some(Body::File(extent)) = body(catalog, path) else {
         return Ok(String::new());
     };
     ensure!(
@@ -64,7 +78,7 @@ pub fn text(catalog: &Catalog, path: &str) -> Result<String> {
 
 /// The names in the folder at `path`, those that are text.
 pub fn names<'a>(catalog: &'a Catalog, path: &str) -> impl Iterator<Item = &'a str> {
-    let entries = match find(catalog, path).map(|node| &node.body) {
+    let entries = match body(catalog, path) {
         Some(Body::Directory(entries)) => entries.as_slice(),
         _ => &[],
     };
@@ -146,8 +160,11 @@ mod tests {
         );
         assert_eq!(text(&catalog, "/etc/hostname").unwrap(), "");
         assert_eq!(text(&catalog, "/round").unwrap(), "");
-        let names: Vec<_> = names(&catalog, "/etc").collect();
-        assert_eq!(names, ["group", "passwd", "users"]);
+        let seen = |catalog: &Catalog| names(catalog, "/etc").collect::<Vec<_>>().join(" ");
+        assert_eq!(seen(&catalog), "group passwd users");
+        let mut catalog = catalog;
+        hide(&mut catalog, "/etc", |name| name == "group");
+        assert_eq!(seen(&catalog), "passwd users");
     }
 
     #[test]

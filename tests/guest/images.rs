@@ -1,6 +1,7 @@
 //! Container images as roots: what `docker run` would make of them, and what hostile ones try.
 
 use std::fs;
+use std::os::unix::fs::symlink;
 use std::path::Path;
 
 use anyhow::Result;
@@ -156,7 +157,7 @@ fn an_image_is_run_as_its_configuration_says() -> Result<()> {
         .file("/abs/path", "abs");
     let script = "id; pwd; echo $FOO; echo $0 $*; ls /etc/gone 2>&1; cat /etc/changed; echo
         ls /opaque /swap2; readlink /swap; cat /abs/path; echo
-        cat /data/file; echo; stat -c '%a %u:%g %h %s' /data /data/file /bin/suid
+        cat /data/file; echo; stat -c '%a %u:%g %h' /data /data/file /bin/suid
         stat -c '%a %u:%g %F' /fifo; stat -c '%F %t:%T' /kmsg
         echo x 2>&1 > /kmsg; ls -d /scratch; stat -c %a /scratch; cat /etc/hostname
         echo mine > /data/new && cat /data/new; grep -c video /etc/group";
@@ -167,11 +168,11 @@ fn an_image_is_run_as_its_configuration_says() -> Result<()> {
     let image = saved(vec![lower, upper], &config);
     let output = machine(&machines, &folder.path().join("web.tar"), &image)?.run()?;
 
-    let expected = "uid=1000(app) gid=100(users) groups=100(users),44(video)\n/srv/www\nbar\n\
+    let expected = "uid=1000(app) gid=100(users) groups=44(video)\n/srv/www\nbar\n\
         one two\nls: /etc/gone: No such file or directory\nnew\n\
         /opaque:\nupper\n\n/swap2:\nnow\netc\nabs\nowned\n\
-        700 1000:100 2 60\n600 1000:100 2 5\n4755 0:0 1 1\n600 7:8 fifo\n\
-        character special file 1:b\n/bin/sh: can't create /kmsg: Permission denied\n\
+        700 1000:100 2\n600 1000:100 2\n4755 0:0 1\n600 7:8 fifo\n\
+        character special file 1:b\none: line 4: can't create /kmsg: Permission denied\n\
         /scratch\n755\nweb\nmine\n1\n";
     assert_eq!(output.success(), expected);
     Ok(())
@@ -278,5 +279,54 @@ fn what_an_image_tries_stays_in_the_machine() -> Result<()> {
         "image\nthe image's\nwritten through a link\n"
     );
     assert_eq!(fs::read_to_string(outside)?, "the host's");
+    Ok(())
+}
+
+#[test]
+fn a_folder_and_a_list_of_store_paths_are_images() -> Result<()> {
+    let (machines, folder) = (Machines::new()?, tempdir()?);
+    let here = fixture("busybox");
+    let root = folder.path().join("rootfs");
+    fs::create_dir_all(root.join("bin"))?;
+    fs::copy(format!("{here}/bin/busybox"), root.join("bin/busybox"))?;
+    for name in ["sh", "ls", "cat"] {
+        symlink("busybox", root.join("bin").join(name))?;
+    }
+    fs::write(root.join("file"), "the folder's\n")?;
+    let script = "cat /file; echo mine > /file; cat /file; ls / /nix";
+    let of_folder = Machine::of_file(&root).flag("--memory=128M");
+    let of_folder = of_folder.argument("sh").argument("-c").argument(script);
+    let output = machines.own(of_folder).run()?;
+    let words = "the folder's\nmine\n/:\nbin\ndev\netc\nfile\nproc\nsys\n";
+    assert!(output.stdout().starts_with(words), "{output}");
+    assert!(output.stderr().contains("/nix: No such file"), "{output}");
+    assert_eq!(fs::read_to_string(root.join("file"))?, "the folder's\n");
+
+    let script = "ls -d /bin/sh /nix/store/*; stat -c %a /bin/busybox";
+    let other = folder.path().join("image.json");
+    let rewrite = json!({ "regex": format!("^{here}"), "repl": "/" });
+    let perms = json!([{ "regex": "bin/busybox$", "mode": "0700" }]);
+    let digest = sha256(b"");
+    let layer = |paths: Value| json!({ "digest": digest, "diff_ids": digest, "paths": paths });
+    let list = json!({
+        "version": 1, "arch": "amd64",
+        "image-config": { "Entrypoint": [format!("{here}/bin/sh")], "Env": ["PATH=/bin"] },
+        "layers": [
+            layer(json!([{ "path": here }])),
+            layer(json!([{ "path": here, "options": { "rewrite": rewrite, "perms": perms } }])),
+        ],
+    });
+    fs::write(&other, list.to_string())?;
+    let of_list = Machine::of_file(&other).flag("--memory=128M");
+    let of_list = of_list.argument("-c").argument(script);
+    let output = machines.own(of_list).run()?;
+    assert_eq!(output.success(), format!("/bin/sh\n{here}\n700\n"));
+
+    let missing = "/nix/store/0000000000000000000000000000000a-missing";
+    fs::write(&other, list.to_string().replace(&here, missing))?;
+    let output = machines.own(Machine::of_file(&other)).run()?;
+    let words = format!("layer 1: {missing}: this host does not have it");
+    assert_eq!(output.status, 125, "{output}");
+    assert!(output.stderr().contains(&words), "{output}");
     Ok(())
 }

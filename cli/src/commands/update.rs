@@ -4,10 +4,10 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Result, ensure};
-use vmm::app::AppFile;
 
 use super::start::start;
 use super::stop::{Timeout, stop};
+use crate::image;
 use crate::machines::record::Facts;
 use crate::machines::{self, Machine};
 use crate::output::print;
@@ -43,8 +43,9 @@ fn update(machine: &Machine, file: &Path, timeout: &Timeout) -> Result<&'static 
         !facts.remove_at_end,
         "{name} goes when it ends; `mvm run --detach` without --rm makes one that can be updated"
     );
-    let mut file = AppFile::load(file)?;
+    let mut file = image::load(file)?;
     file.check_host()?;
+    image::settle(&mut file.app)?;
     let old = record.app_file()?.app;
     file.app.name.clone_from(&old.name);
     if file.app == old {

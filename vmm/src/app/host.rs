@@ -8,7 +8,7 @@ use std::path::Path;
 
 use super::place::Place;
 use super::problem::{Complaint, Problem, Problems};
-use super::{AppFile, StoreMode};
+use super::{AppFile, IMAGE_ID, StoreMode};
 use crate::closure::{STORE_DIR, StorePath, StoreView};
 use crate::volume;
 
@@ -47,7 +47,11 @@ impl AppFile {
                 expect(place.key("source"), file(source));
             }
         }
-        if self.app.store.mode != StoreMode::None {
+        if let Some(image) = &self.app.image {
+            if !image.starts_with(IMAGE_ID) {
+                expect(Place::root().key("image"), there(Path::new(image)));
+            }
+        } else if self.app.store.mode != StoreMode::None {
             let program = self.app.program();
             let entrypoint = program.entrypoint.first().map_or("", String::as_str);
             let place = match self.app.system {
@@ -56,8 +60,10 @@ impl AppFile {
             };
             expect(place, stored(Path::new(entrypoint)));
         }
-        // With the entrypoint gone, the closure could only fail for the same reason.
+        // What an image needs of the store it has. With the entrypoint gone, the closure could only
+        // fail for the same reason.
         if complaints.is_empty()
+            && self.app.image.is_none()
             && let Err(error) = StoreView::of(self)
         {
             let has_list = self.app.store.closure.is_some();
@@ -86,6 +92,12 @@ fn file(path: &Path) -> Result<(), String> {
     File::open(path)
         .map(drop)
         .map_err(|error| cannot("open", path, &error))
+}
+
+fn there(path: &Path) -> Result<(), String> {
+    fs::metadata(path)
+        .map(drop)
+        .map_err(|error| cannot("find", path, &error))
 }
 
 fn folder(path: &Path) -> Result<(), String> {

@@ -205,3 +205,23 @@ fn the_mode_decides_whether_there_is_a_closure_at_all() {
         StoreView::Closure(empty)
     );
 }
+
+#[test]
+fn of_an_images_paths_the_valid_ones_are_the_hosts() {
+    let state = fixture::database(&[("b", "z"), ("c", "c")]);
+    let nix = host(&state);
+    let in_image = BTreeSet::from([path("b"), path("c"), path("unknown")]);
+    let closure = Closure::on_this_host(in_image, &nix);
+    assert_eq!(closure.paths(), [path("b"), path("c"), path("z")]);
+    assert_eq!(*closure.source(), Source::Database(nix.database));
+    let none = Closure::on_this_host(BTreeSet::from([path("unknown")]), &host(&state));
+    assert_eq!(none.paths(), []);
+}
+
+#[test]
+fn without_a_database_an_images_paths_are_all() {
+    let in_image = BTreeSet::from([path("b"), path("a")]);
+    let closure = Closure::on_this_host(in_image, &bare_host());
+    assert_eq!(closure.paths(), [path("a"), path("b")]);
+    assert_eq!(*closure.source(), Source::Image);
+}

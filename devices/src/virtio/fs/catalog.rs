@@ -146,6 +146,33 @@ impl Catalog {
         &self.nodes
     }
 
+    /// Takes names out of the directory at a place of the list: those that are not to be kept. It is
+    /// done before the tree is served.
+    pub fn retain(&mut self, directory: usize, keep: impl Fn(&[u8]) -> bool) {
+        let Some(node) = self.nodes.get_mut(directory) else {
+            return;
+        };
+        let Body::Directory(entries) = &mut node.body else {
+            return;
+        };
+        let (kept, gone): (_, Vec<_>) = std::mem::take(entries)
+            .into_iter()
+            .partition(|(name, _)| keep(name));
+        *entries = kept;
+        for (_, child) in gone {
+            let is_directory = (self.nodes.get(child as usize))
+                .is_some_and(|child| matches!(child.body, Body::Directory(_)));
+            let of = if is_directory {
+                directory
+            } else {
+                child as usize
+            };
+            if let Some(links) = self.links.get_mut(of) {
+                *links = links.saturating_sub(1);
+            }
+        }
+    }
+
     /// All bytes of a file, which its reader has found to be few.
     ///
     /// # Errors

@@ -325,3 +325,30 @@ fn what_is_no_tree_is_refused() {
         assert_eq!(words, "node 1 of a tree is not whole");
     }
 }
+
+#[test]
+fn names_that_are_not_kept_are_not_there() {
+    let mut catalog = Catalog::new(sample(), contents()).unwrap();
+    catalog.retain(1, |name| name == b"suid");
+    catalog.retain(0, |name| name != b"dir");
+    catalog.retain(2, |_| panic!("a file has no names"));
+    let server = server::Server::new(Arc::new(catalog));
+    let init = InitIn {
+        major: 7,
+        minor: 41,
+        max_readahead: 0,
+        flags: 0,
+    };
+    call(&server, opcode::INIT, 0, init.as_bytes()).unwrap();
+    assert_eq!(lookup(&server, 1, "dir").unwrap().nodeid, 0);
+    assert_eq!(lookup(&server, 2, "hard").unwrap().nodeid, 0);
+    assert_eq!(lookup(&server, 2, "suid").unwrap().attr.nlink, 1);
+    let root = call(
+        &server,
+        opcode::GETATTR,
+        1,
+        GetattrIn::new_zeroed().as_bytes(),
+    )
+    .unwrap();
+    assert_eq!(AttrOut::read_from_bytes(&root).unwrap().attr.nlink, 2);
+}
