@@ -5,7 +5,7 @@ STATIC  := target/static
 RELEASE := target/release
 SHARE   := $(DESTDIR)/usr/local/share
 
-.PHONY: all mvm guest kernel fixtures debian-kernel tools run test check bench install clean
+.PHONY: all mvm guest kernel fixtures debian-kernel tools run test check bench install clean oracle
 
 all: mvm guest kernel
 
@@ -44,6 +44,10 @@ test: all fixtures debian-kernel check
 	cargo test --locked --workspace
 	tests/run
 	tests/systemd
+
+# What images come to, beside what umoci makes of them; as root.
+oracle: tools
+	tests/oracle
 
 check: tools
 	cargo fmt --all --check
