@@ -263,17 +263,17 @@ mod tests {
         app
     }
 
-    fn words(words: &[&str]) -> Option<Vec<String>> {
-        Some(words.iter().map(|word| (*word).into()).collect())
+    fn words(words: &[&str]) -> Vec<String> {
+        words.iter().map(|word| (*word).into()).collect()
     }
 
     #[test]
     fn a_configuration_says_how_the_program_is_run() {
         let config = Config {
             user: Some("app:web".into()),
-            env: words(&["PATH=/bin", "EMPTY=", "EQUAL=a=b", "none", "=x"]),
-            entrypoint: words(&["/bin/httpd"]),
-            cmd: words(&["-f", "-p", "80"]),
+            env: Some(words(&["PATH=/bin", "EMPTY=", "EQUAL=a=b", "none", "=x"])),
+            entrypoint: Some(words(&["/bin/httpd"])),
+            cmd: Some(words(&["-f", "-p", "80"])),
             working_dir: Some("srv".into()),
             ..Config::default()
         };
@@ -307,7 +307,7 @@ mod tests {
     fn a_health_check_is_a_command() {
         let check = |test: &[&str]| {
             health_check(&image::HealthCheck {
-                test: words(test),
+                test: Some(words(test)),
                 interval: 5_000_000_000,
                 retries: 4,
                 ..image::HealthCheck::default()
@@ -316,11 +316,11 @@ mod tests {
         let exec = |test: &[&str]| check(test).and_then(|health| health.exec);
         assert_eq!(
             exec(&["CMD", "curl", "-f", "x"]),
-            words(&["curl", "-f", "x"])
+            Some(words(&["curl", "-f", "x"]))
         );
         assert_eq!(
             exec(&["CMD-SHELL", "true || x"]),
-            words(&["/bin/sh", "-c", "true || x"])
+            Some(words(&["/bin/sh", "-c", "true || x"]))
         );
         assert_eq!(exec(&["NONE"]), None);
         assert_eq!(exec(&[]), None);

@@ -102,10 +102,11 @@ impl Archive {
 }
 
 /// A name as it is looked up: without what says nothing, seen from `folder` unless it is absolute.
-fn resolved(folder: &[u8], name: &[u8]) -> Vec<u8> {
+fn resolved<'a>(folder: &'a [u8], name: &'a [u8]) -> Vec<u8> {
     let base = if name.starts_with(b"/") { &[] } else { folder };
     let mut parts: Vec<&[u8]> = Vec::new();
-    for part in base.split(is_slash).chain(name.split(is_slash)) {
+    let parts_of = |path: &'a [u8]| path.split(|byte| *byte == b'/');
+    for part in parts_of(base).chain(parts_of(name)) {
         match part {
             b"" | b"." => {}
             b".." => drop(parts.pop()),
@@ -113,10 +114,6 @@ fn resolved(folder: &[u8], name: &[u8]) -> Vec<u8> {
         }
     }
     parts.join(&b'/')
-}
-
-fn is_slash(byte: &u8) -> bool {
-    *byte == b'/'
 }
 
 /// A part of a file, from its beginning to its end.

@@ -125,8 +125,7 @@ impl Cache {
         }
         let unfinished = self.unfinished(LAYERS);
         DirBuilder::new().mode(0o700).create(&unfinished)?;
-        let made = make(&unfinished);
-        let done = made.and_then(|()| match fs::rename(&unfinished, &path) {
+        let done = make(&unfinished).and_then(|()| match fs::rename(&unfinished, &path) {
             // Another one has read the same layer meanwhile.
             Err(error) if error.kind() == ErrorKind::DirectoryNotEmpty => Ok(()),
             done => done.context("cannot keep it"),

@@ -1,5 +1,6 @@
 //! The entries of a layer's archive, in their order: what the index of a layer keeps.
 
+use std::borrow::Cow;
 use std::io::{Read, Write};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -214,7 +215,7 @@ fn whiteout(path: &mut Vec<Vec<u8>>) -> Result<Option<Kind>> {
 
 fn kind(extensions: &Extensions, header: &Header, bytes: u64) -> Result<Kind> {
     let target = || -> Result<Vec<u8>> {
-        let of_header = || header.link_name_bytes().map(|name| name.into_owned());
+        let of_header = || header.link_name_bytes().map(Cow::into_owned);
         let target = extensions.link.clone().or_else(of_header);
         target
             .filter(|target| !target.is_empty())

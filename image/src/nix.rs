@@ -46,7 +46,7 @@ pub struct Layer {
     #[serde(default)]
     paths: Option<Vec<Listed>>,
     #[serde(rename = "layer-path")]
-    layer_path: Option<PathBuf>,
+    archive: Option<PathBuf>,
 }
 
 /// A store path of a layer.
@@ -120,7 +120,7 @@ impl Layer {
     /// What the layer is called: an archive by its digest, store paths by what is said of them, for
     /// they never change.
     pub fn id(&self) -> Result<Digest> {
-        if self.layer_path.is_some() {
+        if self.archive.is_some() {
             return Ok(self.diff_ids.clone());
         }
         Ok(Digest::of(&serde_json::to_vec(&self.paths)?))
@@ -128,7 +128,7 @@ impl Layer {
 
     /// Makes the layer in the folder `to`.
     pub fn make(&self, to: &Path) -> Result<()> {
-        if let Some(path) = &self.layer_path {
+        if let Some(path) = &self.archive {
             let file = File::open(path);
             let file = file.with_context(|| format!("cannot open {}", path.display()))?;
             return layer::unpack(unpacked(file)?, &self.diff_ids, to);

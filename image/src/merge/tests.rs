@@ -58,6 +58,7 @@ fn new() -> Layer {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table")]
 fn layers_come_to_what_the_specification_says() {
     let base = || {
         new()

@@ -282,7 +282,7 @@ impl Check {
             self.host_path(&share.source, here("source"));
             self.guest_path(&share.mount_point.to_string_lossy(), here("mountPoint"));
             if let Some(tag) = &share.tag {
-                self.tag(tag, here("tag"));
+                self.tag(tag, &here("tag"));
             }
         }
     }
@@ -504,7 +504,7 @@ impl Check {
         }
     }
 
-    fn tag(&mut self, tag: &str, place: Place) {
+    fn tag(&mut self, tag: &str, place: &Place) {
         let is_good = (1..=MAX_TAG_SIZE).contains(&tag.len())
             && tag.bytes().all(|byte| byte.is_ascii_graphic());
         let allowed = format!("1 to {MAX_TAG_SIZE} printable ASCII characters");

@@ -16,7 +16,7 @@ use anyhow::{Context, ensure};
 
 use super::name::Name;
 use super::wire::ROOT_ID;
-use super::{Share, Wall, device, request_queues};
+use super::{Serve, Share, Wall, device, request_queues};
 use crate::Memory;
 
 /// Nodes of a tree: tens of times what the largest images have, and below 1 GiB of memory.
@@ -43,11 +43,14 @@ pub struct Node {
     pub rdev: u32,
     /// Seconds of the last change, and nanoseconds.
     pub modified: (i64, u32),
-    /// Extended attributes: names and values.
-    pub attributes: Vec<(Box<[u8]>, Box<[u8]>)>,
+    /// Extended attributes.
+    pub attributes: Vec<Attribute>,
     /// What is in it.
     pub body: Body,
 }
+
+/// An extended attribute: its name and its value.
+pub type Attribute = (Box<[u8]>, Box<[u8]>);
 
 /// What is in a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -257,12 +260,13 @@ impl Config {
     /// The tag is none.
     pub fn open(&self, memory: &Memory) -> anyhow::Result<Share> {
         super::check_tag(&self.tag, "a tree")?;
-        let server = Arc::new(server::Server::new(self.catalog.clone()));
+        let server = server::Server::new(self.catalog.clone());
         let wall = Arc::new(Wall::around_nothing());
         let counters = server.counters();
         let queues = request_queues(self.vcpus);
+        let server: Arc<dyn Serve> = Arc::new(server);
         Ok(Share {
-            device: device::assemble(&self.tag, queues, server, &wall, memory),
+            device: device::assemble(&self.tag, queues, &server, &wall, memory),
             counters,
             wall,
         })

@@ -34,7 +34,7 @@ const CHAINS_PER_KICK: usize = 16;
 pub fn assemble(
     tag: &str,
     request_queues: u16,
-    server: Arc<dyn Serve>,
+    server: &Arc<dyn Serve>,
     wall: &Arc<Wall>,
     memory: &Memory,
 ) -> Device {

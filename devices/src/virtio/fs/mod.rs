@@ -121,12 +121,13 @@ impl Config {
     pub fn open(&self, memory: &Memory, budget: &Arc<Budget>) -> anyhow::Result<Share> {
         let Self { tag, root, .. } = self;
         check_tag(tag, root.display())?;
-        let server = Arc::new(Server::open(root, self.content.clone(), budget)?);
+        let server = Server::open(root, self.content.clone(), budget)?;
         let wall = Arc::new(Wall::new(server.root(), self.content.clone()));
         let counters = server.counters();
         let queues = request_queues(self.vcpus);
+        let server: Arc<dyn Serve> = Arc::new(server);
         Ok(Share {
-            device: device::assemble(tag, queues, server, &wall, memory),
+            device: device::assemble(tag, queues, &server, &wall, memory),
             counters,
             wall,
         })

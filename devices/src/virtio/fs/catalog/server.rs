@@ -58,15 +58,18 @@ impl Server {
         };
         match wanted {
             opcode::LOOKUP => self.lookup(request, reply),
-            // No lookup is counted: a node is there as long as the tree.
-            opcode::FORGET | opcode::BATCH_FORGET | opcode::INTERRUPT => Ok(()),
+            // Neither a lookup nor an open file is counted: a node is there as long as the tree.
+            opcode::FORGET
+            | opcode::BATCH_FORGET
+            | opcode::INTERRUPT
+            | opcode::RELEASE
+            | opcode::RELEASEDIR => Ok(()),
             opcode::GETATTR => self.getattr(request, reply),
             opcode::READLINK => self.readlink(request, reply),
             opcode::OPEN => open(flags.contains(Flags::NO_OPEN_SUPPORT), reply),
             opcode::OPENDIR => open(flags.contains(Flags::NO_OPENDIR_SUPPORT), reply),
             opcode::READ => self.read(request, reply),
             opcode::READDIR | opcode::READDIRPLUS => self.readdir(request, reply),
-            opcode::RELEASE | opcode::RELEASEDIR => Ok(()),
             opcode::STATFS => self.statfs(reply),
             // Without any, the guest is to ask once: it would before each start of a program.
             opcode::GETXATTR if self.catalog.has_attributes => self.getxattr(request, reply),

@@ -331,7 +331,7 @@ fn names_that_are_not_kept_are_not_there() {
     let mut catalog = Catalog::new(sample(), contents()).unwrap();
     catalog.retain(1, |name| name == b"suid");
     catalog.retain(0, |name| name != b"dir");
-    catalog.retain(2, |_| panic!("a file has no names"));
+    catalog.retain(2, |_| false);
     let server = server::Server::new(Arc::new(catalog));
     let init = InitIn {
         major: 7,
