@@ -70,6 +70,12 @@ pub fn values(app: &App) -> Vec<Complaint> {
     check.main(app);
     if let Some(image) = &app.image {
         check.host_path(Path::new(image), root().key("image"));
+        if app.system.is_some() {
+            check.complain(
+                root().key("image"),
+                "must not be given with a system, which is its own root".into(),
+            );
+        }
     }
     if let Some(closure) = &app.store.closure {
         check.host_path(closure, root().key("store").key("closure"));
