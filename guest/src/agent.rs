@@ -19,10 +19,9 @@ mod tests;
 
 use std::io;
 use std::os::fd::OwnedFd;
-use std::time::Instant;
 
 use anyhow::{Context, Result, bail, ensure};
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::event::{PollFd, PollFlags};
 use rustix::io::Errno;
 
 pub use listener::{Listener, SERVE, serve_apart};
@@ -40,7 +39,8 @@ const READS_AT_ONCE: usize = 32;
 pub enum End {
     /// The host wants the machine switched off.
     PowerOff,
-    /// The host closed the connection. What it had started has been killed.
+    /// The host closed the connection. What it had started has been killed; what it had left to itself
+    /// has ended.
     HostGone,
 }
 
@@ -96,7 +96,9 @@ impl Agent {
 
     /// Serves the host until one of the two ends. `setup` carries the host's setup out.
     ///
-    /// Descriptors 0 to 2 of the process must be open. On an error the host has been told why.
+    /// Descriptors 0 to 2 of the process must be open. On an error the host has been told why. Returns
+    /// when the programs have ended that it has left to themselves, unless this is PID 1, whose end is
+    /// theirs.
     pub fn serve(mut self, setup: &mut dyn FnMut(&Setup) -> Result<()>) -> Result<End> {
         let outcome = self.run(setup);
         if let Err(error) = &outcome {
@@ -105,7 +107,17 @@ impl Agent {
             // The first error is the one to report.
             let _ = self.flush_all();
         }
-        self.sessions.kill();
+        let Self {
+            mut sessions,
+            channel,
+            ..
+        } = self;
+        sessions.kill();
+        // What is left to itself may take long, and the connection ends now.
+        drop(channel);
+        sessions
+            .serve_detached()
+            .context("cannot wait for events")?;
         outcome
     }
 
@@ -161,26 +173,7 @@ impl Agent {
         let own = fds.len();
         let mut sources = Vec::new();
         self.sessions.watch(&mut fds, &mut sources);
-        let now = Instant::now();
-        let next = self
-            .sessions
-            .next()
-            .map(|next| next.saturating_duration_since(now));
-        // One that is too long for the kernel is none.
-        let timeout = next.and_then(|time| Timespec::try_from(time).ok());
-        match poll(&mut fds, timeout.as_ref()) {
-            Ok(_) | Err(Errno::INTR) => {}
-            Err(errno) => return Err(errno),
-        }
-        let ready = sources
-            .into_iter()
-            .zip(&fds[own..])
-            .filter(|(_, fd)| !fd.revents().is_empty())
-            .map(|(source, fd)| Ready {
-                source,
-                events: fd.revents(),
-            })
-            .collect();
+        let ready = Ready::among(&mut fds, sources, self.sessions.next())?;
         let listener = own > 1 && !fds[1].revents().is_empty();
         Ok((fds[0].revents(), listener, ready))
     }

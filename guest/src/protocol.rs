@@ -7,7 +7,8 @@
 //! A connection, in order: the guest says [`Message::Hello`], the host answers with its own, sends
 //! [`Message::Setup`] once and waits for [`Message::SetupDone`]. Then each [`Message::Exec`] opens a
 //! session, which the guest closes with [`Message::ExecFailed`] or [`Message::Exit`] as its last
-//! frame; a session's number can be used again after that. [`Message::Connect`] opens one that is a
+//! frame; a session's number can be used again after that. [`Message::Detached`] closes it, too, and
+//! leaves the program running. [`Message::Connect`] opens one that is a
 //! connection to a port in the guest rather than a program: `Stdin` is what the host sends there,
 //! `Stdout` what comes back, each with [`CONNECTION_WINDOW`].
 //!

@@ -1,8 +1,9 @@
 //! The process that serves one more connection of the host.
 //!
 //! The one thing to know: it ends with its connection, and kills what it has started; so a command
-//! of the host that goes away leaves nothing behind.
+//! of the host that goes away leaves nothing behind, but for what it has left to itself.
 
+use std::fs::File;
 use std::io;
 use std::os::fd::AsFd;
 
@@ -25,6 +26,9 @@ fn serve() -> Result<()> {
         .as_fd()
         .try_clone_to_owned()
         .context("there is no connection")?;
+    // The connection is to end with that copy.
+    let null = File::open("/dev/null").context("cannot open /dev/null")?;
+    rustix::stdio::dup2_stdin(null).context("cannot set standard input")?;
     init::occupy_standard_streams()?;
     // Else a host that goes in the middle of a write ends this process, and not what it has started.
     ignore_broken_pipes().context("cannot ignore SIGPIPE")?;

@@ -30,6 +30,9 @@ const PIPE_SIZE: usize = 256 * 1024;
 /// (32 KiB, `port_fops_write`). A third for twelve bytes costs as much as a whole one.
 const READ_SIZE: usize = MAX_PAYLOAD - HEADER_SIZE;
 
+/// What is thrown away at once, on the stack.
+const DISCARD_SIZE: usize = 16 * 1024;
+
 /// What a terminal keeps for its reader, and more: 8 KiB on the way (`pty_common_install`) and 4 KiB
 /// in its line discipline. Only the latter would be counted by `FIONREAD`.
 const TERMINAL_SIZE: usize = 64 * 1024;
@@ -55,6 +58,8 @@ pub(super) struct Session {
     /// The other end, where the program has it open now and then: it is no end of the terminal
     /// that it does not.
     _slave: Option<OwnedFd>,
+    /// Whether the host wants to hear no more of it.
+    is_detached: bool,
 }
 
 pub(super) struct Input {
@@ -131,6 +136,7 @@ impl Session {
             ],
             master: ends.master,
             _slave: ends.slave,
+            is_detached: false,
         }
     }
 
@@ -204,6 +210,24 @@ impl Session {
         }
     }
 
+    /// The host leaves the program to itself. A terminal stays, and nobody types.
+    pub(super) fn detach(&mut self) {
+        self.is_detached = true;
+        self.input.inlet.clear();
+        if self.master.is_none() {
+            self.input.fd = None;
+        }
+    }
+
+    pub(super) fn is_detached(&self) -> bool {
+        self.is_detached
+    }
+
+    /// Whether output `index` can be passed on, or shall be thrown away.
+    pub(super) fn may_pull(&self, index: usize, outbox: &Outbox) -> bool {
+        self.is_detached || self.outputs[index].may_send(outbox)
+    }
+
     pub(super) fn add_credit(&mut self, stream: Stream, bytes: u32) {
         for output in &mut self.outputs {
             if output.stream == stream {
@@ -227,6 +251,9 @@ impl Session {
 
     /// Reads output `index` once, if the host has room for it.
     pub(super) fn pull_output(&mut self, index: usize, outbox: &mut Outbox) {
+        if self.is_detached {
+            return self.discard_output(index);
+        }
         let output = &mut self.outputs[index];
         let (Some(fd), true) = (&output.fd, output.may_send(outbox)) else {
             return;
@@ -252,12 +279,28 @@ impl Session {
         }
     }
 
+    /// Reads output `index` once, so that the program does not stand still, for nobody.
+    fn discard_output(&mut self, index: usize) {
+        let output = &mut self.outputs[index];
+        let Some(fd) = &output.fd else {
+            return;
+        };
+        match rustix::io::read(fd, &mut [0; DISCARD_SIZE]) {
+            Ok(count) if count > 0 => {}
+            Err(Errno::INTR | Errno::AGAIN) => {}
+            _ => output.fd = None,
+        }
+    }
+
     /// After the program's end: passes on what is left. True when that is all and the end has been
     /// told; false when the host must make room first.
     pub(super) fn finish(&mut self, outbox: &mut Outbox) -> bool {
         let Some(exit) = self.exit else {
             return false;
         };
+        if self.is_detached {
+            return true;
+        }
         for index in 0..self.outputs.len() {
             while self.outputs[index].fd.is_some() && self.outputs[index].may_send(outbox) {
                 self.pull_output(index, outbox);

@@ -8,7 +8,8 @@ use std::os::fd::OwnedFd;
 use std::time::Instant;
 
 use anyhow::{Result, ensure};
-use rustix::event::{PollFd, PollFlags};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
 use rustix::process::{Pid, WaitOptions, WaitStatus, wait, waitpid};
 
 use super::dial::Connection;
@@ -44,6 +45,34 @@ pub(super) struct Ready {
     pub(super) events: PollFlags,
 }
 
+impl Ready {
+    /// Waits until something can be done, at most until `next`, and says with which of `sources`, whose
+    /// descriptors are the last of `fds`.
+    pub(super) fn among(
+        fds: &mut [PollFd<'_>],
+        sources: Vec<Source>,
+        next: Option<Instant>,
+    ) -> Result<Vec<Self>, Errno> {
+        let now = Instant::now();
+        let left = next.map(|next| next.saturating_duration_since(now));
+        // One that is too long for the kernel is none.
+        let timeout = left.and_then(|left| Timespec::try_from(left).ok());
+        match poll(fds, timeout.as_ref()) {
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(errno) => return Err(errno),
+        }
+        let own = fds.len() - sources.len();
+        let ready = sources.into_iter().zip(&fds[own..]);
+        Ok(ready
+            .filter(|(_, fd)| !fd.revents().is_empty())
+            .map(|(source, fd)| Self {
+                source,
+                events: fd.revents(),
+            })
+            .collect())
+    }
+}
+
 impl Sessions {
     pub(super) fn new(children: Option<OwnedFd>) -> Self {
         Self {
@@ -72,7 +101,7 @@ impl Sessions {
                 add(fd, PollFlags::OUT, Source::Input(*id));
             }
             for (index, output) in session.outputs.iter().enumerate() {
-                if let (Some(fd), true) = (&output.fd, output.may_send(&self.outbox)) {
+                if let (Some(fd), true) = (&output.fd, session.may_pull(index, &self.outbox)) {
                     add(fd, PollFlags::IN, Source::Output(*id, index));
                 }
             }
@@ -148,7 +177,8 @@ impl Sessions {
         if let Some(connection) = self.connections.get_mut(&id) {
             return connection.take(message, &mut self.outbox);
         }
-        let Some(session) = self.by_id.get_mut(&id) else {
+        let attached = self.by_id.get_mut(&id);
+        let Some(session) = attached.filter(|session| !session.is_detached()) else {
             return Ok(());
         };
         match message {
@@ -158,6 +188,10 @@ impl Sessions {
             Message::Close(stream) => session.close_output(*stream),
             Message::Resize { rows, cols } => session.resize(*rows, *cols),
             Message::Signal(number) => session.signal(*number),
+            Message::Detach => {
+                session.detach();
+                self.outbox.push(id, &Message::Detached);
+            }
             _ => {}
         }
         Ok(())
@@ -242,16 +276,31 @@ impl Sessions {
         }
     }
 
-    /// Ends all executions, without a word to the host.
+    /// Ends all executions that the host has not left to themselves, without a word to it.
     pub(super) fn kill(&mut self) {
-        for session in self.by_id.values_mut() {
+        self.connections.clear();
+        self.by_id.retain(|_, session| {
+            if session.is_detached() {
+                return true;
+            }
             session.kill();
             // Else it would stay a zombie, as nobody waits for it later.
             if session.is_running() {
                 wait_status(session.pid(), WaitOptions::empty());
             }
+            false
+        });
+    }
+
+    /// Serves those that are left to themselves until the last has ended. Those of PID 1 end with it.
+    pub(super) fn serve_detached(&mut self) -> Result<(), Errno> {
+        while self.children.is_none() && !self.by_id.is_empty() {
+            let (mut fds, mut sources) = (Vec::new(), Vec::new());
+            self.watch(&mut fds, &mut sources);
+            let ready = Ready::among(&mut fds, sources, self.next())?;
+            self.handle(&ready);
         }
-        self.by_id.clear();
+        Ok(())
     }
 }
 

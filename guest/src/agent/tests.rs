@@ -267,6 +267,78 @@ fn a_number_can_be_used_again_once_its_session_is_over() {
 }
 
 #[test]
+fn what_is_left_to_itself_goes_on_without_its_host_and_never_stands_still() {
+    let (mut host, agent) = Host::set_up();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("status");
+    // More than pipes and windows hold, to both streams, and only once its input has ended.
+    let script = format!(
+        "cat; head -c 4194304 /dev/zero; head -c 4194304 /dev/zero >&2; echo $? >{}",
+        path.display()
+    );
+    host.start(1, &script, true);
+    host.read_until(|_, message| matches!(message, Message::Started { .. }));
+    host.send(1, &Message::Detach);
+    host.read_until(|_, message| *message == Message::Detached);
+    // Another of the same host is not.
+    host.start(2, "echo up; exec sleep 1000", false);
+    host.read_until(|_, message| matches!(message, Message::Data { .. }));
+    drop(host);
+    assert_eq!(agent.join().unwrap().unwrap(), End::HostGone);
+    assert_eq!(std::fs::read_to_string(path).unwrap(), "0\n");
+}
+
+#[test]
+fn a_number_that_is_left_to_itself_is_in_use() {
+    let (mut host, agent) = Host::set_up();
+    host.start(1, "exec sleep 3", false);
+    host.send(1, &Message::Detach);
+    // Neither is a word about it any more.
+    host.send(1, &Message::Signal(9));
+    host.start(1, "exit 0", false);
+    let reason = failure(&mut host);
+    assert_eq!(reason, "the host used session 1 a second time");
+    assert!(agent.join().unwrap().is_err());
+}
+
+#[test]
+fn a_terminal_that_is_left_to_itself_stays() {
+    let (mut host, agent) = Host::set_up();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("tty");
+    let script = format!(
+        "exec 3<> {}; read -r line <&3; stty size && tty >&3",
+        path.display()
+    );
+    rustix::fs::mkfifoat(rustix::fs::CWD, &path, 0o600.into()).unwrap();
+    let exec = Exec {
+        argv: vec!["sh".into(), "-c".into(), script.as_str().into()],
+        tty: Some(Tty {
+            rows: 31,
+            cols: 97,
+            term: String::new(),
+        }),
+        stdin: true,
+        ..Exec::default()
+    };
+    let mut fifo = std::fs::File::options()
+        .read(true)
+        .write(true)
+        .open(&path)
+        .unwrap();
+    host.send(1, &Message::Exec(Box::new(exec)));
+    host.read_until(|_, message| matches!(message, Message::Started { .. }));
+    host.send(1, &Message::Detach);
+    host.read_until(|_, message| *message == Message::Detached);
+    drop(host);
+    fifo.write_all(b"go on\n").unwrap();
+    assert_eq!(agent.join().unwrap().unwrap(), End::HostGone);
+    let mut word = [0; 9];
+    std::io::Read::read_exact(&mut fifo, &mut word).unwrap();
+    assert_eq!(&word, b"/dev/pts/");
+}
+
+#[test]
 fn a_number_in_use_is_an_error() {
     let (mut host, agent) = Host::set_up();
     host.start(1, "exec sleep 1000", false);

@@ -60,6 +60,7 @@ impl Decoder {
                     | kind::DATA
                     | kind::RESIZE
                     | kind::SIGNAL
+                    | kind::DETACH
             ),
             Side::Guest => matches!(
                 kind,
@@ -70,6 +71,7 @@ impl Decoder {
                     | kind::STDOUT
                     | kind::STDERR
                     | kind::EXIT
+                    | kind::DETACHED
             ),
         };
         ensure!(either || expected, "unexpected frame of kind {kind}");
@@ -185,6 +187,14 @@ fn parse(kind: u16, payload: &[u8], from: Side) -> Result<Message<'_>> {
             let [signal] = exactly(payload)?;
             ensure!((1..=64).contains(&signal), "there is no signal {signal}");
             Message::Signal(signal)
+        }
+        kind::DETACH => {
+            end(payload)?;
+            Message::Detach
+        }
+        kind::DETACHED => {
+            end(payload)?;
+            Message::Detached
         }
         kind::EXIT => Message::Exit(match exactly(payload)? {
             [0, code] => Exit::Code(code),

@@ -29,6 +29,8 @@ pub(super) mod kind {
     pub const SIGNAL: u16 = 26;
     pub const EXIT: u16 = 27;
     pub const CONNECT: u16 = 28;
+    pub const DETACH: u16 = 29;
+    pub const DETACHED: u16 = 30;
 }
 
 /// An end of the connection.
@@ -137,6 +139,11 @@ pub enum Message<'a> {
     },
     /// Host to guest: a signal for the execution's process group.
     Signal(u8),
+    /// Host to guest: the program shall go on without it, also when the connection ends. Its input
+    /// ends, unless that is a terminal, and what it says is thrown away.
+    Detach,
+    /// Guest to host: it does; the session's last frame. Its number is taken until the program ends.
+    Detached,
     /// Guest to host: the program ended, or the connection is over both ways; the session's last
     /// frame.
     Exit(Exit),
@@ -159,8 +166,8 @@ impl Message<'_> {
     /// [`MAX_BODY`], or data larger than [`MAX_PAYLOAD`].
     pub fn encode(&self, session: u32, out: &mut Vec<u8>) -> Result<()> {
         use kind::{
-            CLOSE, CONNECT, CREDIT, DATA, EOF, EXEC, EXEC_FAILED, EXIT, FAILED, HELLO, POWER_OFF,
-            RESIZE, SETUP, SETUP_DONE, SIGNAL, STARTED,
+            CLOSE, CONNECT, CREDIT, DATA, DETACH, DETACHED, EOF, EXEC, EXEC_FAILED, EXIT, FAILED,
+            HELLO, POWER_OFF, RESIZE, SETUP, SETUP_DONE, SIGNAL, STARTED,
         };
         match self {
             Message::Hello(hello) => put(out, session, HELLO, &hello.encode()),
@@ -204,15 +211,20 @@ impl Message<'_> {
                 put(out, session, RESIZE, &[r0, r1, c0, c1]);
             }
             Message::Signal(signal) => put(out, session, SIGNAL, &[*signal]),
+            Message::Detach => put(out, session, DETACH, &[]),
+            Message::Detached => put(out, session, DETACHED, &[]),
             Message::Exit(Exit::Code(code)) => put(out, session, EXIT, &[0, *code]),
             Message::Exit(Exit::Signal(signal)) => put(out, session, EXIT, &[1, *signal]),
         }
         Ok(())
     }
 
-    /// Whether the session is closed by this message.
+    /// Whether the session is closed by this message of the guest.
     pub fn ends_session(&self) -> bool {
-        matches!(self, Message::Exit(_) | Message::ExecFailed { .. })
+        matches!(
+            self,
+            Message::Exit(_) | Message::ExecFailed { .. } | Message::Detached
+        )
     }
 }
 

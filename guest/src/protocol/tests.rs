@@ -96,6 +96,8 @@ fn message() -> impl Strategy<Value = (Side, u32, Message<'static>)> {
         any::<(u16, u16)>().prop_map(|(rows, cols)| (Side::Host, Message::Resize { rows, cols })),
         (1u8..=64).prop_map(|signal| (Side::Host, Message::Signal(signal))),
         any::<u8>().prop_map(|code| (Side::Guest, Message::Exit(Exit::Code(code)))),
+        Just((Side::Host, Message::Detach)),
+        Just((Side::Guest, Message::Detached)),
         (1u8..=64).prop_map(|signal| (Side::Guest, Message::Exit(Exit::Signal(signal)))),
     ];
     let session = (1u32.., prop_oneof![of_stream, execution])
