@@ -87,6 +87,15 @@ pub const VERSION: u32 = 1;
 /// vCPUs of one machine; more than any host of today gives to a program with a store of its own.
 pub const MAX_VCPUS: u32 = 64;
 
+/// Labels of one machine; far more than anyone looks for.
+pub const MAX_LABELS: usize = 256;
+
+/// Bytes of a label's name.
+pub const MAX_LABEL_NAME_SIZE: usize = 255;
+
+/// Bytes of what a label says: a line or two, as all labels are read for each list.
+pub const MAX_LABEL_SIZE: usize = 4096;
+
 /// Problems reported of one file; who has more has the wrong file.
 pub const MAX_PROBLEMS: usize = 64;
 
@@ -108,6 +117,10 @@ pub struct App {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "String", regex(pattern = check::HOSTNAME_PATTERN), length(max = check::MAX_HOSTNAME_SIZE))]
     pub hostname: Option<String>,
+    /// Words of the user's own about the machine, by name, which `mvm ps --filter` looks for.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(schema_with = "schema::labels")]
+    pub labels: BTreeMap<String, String>,
     /// Number of processors.
     #[serde(default = "one", deserialize_with = "count::vcpus")]
     #[schemars(range(min = 1, max = MAX_VCPUS))]
@@ -207,6 +220,7 @@ impl App {
             version: VERSION,
             name: name.into(),
             hostname: None,
+            labels: BTreeMap::new(),
             vcpus: 1,
             memory: Memory::default(),
             kernel: Kernel::default(),

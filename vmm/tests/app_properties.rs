@@ -13,9 +13,10 @@ use vmm::app::{
 /// A file with every key, to be damaged.
 const WHOLE: &str = r#"{
   "$schema": "app.schema.json", "version": 1, "name": "whole", "hostname": "whole.example",
+  "labels": { "team": "a b", "x-of": "" },
   "vcpus": 2, "memory": "1.5G", "kernel": { "path": "vmlinux", "cmdline": "debug" },
   "app": { "entrypoint": ["/bin/sh", "-c"], "args": ["true", "\u00e9\n"],
-    "env": { "A": "b", "C": null }, "cwd": "/srv", "user": "1000:1000", "tty": "auto",
+    "env": { "A": "b", "C": null }, "cwd": "/srv", "user": "1000:1000", "tty": "auto", "stdin": true,
     "x-note": [1.5e3, null] },
   "store": { "mode": "closure", "closure": "paths" },
   "shares": [{ "source": "./www", "mountPoint": "/srv", "readOnly": true, "tag": "www" }],

@@ -112,6 +112,7 @@ fn good_files() -> Vec<Value> {
         with("x-note", json!({ "any": [1, null] })),
         with("name", json!("a".repeat(63))),
         with("hostname", json!("Box.example.org")),
+        with("labels", json!({ "org.example/tier": "web 1", "x-y": "" })),
         with("vcpus", json!(64)),
         with("memory", json!("1.5G")),
         with("memory", json!(32)),
@@ -183,6 +184,7 @@ fn good_files() -> Vec<Value> {
         with_program("user", json!("www-data")),
         with_program("tty", json!("auto")),
         with_program("tty", json!(false)),
+        with_program("stdin", json!(true)),
     ]
 }
 

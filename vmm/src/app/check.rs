@@ -4,6 +4,7 @@
 
 mod service;
 
+use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::path::Path;
 
@@ -14,9 +15,9 @@ use super::problem::Complaint;
 use super::quote::quoted;
 use super::{
     App, Bytes, HostEnd, IMAGE_TAG, Interface, Limits, MAX_ARG_SIZE, MAX_ARGS, MAX_CMDLINE_SIZE,
-    MAX_ENV, MAX_INTERFACES, MAX_PORTS, MAX_PROBLEMS, MAX_SHARES, MAX_TAG_SIZE, MAX_VCPUS,
-    MAX_VOLUMES, Memory, Port, PortRange, Program, Protocol, Rate, STORE_TAG, Share, User, VERSION,
-    Volume, VolumeSize,
+    MAX_ENV, MAX_INTERFACES, MAX_LABEL_NAME_SIZE, MAX_LABEL_SIZE, MAX_LABELS, MAX_PORTS,
+    MAX_PROBLEMS, MAX_SHARES, MAX_TAG_SIZE, MAX_VCPUS, MAX_VOLUMES, Memory, Port, PortRange,
+    Program, Protocol, Rate, STORE_TAG, Share, User, VERSION, Volume, VolumeSize,
 };
 use crate::closure::{STORE_DIR, StorePath};
 
@@ -49,6 +50,7 @@ pub fn values(app: &App) -> Vec<Complaint> {
     if let Some(hostname) = &app.hostname {
         check.hostname(hostname);
     }
+    check.labels(&app.labels);
     let vcpus = 1..=MAX_VCPUS;
     check.expect(
         vcpus.contains(&app.vcpus),
@@ -140,6 +142,35 @@ impl Check {
             allowed,
             quoted(hostname),
         );
+    }
+
+    fn labels(&mut self, labels: &BTreeMap<String, String>) {
+        let place = Place::root().key("labels");
+        self.expect(
+            labels.len() <= MAX_LABELS,
+            place.clone(),
+            format_args!("at most {MAX_LABELS} labels"),
+            labels.len(),
+        );
+        for (name, text) in labels {
+            let here = || place.clone().key(name.clone());
+            let is_good = (1..=MAX_LABEL_NAME_SIZE).contains(&name.len())
+                && !name.contains(|c: char| c == '=' || c.is_control());
+            if !is_good {
+                let message = format!(
+                    "a label's name must be 1 to {MAX_LABEL_NAME_SIZE} bytes without \"=\" and \
+                     control characters, is {}",
+                    quoted(name)
+                );
+                self.complain(here(), message);
+            }
+            self.expect(
+                text.len() <= MAX_LABEL_SIZE,
+                here(),
+                format_args!("at most {MAX_LABEL_SIZE} bytes"),
+                format_args!("{} bytes", text.len()),
+            );
+        }
     }
 
     fn kernel(&mut self, app: &App) {

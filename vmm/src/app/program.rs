@@ -46,6 +46,10 @@ pub struct Program {
     /// Whether it gets a terminal: true, false, or "auto", which is to have one if mvm has one.
     #[serde(default)]
     pub tty: Tty,
+    /// Whether its input stays open while the machine is in the background, for who attaches to it. In
+    /// the foreground it has that of mvm.
+    #[serde(default)]
+    pub stdin: bool,
 }
 
 impl Program {
@@ -58,6 +62,7 @@ impl Program {
             cwd: slash(),
             user: root(),
             tty: Tty::default(),
+            stdin: false,
         }
     }
 
