@@ -69,7 +69,7 @@ install:
 	$(RELEASE)/mvm completion bash >$(SHARE)/bash-completion/completions/mvm
 	$(RELEASE)/mvm completion zsh >$(SHARE)/zsh/site-functions/_mvm
 	$(RELEASE)/mvm completion fish >$(SHARE)/fish/vendor_completions.d/mvm.fish
-	$(RELEASE)/mvm man $(SHARE)/man/man1
+	$(RELEASE)/mvm man $(SHARE)/man
 
 clean:
 	cargo clean

@@ -61,10 +61,11 @@ fn each_shell_has_a_script_that_asks_mvm() {
 }
 
 #[test]
-fn each_command_has_a_manual_page() {
+fn each_command_and_the_file_have_a_manual_page() {
     let folder = tempfile::tempdir().expect("folder");
-    let pages = folder.path().join("man1");
-    let status = mvm(&folder).arg("man").arg(&pages).status();
+    let man = folder.path().join("man");
+    let pages = man.join("man1");
+    let status = mvm(&folder).arg("man").arg(&man).status();
     assert!(status.expect("run mvm").success());
     let page = |name: &str| fs::read_to_string(pages.join(name)).unwrap_or_default();
     assert!(page("mvm.1").contains(".TH mvm 1"), "{}", page("mvm.1"));
@@ -72,4 +73,6 @@ fn each_command_has_a_manual_page() {
         assert!(page(name).contains(words), "{name}: {}", page(name));
     }
     assert!(!Path::new(&pages).join("mvm-monitor.1").exists());
+    let format = fs::read_to_string(man.join("man5/mvm-app.json.5")).expect("a page");
+    assert!(format.contains("the machine it runs in"), "{format}");
 }

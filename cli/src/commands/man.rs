@@ -1,4 +1,6 @@
-//! `mvm man`: manual pages, from the definition of the command line itself.
+//! `mvm man`: manual pages, from the definition of the command line and the schema of app.json.
+
+mod format;
 
 use std::fs;
 use std::path::PathBuf;
@@ -8,7 +10,7 @@ use anyhow::{Context, Result};
 use clap::CommandFactory;
 use clap_mangen::generate_to;
 
-/// Write a manual page for each command: mvm.1, mvm-run.1 and so on
+/// Write a manual page for each command, man1/mvm-run.1 and so on, and man5/mvm-app.json.5
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// The folder, made if it is missing
@@ -17,9 +19,14 @@ pub struct Args {
 
 /// Runs the command.
 pub fn run<C: CommandFactory>(args: &Args) -> Result<ExitCode> {
-    let folder = &args.folder;
-    let cannot = || format!("cannot write manual pages to {}", folder.display());
-    fs::create_dir_all(folder).with_context(cannot)?;
-    generate_to(C::command(), folder).with_context(cannot)?;
+    let (commands, formats) = (args.folder.join("man1"), args.folder.join("man5"));
+    let write = || {
+        fs::create_dir_all(&commands)?;
+        generate_to(C::command(), &commands)?;
+        fs::create_dir_all(&formats)?;
+        fs::write(formats.join("mvm-app.json.5"), format::page())
+    };
+    let folder = args.folder.display();
+    write().with_context(|| format!("cannot write manual pages to {folder}"))?;
     Ok(ExitCode::SUCCESS)
 }
