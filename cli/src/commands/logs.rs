@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use jiff::{SignedDuration, Timestamp};
+use serde::Serialize;
 
 use crate::logs::{self, Entry, Reader, Stream};
 use crate::machines::{self, Record, running};
@@ -15,21 +16,23 @@ use crate::machines::{self, Record, running};
 /// How often a log is looked at that is followed.
 const PERIOD: Duration = Duration::from_millis(200);
 
-/// Print what a machine's program has said
+/// Print what the programs of machines have said
 ///
-/// Its standard output goes to standard output, its errors to standard error.
+/// Standard output goes to standard output, errors to standard error. Of several machines the lines
+/// are in the order of their times, each behind its machine's name.
 #[derive(Debug, clap::Args)]
 #[expect(
     clippy::struct_excessive_bools,
     reason = "each is a flag of the command line"
 )]
 pub struct Args {
-    /// The machine
-    name: String,
-    /// Go on until the machine has ended
+    /// The machines
+    #[arg(required = true, value_name = "NAME")]
+    names: Vec<String>,
+    /// Go on until the machines have ended
     #[arg(long, short)]
     follow: bool,
-    /// Only the last lines
+    /// Only the last lines of each machine
     #[arg(long, short = 'n', value_name = "N")]
     tail: Option<usize>,
     /// Only what came at this time or later: RFC 3339, or a duration such as 10m before now
@@ -54,77 +57,120 @@ pub struct Args {
 
 /// Runs the command.
 pub fn run(args: &Args) -> Result<ExitCode> {
-    let machine = machines::find(&args.name)?;
-    match print(args, machine.kept()?) {
+    let machines = args.names.iter().map(|name| machines::find(name));
+    let mut machines = machines.collect::<Result<Vec<_>>>()?;
+    machines.sort_by(|one, other| one.name.cmp(&other.name));
+    machines.dedup_by(|one, other| one.name == other.name);
+    let logs = machines
+        .iter()
+        .map(|machine| Ok(Log::open(args, machine.kept()?)));
+    match print(args, logs.collect::<Result<_>>()?) {
         // A reader that has seen enough.
         Err(error) if is_broken_pipe(&error) => Ok(ExitCode::SUCCESS),
         other => other.map(|()| ExitCode::SUCCESS),
     }
 }
 
-fn print(args: &Args, record: &Record) -> Result<()> {
-    let folder = record.logs();
-    let path = match () {
-        () if args.console => logs::console(&folder),
-        () if args.mvm => logs::monitor(&folder),
-        () => logs::output(&folder),
-    };
-    let mut log = Log {
-        args,
-        reader: Reader::open(&path),
-    };
-    log.show_old()?;
-    if args.follow {
-        log.show_new(&record.name())?;
+fn print(args: &Args, mut logs: Vec<Log>) -> Result<()> {
+    let names = logs.iter().map(|log| log.name.len());
+    let width = names.max().filter(|_| logs.len() > 1);
+    if let Some(tail) = args.tail {
+        for log in &mut logs {
+            log.skip_to_last(args, tail)?;
+        }
     }
-    let rest = log.reader.rest();
-    show_all(args, rest.and_then(|rest| Line::of(args, rest)))
+    loop {
+        // Asked first: what they said before their end is read after.
+        let goes_on = args.follow && logs.iter().any(|log| running::is_running(&log.name));
+        // What came just now may be younger than what another log does not have yet.
+        let until = width.filter(|_| goes_on).and_then(|_| {
+            let now = Timestamp::now();
+            now.checked_sub(SignedDuration::try_from(PERIOD).ok()?).ok()
+        });
+        while let Some((name, line)) = next(args, &mut logs, until)? {
+            show(args, width, name, line)?;
+        }
+        io::stdout().flush()?;
+        if !goes_on {
+            break;
+        }
+        thread::sleep(PERIOD);
+    }
+    for log in &mut logs {
+        let rest = log.reader.rest();
+        if let Some(line) = rest.and_then(|rest| Line::of(args, rest)) {
+            show(args, width, &log.name, line)?;
+        }
+    }
+    Ok(io::stdout().flush()?)
+}
+
+/// The oldest line that has not been shown, unless it came after `until`, and whose it is.
+fn next<'a>(
+    args: &Args,
+    logs: &'a mut [Log],
+    until: Option<Timestamp>,
+) -> Result<Option<(&'a str, Line)>> {
+    let mut oldest: Option<(usize, Option<Timestamp>)> = None;
+    for (nth, log) in logs.iter_mut().enumerate() {
+        if let Some(line) = log.peek(args)? {
+            let time = line.time();
+            let is_late = until.is_some_and(|until| time > Some(until));
+            if !is_late && oldest.is_none_or(|(_, than)| time < than) {
+                oldest = Some((nth, time));
+            }
+        }
+    }
+    let log = oldest.and_then(|(nth, _)| logs.get_mut(nth));
+    Ok(log.and_then(|log| Some((log.name.as_str(), log.waiting.pop_front()?))))
 }
 
 /// A log that is being shown.
-struct Log<'a> {
-    args: &'a Args,
+struct Log {
+    name: String,
     reader: Reader,
+    /// Read and not shown.
+    waiting: VecDeque<Line>,
 }
 
-impl Log<'_> {
-    /// What has been said so far, or the last lines of it.
-    fn show_old(&mut self) -> Result<()> {
-        let Some(tail) = self.args.tail else {
-            while let Some(line) = self.next()? {
-                show_all(self.args, Some(line))?;
-            }
-            return Ok(());
+impl Log {
+    fn open(args: &Args, record: &Record) -> Self {
+        let folder = record.logs();
+        let path = match () {
+            () if args.console => logs::console(&folder),
+            () if args.mvm => logs::monitor(&folder),
+            () => logs::output(&folder),
         };
-        let mut last = VecDeque::new();
-        while let Some(line) = self.next()? {
-            last.push_back(line);
-            if last.len() > tail {
-                last.pop_front();
-            }
-        }
-        show_all(self.args, last)
-    }
-
-    /// What is said until the machine ends.
-    fn show_new(&mut self, name: &str) -> Result<()> {
-        loop {
-            // Asked first: what it said before its end is read after.
-            let is_running = running::is_running(name);
-            while let Some(line) = self.next()? {
-                show_all(self.args, Some(line))?;
-            }
-            if !is_running {
-                return Ok(());
-            }
-            thread::sleep(PERIOD);
+        Self {
+            name: record.name(),
+            reader: Reader::open(&path),
+            waiting: VecDeque::new(),
         }
     }
 
-    /// The next line that is asked for.
-    fn next(&mut self) -> Result<Option<Line>> {
+    /// Reads what there is, and keeps the last lines of it.
+    fn skip_to_last(&mut self, args: &Args, count: usize) -> Result<()> {
+        while let Some(line) = self.read(args)? {
+            self.waiting.push_back(line);
+            if self.waiting.len() > count {
+                self.waiting.pop_front();
+            }
+        }
+        Ok(())
+    }
+
+    /// The next line that is asked for, if it has come.
+    fn peek(&mut self, args: &Args) -> Result<Option<&Line>> {
+        if self.waiting.is_empty() {
+            let line = self.read(args)?;
+            self.waiting.extend(line);
+        }
+        Ok(self.waiting.front())
+    }
+
+    fn read(&mut self, args: &Args) -> Result<Option<Line>> {
         while let Some(line) = self.reader.next_line().context("cannot read the log")? {
-            if let Some(line) = Line::of(self.args, line) {
+            if let Some(line) = Line::of(args, line) {
                 return Ok(Some(line));
             }
         }
@@ -150,29 +196,49 @@ impl Line {
         let is_early = args.until.is_none_or(|until| entry.time < until);
         (is_late && is_early).then_some(Self::Kept(entry))
     }
-}
 
-fn show_all(args: &Args, lines: impl IntoIterator<Item = Line>) -> Result<()> {
-    for line in lines {
-        show(args, &line)?;
+    fn time(&self) -> Option<Timestamp> {
+        match self {
+            Self::Plain(_) => None,
+            Self::Kept(entry) => Some(entry.time),
+        }
     }
-    Ok(io::stdout().flush()?)
 }
 
-fn show(args: &Args, line: &Line) -> Result<()> {
-    let entry = match line {
-        Line::Plain(bytes) => return Ok(io::stdout().write_all(bytes)?),
-        Line::Kept(entry) => entry,
-    };
-    if args.json {
-        let line = serde_json::to_string(entry)? + "\n";
+/// A line with `--json`.
+#[derive(Serialize)]
+struct Told<'a> {
+    name: &'a str,
+    #[serde(flatten)]
+    entry: &'a Entry,
+}
+
+/// Shows a line. `width`: room for the names, if there is more than one.
+fn show(args: &Args, width: Option<usize>, name: &str, line: Line) -> Result<()> {
+    if let (Line::Kept(entry), true) = (&line, args.json) {
+        let line = serde_json::to_string(&Told { name, entry })? + "\n";
         return Ok(io::stdout().write_all(line.as_bytes())?);
     }
-    let time = args.timestamps.then(|| format!("{:.6} ", entry.time));
-    let line = time.unwrap_or_default() + &entry.text;
-    match entry.stream {
-        Stream::Stdout => io::stdout().write_all(line.as_bytes())?,
-        Stream::Stderr => io::stderr().write_all(line.as_bytes())?,
+    let mut shown = Vec::new();
+    if let Some(width) = width {
+        write!(shown, "{name:width$} | ")?;
+    }
+    if let Some(time) = line.time().filter(|_| args.timestamps) {
+        write!(shown, "{time:.6} ")?;
+    }
+    let is_error = matches!(&line, Line::Kept(entry) if entry.stream == Stream::Stderr);
+    match line {
+        Line::Plain(bytes) => shown.extend(bytes),
+        Line::Kept(entry) => shown.extend(entry.text.into_bytes()),
+    }
+    // A line without an end is nobody else's beginning.
+    if width.is_some() && !shown.ends_with(b"\n") {
+        shown.push(b'\n');
+    }
+    if is_error {
+        io::stderr().write_all(&shown)?;
+    } else {
+        io::stdout().write_all(&shown)?;
     }
     Ok(())
 }
