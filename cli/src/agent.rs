@@ -18,14 +18,14 @@ use guest::roles;
 use rustix::pipe::{PipeFlags, pipe_with};
 use vmm::app::App;
 
-use crate::attach::{Company, Connection, Outcome, Stdio, attach, collect};
+use crate::attach::{Company, Connection, Outcome, Program, Stdio, attach, collect};
 use crate::control::client;
 use crate::machines::running;
 use crate::output::{plain, say};
 
 /// For the guest to start a process that serves this command, however busy it is: hundreds of
 /// commands may have come at once, on a slow host.
-const HELLO_TIMEOUT: Duration = Duration::from_secs(300);
+pub const HELLO_TIMEOUT: Duration = Duration::from_secs(300);
 
 /// Bytes of what a role says of its errors: some lines, whatever the guest sends.
 const WORDS_MAX: u64 = 64 << 10;
@@ -80,13 +80,13 @@ pub fn carry_out(
         stdout: output,
         stderr: errors,
     };
-    let outcome = attach(&mut guest, &exec, stdio, Company::default())?;
+    let outcome = attach(&mut guest, Program::New(&exec), stdio, Company::default())?;
     let mut words = words.join().unwrap_or_default();
     let last = match outcome {
         Outcome::Exited(Exit::Code(0)) => None,
         Outcome::Refused { message, .. } => Some(message),
         Outcome::Lost => bail!("{name} has ended"),
-        Outcome::GaveUp { .. } => bail!("interrupted"),
+        Outcome::GaveUp { .. } | Outcome::Detached => bail!("interrupted"),
         Outcome::Exited(exit) => Some(
             words
                 .pop()

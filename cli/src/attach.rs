@@ -11,6 +11,8 @@ mod connection;
 mod follow;
 mod input;
 mod interrupts;
+mod keys;
+mod launch;
 mod observe;
 mod output;
 mod session;
@@ -21,7 +23,6 @@ mod tests;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
-use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
 use guest::protocol::{Exec, Exit, FIRST_SESSION, MACHINE, Message, Stream};
@@ -34,7 +35,9 @@ pub use commands::{Command, Commander, Commands, commands};
 pub use connection::{Closed, Connection};
 pub use follow::{Followed, Heard};
 use input::Input;
-use interrupts::Interrupts;
+pub use keys::DetachKeys;
+use keys::Typed;
+pub use launch::launch;
 pub use observe::observe;
 use output::Output;
 use session::{Event, Session};
@@ -65,6 +68,8 @@ pub enum Outcome {
         /// The number of that signal.
         signal: u8,
     },
+    /// It goes on, and its user has left it.
+    Detached,
     /// The guest closed the connection before the program's end was told.
     Lost,
 }
@@ -76,6 +81,7 @@ impl Outcome {
             Self::Exited(exit) => exit.status(),
             Self::Refused { code, .. } => *code,
             Self::GaveUp { signal } => Exit::Signal(*signal).status(),
+            Self::Detached => 0,
             Self::Lost => 125,
         }
     }
@@ -105,46 +111,83 @@ impl Stdio {
     }
 }
 
-/// Who else has to do with the program, besides the one at its streams.
+/// What there is of a program that a command is attached to.
+#[derive(Clone, Copy)]
+pub enum Program<'a> {
+    /// It is started for it.
+    New(&'a Exec),
+    /// It runs, and is not this command's alone: a reader that goes closes no stream of it.
+    Running {
+        /// Whether it has a terminal.
+        has_terminal: bool,
+        /// Whether it takes input.
+        takes_input: bool,
+        /// Whether it gets the signals that this command gets; else those that ask to end have this
+        /// command leave.
+        gets_signals: bool,
+    },
+}
+
+impl Program<'_> {
+    fn has_terminal(self) -> bool {
+        match self {
+            Self::New(exec) => exec.tty.is_some(),
+            Self::Running { has_terminal, .. } => has_terminal,
+        }
+    }
+
+    fn takes_input(self) -> bool {
+        match self {
+            Self::New(exec) => exec.stdin,
+            Self::Running { takes_input, .. } => takes_input,
+        }
+    }
+}
+
+/// Who else has to do with the program, and how the one at its streams leaves it.
 #[derive(Default)]
 pub struct Company<'a> {
+    /// Keys of a terminal that leave the program to itself.
+    pub keys: DetachKeys,
     /// What others want of it.
     pub commands: Option<Commands>,
     /// Called once it runs.
     pub started: Option<Box<dyn FnOnce() + 'a>>,
 }
 
-/// Runs `exec` in the guest and connects `stdio` with it until it ends.
+/// Connects `stdio` with a program in the guest until it ends, or is left.
 ///
-/// SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGUSR1 and SIGUSR2 are passed on to the program; when `exec`
-/// wants a terminal and standard input is one, that is in raw mode meanwhile, and three Ctrl-C
-/// within a second are the end. The signals stay with this process's handlers afterwards.
+/// SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGUSR1 and SIGUSR2 are passed on to the program; when that has
+/// a terminal, takes input and standard input is a terminal, that is in raw mode meanwhile, and three
+/// Ctrl-C within a second are the end. The signals stay with this process's handlers afterwards.
 ///
 /// Fails if the guest breaks the protocol, or if output cannot be written for another reason than
 /// that its reader has gone.
 pub fn attach(
     connection: &mut Connection,
-    exec: &Exec,
+    program: Program<'_>,
     stdio: Stdio,
     company: Company<'_>,
 ) -> Result<Outcome> {
-    let raw = match exec.tty {
-        Some(_) => RawMode::enter(&stdio.stdin).context("cannot set the terminal to raw mode")?,
-        None => None,
+    // Where nobody reads what is typed, Ctrl-C must stay a signal.
+    let raw = if program.has_terminal() && program.takes_input() {
+        RawMode::enter(&stdio.stdin).context("cannot set the terminal to raw mode")?
+    } else {
+        None
     };
     let signals = ProcessSignals::new(raw.is_some()).context("cannot watch signals")?;
-    let outcome = attach_with(connection, exec, stdio, signals, raw.as_ref(), company);
+    let outcome = attach_with(connection, program, stdio, signals, raw.as_ref(), company);
     drop(raw);
     outcome
 }
 
 fn attach_with(
     connection: &mut Connection,
-    exec: &Exec,
+    program: Program<'_>,
     stdio: Stdio,
     signals: impl Signals,
     raw: Option<&RawMode>,
-    company: Company<'_>,
+    mut company: Company<'_>,
 ) -> Result<Outcome> {
     let progress = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)
         .context("cannot make an eventfd")?;
@@ -153,22 +196,25 @@ fn attach_with(
         Output::start(stream, fd, progress)
     };
     let mut outbox = Vec::new();
-    Message::Exec(Box::new(exec.clone())).encode(FIRST_SESSION, &mut outbox)?;
+    if let Program::New(exec) = program {
+        Message::Exec(Box::new(exec.clone())).encode(FIRST_SESSION, &mut outbox)?;
+    }
+    let has_terminal = program.has_terminal();
+    let keys = has_terminal.then(|| std::mem::take(&mut company.keys));
     connection.stream().set_nonblocking(true)?;
     let attached = Attached {
         session: Session::new(),
-        input: Input::new(stdio.stdin, exec.stdin),
+        input: Input::new(stdio.stdin, program.takes_input(), keys),
         stdout: output(Stream::Stdout, stdio.stdout)?,
         stderr: output(Stream::Stderr, stdio.stderr)?,
         progress,
         signals,
         company,
         raw,
-        has_terminal: exec.tty.is_some(),
+        program,
         outbox,
         end: None,
         impatience: 0,
-        interrupts: Interrupts::default(),
     };
     let outcome = attached.run(connection);
     connection.stream().set_nonblocking(false)?;
@@ -186,14 +232,13 @@ struct Attached<'a, S> {
     signals: S,
     company: Company<'a>,
     raw: Option<&'a RawMode>,
-    has_terminal: bool,
+    program: Program<'a>,
     /// Bytes for the guest.
     outbox: Vec<u8>,
     /// The program's end, once it is told; its output may still have to be written.
     end: Option<Outcome>,
     /// SIGINT and SIGTERM so far.
     impatience: u32,
-    interrupts: Interrupts,
 }
 
 impl<S: Signals> Attached<'_, S> {
@@ -288,6 +333,16 @@ impl<S: Signals> Attached<'_, S> {
                 }
                 _ => {
                     self.impatience += u32::from(signals::asks_to_end(signal));
+                    if let Program::Running {
+                        gets_signals: false,
+                        ..
+                    } = self.program
+                    {
+                        if self.impatience > 0 {
+                            return Some(Outcome::GaveUp { signal });
+                        }
+                        continue;
+                    }
                     if self.impatience > 1 || (self.impatience > 0 && self.end.is_some()) {
                         return Some(Outcome::GaveUp { signal });
                     }
@@ -308,6 +363,9 @@ impl<S: Signals> Attached<'_, S> {
         for command in pending {
             match command {
                 Command::Signal(signal) => self.send_if_read(&Message::Signal(signal)),
+                Command::Resize { rows, cols } => {
+                    self.send_if_read(&Message::Resize { rows, cols });
+                }
                 Command::PowerOff if !self.is_full() => {
                     self.send_in(MACHINE, &Message::PowerOff);
                 }
@@ -318,17 +376,40 @@ impl<S: Signals> Attached<'_, S> {
 
     /// Passes input on. An outcome if the user has lost patience.
     fn take_input(&mut self) -> Option<Outcome> {
-        let bytes = self.input.read(&mut self.outbox);
-        // Of a terminal's input only: else the byte is like any other.
-        let is_typed = self.has_terminal && self.input.is_terminal();
-        let gives_up = is_typed && self.interrupts.are_enough(bytes, Instant::now());
-        gives_up.then_some(Outcome::GaveUp {
-            signal: signals::INTERRUPT,
-        })
+        match self.input.read(&mut self.outbox) {
+            Typed::Keys => {}
+            Typed::Leaves => self.leave(),
+            Typed::GivesUp => {
+                return Some(Outcome::GaveUp {
+                    signal: signals::INTERRUPT,
+                });
+            }
+        }
+        None
+    }
+
+    /// Has the guest go on without this command, and say so.
+    fn leave(&mut self) {
+        if self.session.leave() {
+            self.send(&Message::Detach);
+        }
+    }
+
+    /// Has a program that draws on its terminal draw again: its size changes, and is this one's.
+    fn redraw(&mut self) {
+        if self.program.has_terminal()
+            && let Some(size) = terminal::window_size()
+        {
+            self.send(&Message::Resize {
+                rows: size.ws_row.saturating_add(1),
+                cols: size.ws_col,
+            });
+            self.send_size();
+        }
     }
 
     fn send_size(&mut self) {
-        if self.has_terminal
+        if self.program.has_terminal()
             && let Some(size) = terminal::window_size()
         {
             self.send_if_read(&Message::Resize {
@@ -376,7 +457,9 @@ impl<S: Signals> Attached<'_, S> {
                 Stream::Stderr => &self.stderr,
                 _ => &self.stdout,
             };
-            if output.has_failed() {
+            if output.has_failed() && matches!(self.program, Program::Running { .. }) {
+                self.leave();
+            } else if output.has_failed() {
                 if self.session.close(stream) {
                     self.send(&Message::Close(stream));
                 }
@@ -410,6 +493,9 @@ impl<S: Signals> Attached<'_, S> {
             match self.session.receive(&message).context(PROTOCOL)? {
                 Event::Nothing => {}
                 Event::Started => {
+                    if let Program::Running { .. } = self.program {
+                        self.redraw();
+                    }
                     if let Some(started) = self.company.started.take() {
                         started();
                     }

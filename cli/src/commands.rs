@@ -1,5 +1,6 @@
 //! The commands, a file for each, or for each few that do one thing.
 
+pub mod attach;
 pub mod check;
 pub mod completion;
 pub mod cp;

@@ -13,7 +13,7 @@ mod rotating;
 
 use std::path::{Path, PathBuf};
 
-pub use collector::{Collector, Keep};
+pub use collector::{Collector, Keep, Observer};
 pub use entry::{Entry, Stream};
 pub use journal::Journal;
 pub use reader::Reader;

@@ -3,6 +3,7 @@
 mod accel;
 mod agent;
 mod attach;
+mod audience;
 mod carrier;
 mod cgroup;
 mod commands;
@@ -58,6 +59,7 @@ enum Command {
     Run(commands::run::Args),
     Create(commands::create::Args),
     Exec(commands::exec::Args),
+    Attach(commands::attach::Args),
     Shell(commands::exec::ShellArgs),
     Login(commands::exec::LoginArgs),
     Cp(commands::cp::Args),
@@ -133,6 +135,7 @@ impl Command {
             Self::Run(args) => commands::run::run(args),
             Self::Create(args) => commands::create::run(args),
             Self::Exec(args) => commands::exec::run(args),
+            Self::Attach(args) => commands::attach::run(args),
             Self::Shell(args) => commands::exec::shell(args),
             Self::Login(args) => commands::exec::login(args),
             Self::Cp(args) => commands::cp::run(args),

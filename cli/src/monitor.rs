@@ -37,13 +37,16 @@ use health::{Health, Listener};
 pub use streams::Streams;
 
 use crate::accel::{host_user, is_inside};
-use crate::attach::{Closed, Company, Connection, Outcome, Stdio, attach, commands, observe};
+use crate::attach::{
+    Closed, Company, Connection, DetachKeys, Outcome, Program, Stdio, attach, commands, observe,
+};
+use crate::audience::Audience;
 use crate::cgroup::Cgroup;
 use crate::control::server::{self, Server};
 use crate::emulator::Published;
 use crate::events::{self, Happened};
 use crate::image::RootFs;
-use crate::logs::{Collector, Keep};
+use crate::logs::{Collector, Keep, Observer};
 use crate::machines::Running;
 use crate::machines::record::End;
 use crate::output::say;
@@ -135,12 +138,15 @@ pub fn run(start: Start<'_>) -> anyhow::Result<Ended> {
 
     let (commander, commands) = commands()?;
     let health = Health::new(start.running.name(), app);
+    let is_kept = !start.streams.is_inherited();
+    let audience = is_kept.then(|| Audience::new(commander.clone()));
     let controlled = control::Controlled::new(
         app,
         &network,
         &ports,
         Arc::clone(&running),
         commander.clone(),
+        audience.clone(),
         health.clone(),
     );
     let mut server = None;
@@ -159,13 +165,15 @@ pub fn run(start: Start<'_>) -> anyhow::Result<Ended> {
             (start.started)();
         };
         let company = Company {
+            keys: DetachKeys::default(),
             commands: Some(commands),
             started: Some(Box::new(started)),
         };
         let is_typed_at = wants_terminal(app.program().tty);
         let keeper = start.streams.keeper(&start.running.name(), is_typed_at)?;
+        let kept = keeper.map(|keeper| Kept { keeper, audience });
         let outcome = prepare_root(app, &mut guest)
-            .and_then(|()| converse(app, &mut guest, keeper, start.streams, company));
+            .and_then(|()| converse(app, &mut guest, kept, start.streams, company));
         // A program that has ended is not watched.
         drop(watchers);
         let outcome = outcome?;
@@ -301,32 +309,55 @@ fn prepare_root(app: &App, guest: &mut Connection) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Runs the program, whose output goes to `keeper` or to this process' own streams.
+/// Where output goes that is not just passed on.
+struct Kept {
+    keeper: Box<dyn Keep + Send>,
+    /// Who else sees it, of a machine in the background.
+    audience: Option<Audience>,
+}
+
+/// Runs the program, whose output goes to `kept` or to this process' own streams.
 fn converse(
     app: &App,
     guest: &mut Connection,
-    keeper: Option<Box<dyn Keep + Send>>,
+    kept: Option<Kept>,
     streams: Streams<'_>,
     company: Company<'_>,
 ) -> anyhow::Result<Outcome> {
-    let Some(keeper) = keeper else {
+    let Some(Kept { keeper, audience }) = kept else {
         let window = wants_terminal(app.program().tty)
             .then(|| terminal::window_size().unwrap_or(terminal::VT100));
         let exec = setup::execution(app, window);
-        return attach(guest, &exec, Stdio::inherited()?, company);
+        return attach(guest, Program::New(&exec), Stdio::inherited()?, company);
     };
-    let (collector, [stdout, stderr]) = Collector::start(keeper)?;
+    let shown = audience.clone();
+    let observer: Observer = Arc::new(move |stream, bytes: &[u8]| {
+        if let Some(audience) = &shown {
+            audience.show(stream, bytes);
+        }
+    });
+    let (collector, [stdout, stderr]) = Collector::start(keeper, &observer)?;
+    let is_asked = app.program().stdin;
     let stdio = Stdio {
-        stdin: streams.input()?,
+        stdin: match audience.as_ref().filter(|_| is_asked) {
+            Some(audience) => audience.take_input()?,
+            None => streams.input()?,
+        },
         stdout,
         stderr,
     };
-    // A terminal if it must have one, which nobody types at.
+    // A terminal if it must have one; who is attached has the size.
     let window = (app.program().tty == Tty::Always).then_some(terminal::VT100);
     let mut exec = setup::execution(app, window);
-    exec.stdin = streams.is_inherited();
-    let outcome = attach(guest, &exec, stdio, company);
+    exec.stdin = streams.is_inherited() || is_asked;
+    let outcome = attach(guest, Program::New(&exec), stdio, company);
     collector.finish();
+    if let Some(audience) = audience {
+        audience.end(match &outcome {
+            Ok(Outcome::Exited(exit)) => Some(*exit),
+            _ => None,
+        });
+    }
     outcome
 }
 

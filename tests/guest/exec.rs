@@ -106,6 +106,38 @@ fn when_the_command_goes_so_does_its_program() -> Result<()> {
 }
 
 #[test]
+fn a_detached_one_goes_on_without_its_command() -> Result<()> {
+    let machines = machines("left")?;
+    // Only one that has no input, and that nobody's silence stops, gets on to the end.
+    let script = "read -r line; head -c 4194304 /dev/zero; head -c 4194304 /dev/zero >&2; \
+                  [ -t 1 ] && echo tty >/tmp/done || echo done >/tmp/done";
+    let detached = |flags: &str, program: &[&str]| {
+        let arguments = [&["exec", flags, "left"], program].concat();
+        anyhow::Ok(all(&machines.mvm(arguments)?))
+    };
+    let word = || anyhow::Ok(machines.mvm(["exec", "left", "cat", "/tmp/done"])?.stdout());
+    let nothing = (0, String::new(), String::new());
+    assert_eq!(detached("-d", &["bash", "-c", script])?, nothing);
+    while word()? != "done\n" {}
+    // On a terminal nobody types, and its input does not end.
+    let script = script
+        .replace("read -r line;", "")
+        .replace("4194304", "262144");
+    assert_eq!(detached("-dit", &["bash", "-c", &script])?, nothing);
+    while word()? != "tty\n" {}
+    // One that has ended leaves no process of ours behind.
+    let init = "n=0; for c in /proc/[0-9]*/cmdline; do \
+                [[ $(tr '\\0' ' ' <$c) == *' serve ' ]] && n=$((n+1)); done; echo $n";
+    let serving = || anyhow::Ok(machines.mvm(["exec", "left", "bash", "-c", init])?.stdout());
+    while serving()? != "1\n" {}
+    let (status, _, error) = detached("-d", &["/no-such-program"])?;
+    let why = "mvm: cannot execute /no-such-program: there is no such file\n";
+    assert_eq!((status, error.as_str()), (127, why));
+    assert_eq!(detached("-d", &["/tmp"])?.0, 126);
+    Ok(())
+}
+
+#[test]
 fn many_run_at_a_time() -> Result<()> {
     let machines = Machines::new()?;
     machines.start(shell("many", "exec sleep 1000").memory_mib(512))?;

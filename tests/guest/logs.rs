@@ -76,3 +76,41 @@ fn who_follows_sees_what_is_said_and_the_end() -> Result<()> {
     assert_eq!((output.status, output.stdout()), (0, whole.stdout()));
     Ok(())
 }
+
+#[test]
+fn the_lines_of_several_come_by_their_times_each_with_its_name() -> Result<()> {
+    let machines = Machines::new()?;
+    // Each says a line when it is told to, so their order is known.
+    let script = "while read -r line; do echo \"$line\"; done";
+    let mut attached = Vec::new();
+    for name in ["a", "long"] {
+        let started = machines.own(shell(name, script)).flag("-di").run()?;
+        assert_eq!(started.status, 0, "{started}");
+        attached.push(machines.spawn(["attach", name])?);
+    }
+    let mut follow = machines.spawn(["logs", "-f", "long", "a", "lon"])?;
+    for (nth, words) in [(0, "one"), (1, "two"), (0, "three"), (1, "four")] {
+        attached[nth].write(format!("{words}\n"))?;
+        attached[nth].wait_for(&format!("{words}\n"))?;
+    }
+    let expected = "a    | one\nlong | two\na    | three\nlong | four\n";
+    follow.wait_for("four\n")?;
+    machines.mvm(["stop", "-t", "1", "a", "long"])?;
+    assert_eq!(follow.finish()?.stdout(), expected);
+    let logs = |arguments: &[&str]| {
+        let output = machines.mvm([&["logs"], arguments, &["long", "a"]].concat())?;
+        assert_eq!((output.status, output.stderr().as_str()), (0, ""));
+        anyhow::Ok(output.stdout())
+    };
+    assert_eq!(logs(&[])?, expected);
+    assert_eq!(logs(&["--tail", "1"])?, "a    | three\nlong | four\n");
+    let entries = logs(&["--json", "-n", "1"])?;
+    let first: Value = serde_json::from_str(entries.lines().next().context("a line")?)?;
+    assert_eq!(
+        (&first["name"], &first["text"]),
+        (&"a".into(), &"three\n".into())
+    );
+    let unknown = machines.mvm(["logs", "a", "none"])?;
+    assert_eq!((unknown.status, unknown.stdout()), (125, String::new()));
+    Ok(())
+}

@@ -4,6 +4,7 @@
 //! that belongs together, and its whole output is compared.
 
 mod accel;
+mod attach;
 mod background;
 mod copy;
 mod exec;

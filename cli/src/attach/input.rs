@@ -4,7 +4,7 @@
 //! and the machine with it. So a terminal is only read in the foreground.
 
 use std::os::fd::OwnedFd;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 use guest::protocol::{
@@ -14,6 +14,8 @@ use rustix::io::Errno;
 use rustix::process::getpgrp;
 use rustix::termios::{isatty, tcgetpgrp};
 
+use super::keys::{DetachKeys, Keyboard, Typed};
+
 /// How often a process in the background looks whether it is still there.
 pub(super) const FOREGROUND_CHECK: Duration = Duration::from_millis(500);
 
@@ -21,18 +23,23 @@ pub(super) struct Input {
     fd: OwnedFd,
     is_open: bool,
     is_terminal: bool,
+    /// Where the program's terminal is this one.
+    keyboard: Option<Keyboard>,
     /// Bytes that the guest has room for.
     credit: u32,
 }
 
 impl Input {
-    /// `wanted`: whether the program gets input at all.
-    pub(super) fn new(fd: OwnedFd, wanted: bool) -> Self {
+    /// `wanted`: whether the program gets input at all. `keys`: those that leave it, if it has a
+    /// terminal.
+    pub(super) fn new(fd: OwnedFd, wanted: bool, keys: Option<DetachKeys>) -> Self {
         let is_terminal = isatty(&fd);
         Self {
             fd,
             is_open: wanted,
             is_terminal,
+            // Of other input each byte is like any other.
+            keyboard: keys.filter(|_| is_terminal).map(Keyboard::new),
             credit: WINDOW,
         }
     }
@@ -41,13 +48,15 @@ impl Input {
         &self.fd
     }
 
-    pub(super) fn is_terminal(&self) -> bool {
-        self.is_terminal
-    }
-
     /// Whether the guest has room for more.
     pub(super) fn is_wanted(&self) -> bool {
-        self.is_open && self.credit > 0
+        self.is_open && self.room() > 0
+    }
+
+    /// Bytes to read at once: what is held back comes before them.
+    fn room(&self) -> usize {
+        let held = self.keyboard.as_ref().map_or(0, Keyboard::held);
+        MAX_PAYLOAD.min(self.credit as usize).saturating_sub(held)
     }
 
     /// Whether it is a terminal that another process has the use of.
@@ -70,17 +79,21 @@ impl Input {
         self.is_open = false;
     }
 
-    /// Reads once and appends a message to `outbox`. Returns the bytes read.
-    pub(super) fn read<'a>(&mut self, outbox: &'a mut Vec<u8>) -> &'a [u8] {
+    /// Reads once and appends a message to `outbox`.
+    pub(super) fn read(&mut self, outbox: &mut Vec<u8>) -> Typed {
         let start = outbox.len();
-        let limit = MAX_PAYLOAD.min(self.credit as usize);
-        outbox.resize(start + HEADER_SIZE + limit, 0);
-        match rustix::io::read(&self.fd, &mut outbox[start + HEADER_SIZE..]) {
+        let payload = start + HEADER_SIZE;
+        outbox.resize(payload + self.room(), 0);
+        let mut typed = Typed::Keys;
+        match rustix::io::read(&self.fd, &mut outbox[payload..]) {
             Ok(count) if count > 0 => {
-                let header = data_header(FIRST_SESSION, Stream::Stdin, count);
-                outbox[start..start + HEADER_SIZE].copy_from_slice(&header);
-                outbox.truncate(start + HEADER_SIZE + count);
-                self.credit -= u32::try_from(count).unwrap_or(self.credit);
+                outbox.truncate(payload + count);
+                if let Some(keyboard) = &mut self.keyboard {
+                    let mut keys = outbox.split_off(payload);
+                    typed = keyboard.take(&mut keys, Instant::now());
+                    outbox.append(&mut keys);
+                }
+                self.finish(start, outbox);
             }
             Err(Errno::INTR | Errno::AGAIN) => outbox.truncate(start),
             // The end; also of a terminal that was hung up, and of what cannot be read.
@@ -89,10 +102,20 @@ impl Input {
                 self.is_open = false;
                 let encoded = Message::Eof(Stream::Stdin).encode(FIRST_SESSION, outbox);
                 debug_assert!(encoded.is_ok(), "{encoded:?}");
-                return &[];
             }
         }
-        outbox.get(start + HEADER_SIZE..).unwrap_or_default()
+        typed
+    }
+
+    /// Puts the header before what is read. A message has at least a byte.
+    fn finish(&mut self, start: usize, outbox: &mut Vec<u8>) {
+        let count = outbox.len() - start - HEADER_SIZE;
+        if count == 0 {
+            return outbox.truncate(start);
+        }
+        let header = data_header(FIRST_SESSION, Stream::Stdin, count);
+        outbox[start..start + HEADER_SIZE].copy_from_slice(&header);
+        self.credit -= u32::try_from(count).unwrap_or(self.credit);
     }
 }
 
@@ -106,14 +129,14 @@ mod tests {
 
     #[test]
     fn credit_that_was_not_used_is_an_error() {
-        let mut input = Input::new(null(), true);
+        let mut input = Input::new(null(), true, None);
         let error = input.add_credit(1).unwrap_err().to_string();
         assert_eq!(error, "credit for 1 bytes of Stdin that were not sent");
     }
 
     #[test]
     fn the_end_is_told_once() {
-        let mut input = Input::new(null(), true);
+        let mut input = Input::new(null(), true, None);
         let mut outbox = Vec::new();
         input.read(&mut outbox);
         assert_eq!(outbox.len(), HEADER_SIZE + 1);
@@ -123,7 +146,7 @@ mod tests {
     #[test]
     fn no_more_is_read_than_there_is_credit_for() {
         let zero = std::fs::File::open("/dev/zero").unwrap();
-        let mut input = Input::new(zero.into(), true);
+        let mut input = Input::new(zero.into(), true, None);
         let mut outbox = Vec::new();
         while input.is_wanted() {
             input.read(&mut outbox);

@@ -23,6 +23,8 @@ pub(super) enum Event<'a> {
 
 pub(super) struct Session {
     has_started: bool,
+    /// Whether the guest was told to go on without the host.
+    is_left: bool,
     /// Standard output, standard error.
     outputs: [Window; 2],
 }
@@ -46,6 +48,7 @@ impl Session {
         };
         Self {
             has_started: false,
+            is_left: false,
             outputs: [window(), window()],
         }
     }
@@ -93,8 +96,17 @@ impl Session {
             Message::Credit { bytes, .. } => Event::InputCredit(*bytes),
             Message::Close(_) => Event::InputClosed,
             Message::Exit(exit) => Event::Ended(Outcome::Exited(*exit)),
+            Message::Detached => {
+                ensure!(self.is_left, "{} that was not asked for", name(message));
+                Event::Ended(Outcome::Detached)
+            }
             _ => bail!("{} within an execution", name(message)),
         })
+    }
+
+    /// The host leaves. True if the guest must be told.
+    pub(super) fn leave(&mut self) -> bool {
+        !std::mem::replace(&mut self.is_left, true)
     }
 
     /// So many bytes have been passed on: the guest may send as many more.
@@ -131,6 +143,7 @@ pub(super) fn name(message: &Message<'_>) -> &'static str {
         Message::Credit { .. } => "credit",
         Message::Close(_) => "the close of a stream",
         Message::Exit(_) => "an exit",
+        Message::Detached => "a leave",
         _ => "a message of the machine",
     }
 }
@@ -213,6 +226,17 @@ mod tests {
         };
         assert_eq!(again, "the program was started twice");
         assert_eq!(refusal(&mut session, &failed), again);
+    }
+
+    #[test]
+    fn who_has_not_gone_is_not_left() {
+        let mut session = started();
+        let error = refusal(&mut session, &Message::Detached);
+        assert_eq!(error, "a leave that was not asked for");
+        assert!(session.leave());
+        assert!(!session.leave());
+        let event = session.receive(&Message::Detached).unwrap();
+        assert_eq!(event, Event::Ended(Outcome::Detached));
     }
 
     #[test]

@@ -5,6 +5,8 @@
 mod collected;
 mod flow;
 mod hostile;
+mod launched;
+mod left;
 
 use std::fs::File;
 use std::io::{Read, Write};
@@ -20,7 +22,7 @@ use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::signals::Signals;
-use super::{Company, Connection, Outcome, Stdio, attach_with};
+use super::{Company, Connection, Outcome, Program, Stdio, attach_with};
 
 /// Long enough for any machine; a wait this long means that something hangs.
 const TIMEOUT: Duration = Duration::from_mins(1);
@@ -109,7 +111,7 @@ fn run(exec: &Exec, input: Vec<u8>) -> Run {
     let (signals, _send) = fake_signals();
     let outcome = attach_with(
         &mut connection,
-        exec,
+        Program::New(exec),
         streams,
         signals,
         None,
@@ -436,7 +438,7 @@ fn a_host_that_leaves_ends_what_it_started() {
         send.write_all(&[2, 2]).unwrap();
         attach_with(
             &mut connection,
-            &sh("trap '' INT; echo $$; sleep 1000"),
+            Program::New(&sh("trap '' INT; echo $$; sleep 1000")),
             stdio,
             signals,
             None,

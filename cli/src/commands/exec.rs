@@ -8,8 +8,9 @@ use anyhow::{Result, bail};
 use guest::protocol::{Exec, Tty};
 use vmm::app::App;
 
-use crate::agent;
-use crate::attach::{Company, Outcome, Stdio, attach};
+use super::attach::Keys;
+use crate::agent::{self, HELLO_TIMEOUT};
+use crate::attach::{Outcome, Program, Stdio, attach, launch};
 use crate::environment;
 use crate::machines;
 use crate::output::say;
@@ -18,15 +19,20 @@ use crate::terminal;
 /// Run one more program in a machine that runs
 ///
 /// Its exit status is that of this command, as with `mvm run`. It has the environment of the
-/// machine's program. When this command goes, the program is killed.
+/// machine's program. When this command goes, the program is killed, unless it was detached.
 #[derive(Debug, clap::Args)]
 pub struct Args {
+    /// Leave it to itself once it runs; it has no input, and what it says is thrown away
+    #[arg(long, short)]
+    detach: bool,
     /// Pass standard input on
     #[arg(long, short)]
     interactive: bool,
     /// Give it a terminal
     #[arg(long, short)]
     tty: bool,
+    #[command(flatten)]
+    keys: Keys,
     /// Set a variable of its environment; NAME alone takes its value from here
     #[arg(long, short, value_name = "NAME[=VALUE]")]
     env: Vec<String>,
@@ -58,6 +64,8 @@ pub struct ShellArgs {
     /// Who it runs as; by default as the machine's program
     #[arg(long, short, value_name = "USER")]
     user: Option<String>,
+    #[command(flatten)]
+    keys: Keys,
 }
 
 /// Run a shell in a machine as root
@@ -65,11 +73,14 @@ pub struct ShellArgs {
 pub struct LoginArgs {
     /// The machine
     name: String,
+    #[command(flatten)]
+    keys: Keys,
 }
 
 /// Runs `mvm exec`.
 pub fn run(args: &Args) -> Result<ExitCode> {
-    execute(&args.name, |app| {
+    let keys = (!args.detach).then_some(&args.keys);
+    execute(&args.name, keys, |app| {
         let mut env = app.program().env.clone();
         environment::set(&mut env, &args.env)?;
         Ok(Exec {
@@ -84,7 +95,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
             ),
             user: Some(args.user.as_ref().unwrap_or(&app.app.user).clone()),
             tty: args.tty.then(tty),
-            stdin: args.interactive,
+            stdin: args.interactive && !args.detach,
             init: false,
         })
     })
@@ -92,7 +103,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
 
 /// Runs `mvm shell`.
 pub fn shell(args: &ShellArgs) -> Result<ExitCode> {
-    execute(&args.name, |app| {
+    execute(&args.name, Some(&args.keys), |app| {
         let user = args.user.as_ref().unwrap_or(&app.app.user);
         Ok(shell_of(app, user))
     })
@@ -100,7 +111,9 @@ pub fn shell(args: &ShellArgs) -> Result<ExitCode> {
 
 /// Runs `mvm login`.
 pub fn login(args: &LoginArgs) -> Result<ExitCode> {
-    execute(&args.name, |app| Ok(shell_of(app, "root")))
+    execute(&args.name, Some(&args.keys), |app| {
+        Ok(shell_of(app, "root"))
+    })
 }
 
 fn shell_of(app: &App, user: &str) -> Exec {
@@ -125,12 +138,26 @@ fn tty() -> Tty {
     }
 }
 
-/// Runs what `exec` makes of the machine's app.json, with this process's streams.
-fn execute(name: &str, exec: impl FnOnce(&App) -> Result<Exec>) -> Result<ExitCode> {
+/// Runs what `exec` makes of the machine's app.json: with this process's streams until those `keys`
+/// are typed, or without any.
+fn execute(
+    name: &str,
+    keys: Option<&Keys>,
+    exec: impl FnOnce(&App) -> Result<Exec>,
+) -> Result<ExitCode> {
     let name = &machines::find(name)?.name;
     let (mut guest, app) = agent::connect(name)?;
     let exec = exec(&app)?;
-    match attach(&mut guest, &exec, Stdio::inherited()?, Company::default())? {
+    let outcome = match keys {
+        None => launch(&mut guest, &exec, HELLO_TIMEOUT),
+        Some(keys) => attach(
+            &mut guest,
+            Program::New(&exec),
+            Stdio::inherited()?,
+            keys.company(),
+        ),
+    };
+    match outcome? {
         Outcome::Lost => bail!("{name} has ended"),
         Outcome::Refused { code, message } => {
             say(format_args!("{message}"));

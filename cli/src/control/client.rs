@@ -74,6 +74,17 @@ pub fn agent(name: &str) -> anyhow::Result<UnixStream> {
     }
 }
 
+/// A connection to the audience of the program of `name`.
+///
+/// # Errors
+/// The machine says why it cannot.
+pub fn attach(name: &str) -> anyhow::Result<UnixStream> {
+    match ask(name, &Request::Attach, Some(ANSWER_TIMEOUT))? {
+        (Reply::Done, stream) => Ok(stream),
+        (reply, _) => Err(unexpected(&reply)),
+    }
+}
+
 /// Waits for the end of the machine `name`; none if its monitor was killed.
 ///
 /// # Errors

@@ -1,7 +1,7 @@
 //! What is said over a machine's control socket: a line of JSON each way.
 //!
 //! The one thing to know: after the answer to [`Request::Agent`] the connection is the guest agent's,
-//! and its protocol that of `guest::protocol`.
+//! and its protocol that of `guest::protocol`; after that to [`Request::Attach`] it is the audience's.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::IpAddr;
@@ -42,6 +42,8 @@ pub enum Request {
     Statistics,
     /// To talk to the guest's agent.
     Agent,
+    /// To see what the program says, and to type to it; the same protocol.
+    Attach,
     /// A signal for the program.
     Signal {
         /// Its number.

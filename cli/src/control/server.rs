@@ -15,6 +15,7 @@ use anyhow::Context;
 
 use super::message::{Call, Info, Reply, Request, VERSION, receive, send};
 use super::statistics::Statistics;
+use crate::audience::Audience;
 use crate::machines::record::End;
 
 /// Clients that are being heard at a time; those that have been handed to the agent, or wait for
@@ -35,6 +36,8 @@ pub trait Machine: Send + Sync {
     fn statistics(&self) -> anyhow::Result<Statistics>;
     /// Connects a client with the guest's agent.
     fn connect_agent(&self, stream: UnixStream) -> anyhow::Result<()>;
+    /// Those who are attached to the program.
+    fn audience(&self) -> anyhow::Result<Audience>;
     /// Signals the program.
     fn signal(&self, signal: u8) -> anyhow::Result<()>;
     /// Has the guest switch itself off.
@@ -138,6 +141,7 @@ impl Shared {
             Request::Info => return Ok(send(&stream, &Reply::Info(Box::new(machine.info())))?),
             Request::Statistics => return Ok(send(&stream, &self.statistics())?),
             Request::Agent => return self.hand_over(stream),
+            Request::Attach => return self.seat(stream),
             Request::Wait => return self.keep(stream),
             Request::Signal { signal } => machine.signal(signal),
             Request::PowerOff => machine.power_off(),
@@ -164,6 +168,21 @@ impl Shared {
         stream.set_read_timeout(None)?;
         stream.set_write_timeout(None)?;
         self.machine.connect_agent(stream)
+    }
+
+    /// As [`Self::hand_over`], where there is room.
+    fn seat(&self, stream: UnixStream) -> anyhow::Result<()> {
+        let audience = self.machine.audience();
+        let audience = audience.and_then(|audience| audience.ensure_room().map(|()| audience));
+        match audience {
+            Ok(audience) => {
+                send(&stream, &Reply::Done)?;
+                stream.set_read_timeout(None)?;
+                stream.set_write_timeout(None)?;
+                audience.join(stream)
+            }
+            Err(error) => Ok(send(&stream, &Reply::Error(format!("{error:#}")))?),
+        }
     }
 
     fn keep(&self, stream: UnixStream) -> anyhow::Result<()> {
@@ -222,6 +241,10 @@ mod tests {
 
         fn connect_agent(&self, mut stream: UnixStream) -> anyhow::Result<()> {
             Ok(stream.write_all(b"agent")?)
+        }
+
+        fn audience(&self) -> anyhow::Result<Audience> {
+            anyhow::bail!("no audience")
         }
 
         fn signal(&self, signal: u8) -> anyhow::Result<()> {
@@ -291,6 +314,7 @@ mod tests {
         ));
         assert_eq!(*socket.signals.lock().unwrap(), [15]);
         assert!(matches!(socket.ask(Request::PowerOff), Reply::Error(why) if why == "no switch"));
+        assert!(matches!(socket.ask(Request::Attach), Reply::Error(why) if why == "no audience"));
     }
 
     #[test]

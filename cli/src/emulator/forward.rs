@@ -26,7 +26,7 @@ use super::ports::Keeper;
 use super::start::{reach, start_process};
 use super::store;
 use crate::accel;
-use crate::attach::{Company, Connection, Outcome, Stdio, attach};
+use crate::attach::{Company, Connection, Outcome, Program, Stdio, attach};
 use crate::output::say;
 use crate::systemd::Sockets;
 use crate::{places, systemd, terminal};
@@ -112,15 +112,17 @@ fn forget(connection: &mut Connection) -> Result<()> {
 /// Runs one program inside, with this process's streams.
 fn run(connection: &mut Connection, exec: &Exec) -> Result<ExitCode> {
     let stdio = Stdio::inherited()?;
-    let outcome =
-        attach(connection, exec, stdio, Company::default()).context("in the emulated host")?;
+    let outcome = attach(connection, Program::New(exec), stdio, Company::default())
+        .context("in the emulated host")?;
     match &outcome {
         Outcome::Refused { message, .. } => bail!("in the emulated host: {message}"),
         Outcome::Lost => bail!(
             "the emulated host has ended while it carried the command out; \
              `mvm emulator log` shows its last words"
         ),
-        Outcome::Exited(_) | Outcome::GaveUp { .. } => Ok(ExitCode::from(outcome.status())),
+        Outcome::Exited(_) | Outcome::GaveUp { .. } | Outcome::Detached => {
+            Ok(ExitCode::from(outcome.status()))
+        }
     }
 }
 

@@ -47,20 +47,27 @@ struct Log {
     lost: u64,
 }
 
+/// Hears of what is written, as it comes.
+pub type Observer = Arc<dyn Fn(Stream, &[u8]) + Send + Sync>;
+
 /// Keeps what is written to two pipes.
 pub struct Collector {
     threads: Vec<JoinHandle<()>>,
 }
 
 impl Collector {
-    /// Starts to keep lines. Returns where to write standard output and error.
+    /// Starts to keep lines, and to tell `observer` of all that comes. Returns where to write standard
+    /// output and error.
     ///
     /// # Errors
     /// The host is out of something.
-    pub fn start(keeper: Box<dyn Keep + Send>) -> anyhow::Result<(Self, [OwnedFd; 2])> {
+    pub fn start(
+        keeper: Box<dyn Keep + Send>,
+        observer: &Observer,
+    ) -> anyhow::Result<(Self, [OwnedFd; 2])> {
         let log = Arc::new(Mutex::new(Log { keeper, lost: 0 }));
-        let (stdout, out) = collect(&log, Stream::Stdout, "log-stdout")?;
-        let (stderr, err) = collect(&log, Stream::Stderr, "log-stderr")?;
+        let (stdout, out) = collect(&log, observer, Stream::Stdout, "log-stdout")?;
+        let (stderr, err) = collect(&log, observer, Stream::Stderr, "log-stderr")?;
         let threads = vec![stdout, stderr];
         Ok((Self { threads }, [out, err]))
     }
@@ -76,19 +83,20 @@ impl Collector {
 
 fn collect(
     log: &Arc<Mutex<Log>>,
+    observer: &Observer,
     stream: Stream,
     name: &str,
 ) -> anyhow::Result<(JoinHandle<()>, OwnedFd)> {
     let (read, write) = pipe_with(PipeFlags::CLOEXEC).context("cannot make a pipe")?;
-    let log = Arc::clone(log);
+    let (log, observer) = (Arc::clone(log), Arc::clone(observer));
     let thread = thread::Builder::new()
         .name(name.into())
-        .spawn(move || keep(read, stream, &log))
+        .spawn(move || keep(read, stream, &log, &observer))
         .context("cannot start a thread")?;
     Ok((thread, write))
 }
 
-fn keep(pipe: OwnedFd, stream: Stream, log: &Mutex<Log>) {
+fn keep(pipe: OwnedFd, stream: Stream, log: &Mutex<Log>, observer: &Observer) {
     let mut pipe = std::fs::File::from(pipe);
     let mut waiting = Vec::with_capacity(PIECE);
     let mut bytes = [0; PIECE];
@@ -105,9 +113,11 @@ fn keep(pipe: OwnedFd, stream: Stream, log: &Mutex<Log>) {
             log.write(stream, &waiting[..length]);
             waiting.drain(..length);
         }
+        drop(log);
         if is_end {
             return;
         }
+        observer(stream, &bytes[..count]);
     }
 }
 
@@ -149,6 +159,10 @@ mod tests {
         Box::new(Rotating::open(path).unwrap())
     }
 
+    fn nobody() -> Observer {
+        Arc::new(|_, _| ())
+    }
+
     fn kept(path: &Path) -> Vec<(Stream, String)> {
         let text = std::fs::read_to_string(path).unwrap();
         let entries = text
@@ -161,7 +175,7 @@ mod tests {
     fn lines_are_kept_with_their_stream_and_the_rest_at_the_end() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("log");
-        let (collector, [out, err]) = Collector::start(log(&path)).unwrap();
+        let (collector, [out, err]) = Collector::start(log(&path), &nobody()).unwrap();
         let (mut out, err) = (File::from(out), File::from(err));
         drop(err);
         out.write_all(b"one\ntw").unwrap();
@@ -176,10 +190,30 @@ mod tests {
     }
 
     #[test]
+    fn who_listens_hears_all_bytes_at_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let (sender, heard) = std::sync::mpsc::channel();
+        let sender = Mutex::new(sender);
+        let observer: Observer = Arc::new(move |stream, bytes| {
+            let told = (stream, bytes.to_vec());
+            sender.lock().unwrap().send(told).unwrap();
+        });
+        let path = folder.path().join("log");
+        let (collector, [out, err]) = Collector::start(log(&path), &observer).unwrap();
+        let mut err = File::from(err);
+        err.write_all(b"> \xff").unwrap();
+        // The log has nothing of it, since the line has no end.
+        assert_eq!(heard.recv().unwrap(), (Stream::Stderr, b"> \xff".to_vec()));
+        assert_eq!(kept(&path), []);
+        drop((out, err));
+        collector.finish();
+    }
+
+    #[test]
     fn a_long_line_comes_in_pieces() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("log");
-        let (collector, [out, err]) = Collector::start(log(&path)).unwrap();
+        let (collector, [out, err]) = Collector::start(log(&path), &nobody()).unwrap();
         drop(out);
         let mut err = File::from(err);
         err.write_all(&vec![b'x'; 2 * PIECE]).unwrap();

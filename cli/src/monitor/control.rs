@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use guest::protocol::AGENT_PORT;
 use jiff::Timestamp;
 use vmm::app::{App, Port};
@@ -15,6 +15,7 @@ use super::Ended;
 use super::health::Health;
 use crate::FAILED;
 use crate::attach::{Command, Commander};
+use crate::audience::Audience;
 use crate::control::message::Info;
 use crate::control::server::Machine;
 use crate::control::statistics::Statistics;
@@ -29,17 +30,20 @@ pub struct Controlled {
     addresses: Vec<IpAddr>,
     running: Arc<Running>,
     commander: Commander,
+    audience: Option<Audience>,
     health: Health,
 }
 
 impl Controlled {
-    /// A machine that starts now, which `ports` of the host lead to.
+    /// A machine that starts now, which `ports` of the host lead to. One in the foreground has no
+    /// audience.
     pub fn new(
         app: &App,
         network: &Network,
         ports: &[Port],
         running: Arc<Running>,
         commander: Commander,
+        audience: Option<Audience>,
         health: Health,
     ) -> Self {
         let addresses = network.links.iter().flat_map(|link| &link.addresses);
@@ -50,6 +54,7 @@ impl Controlled {
             addresses: addresses.map(|subnet| subnet.address).collect(),
             running,
             commander,
+            audience,
             health,
         }
     }
@@ -77,6 +82,11 @@ impl Machine for Controlled {
 
     fn connect_agent(&self, stream: UnixStream) -> Result<()> {
         self.running.vsock.connect(AGENT_PORT, stream)
+    }
+
+    fn audience(&self) -> Result<Audience> {
+        let foreground = "it runs in the foreground of another command, which has its streams";
+        self.audience.clone().context(foreground)
     }
 
     fn signal(&self, signal: u8) -> Result<()> {

@@ -13,8 +13,8 @@ use rustix::process::{Signal, getpid, kill_process};
 use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
 
 use super::{
-    Company, Outcome, Stdio, TIMEOUT, attach_with, code, fake_signals, machine, null, on_terminal,
-    pipe, sh,
+    Company, Outcome, Program, Stdio, TIMEOUT, attach_with, code, fake_signals, machine, null,
+    on_terminal, pipe, sh,
 };
 use crate::terminal::{RawMode, restore};
 
@@ -25,7 +25,7 @@ fn start(exec: Exec, stdio: Stdio) -> (JoinHandle<anyhow::Result<Outcome>>, Unix
         let (mut connection, _agent) = machine();
         attach_with(
             &mut connection,
-            &exec,
+            Program::New(&exec),
             stdio,
             signals,
             None,

@@ -13,8 +13,8 @@ use guest::protocol::{
 use rustix::io::ioctl_fionread;
 
 use super::{
-    Company, Connection, FakeSignals, Outcome, Stdio, TIMEOUT, attach_with, code, fake_signals,
-    null, sh,
+    Company, Connection, FakeSignals, Outcome, Program, Stdio, TIMEOUT, attach_with, code,
+    fake_signals, null, sh,
 };
 
 fn frame(session: u32, message: &Message<'_>) -> Vec<u8> {
@@ -140,7 +140,7 @@ fn attach_to_acting(
     let mut connection = Connection::open(host, TIMEOUT).unwrap();
     let outcome = attach_with(
         &mut connection,
-        &sh("true"),
+        Program::New(&sh("true")),
         stdio,
         signals,
         None,

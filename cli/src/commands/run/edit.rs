@@ -5,7 +5,7 @@ mod mount;
 use std::path::PathBuf;
 
 use anyhow::{Context, bail};
-use vmm::app::{App, Complaint, CpuQuota, MAX_VCPUS, Port, Program, Restart, Step};
+use vmm::app::{App, Complaint, CpuQuota, MAX_VCPUS, Port, Program, Restart, Step, Tty};
 
 use crate::environment;
 use mount::Mount;
@@ -16,6 +16,13 @@ pub struct Edits {
     /// Arguments for the program instead of `app.args`
     #[arg(last = true, value_name = "ARG")]
     arguments: Vec<String>,
+    /// Keep the program's input open in the background, for `mvm attach`; the same as `app.stdin`. In the
+    /// foreground it always has that of this command
+    #[arg(long, short)]
+    interactive: bool,
+    /// Give the program a terminal, also in the background; the same as `app.tty`
+    #[arg(long, short)]
+    tty: bool,
     /// Program to run instead of `app.entrypoint`; `app.args` are left out, too
     #[arg(long, value_name = "PROGRAM")]
     entrypoint: Option<String>,
@@ -119,6 +126,10 @@ impl Edits {
         }
         if let Some(folder) = &self.workdir {
             program.cwd.clone_from(folder);
+        }
+        program.stdin |= self.interactive;
+        if self.tty {
+            program.tty = Tty::Always;
         }
         for file in &self.env_file {
             environment::set_from(&mut program.env, file)?;
@@ -250,6 +261,9 @@ mod tests {
         assert_eq!(app.hostname(), "web.example");
         assert_eq!((app.shares.len(), app.volumes.len()), (1, 1));
         assert_eq!(app.app.env["A"].as_deref(), Some("1"));
+        assert_eq!((app.app.stdin, app.app.tty), (false, Tty::Auto));
+        let app = edited(&["-it"]).unwrap();
+        assert_eq!((app.app.stdin, app.app.tty), (true, Tty::Always));
     }
 
     #[test]
