@@ -32,6 +32,19 @@ pub enum Status {
     Killed,
 }
 
+impl Status {
+    /// All that there are.
+    pub const ALL: [Self; 7] = [
+        Self::Created,
+        Self::Starting,
+        Self::Restarting,
+        Self::Running,
+        Self::Paused,
+        Self::Exited,
+        Self::Killed,
+    ];
+}
+
 /// What is known of a machine.
 #[derive(Clone, Debug)]
 pub struct State {
@@ -107,6 +120,12 @@ impl State {
     pub fn health(&self) -> Option<HealthStatus> {
         let health = self.info.as_ref()?.health.as_ref()?;
         Some(health.status)
+    }
+
+    /// When it was made; if nothing of it is kept, when it was started.
+    pub fn created(&self) -> Option<Timestamp> {
+        let kept = self.facts.as_ref().map(|facts| facts.created);
+        kept.or(self.info.as_ref().map(|info| info.started))
     }
 
     /// How long it has been as it is.

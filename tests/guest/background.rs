@@ -138,3 +138,40 @@ fn one_in_the_foreground_is_seen_and_stopped_as_well() -> Result<()> {
     assert_eq!(answer(&machines.mvm(["ps", "-aq"])?), ok(""));
     Ok(())
 }
+
+#[test]
+fn the_list_has_those_that_are_asked_for() -> Result<()> {
+    let machines = Machines::new()?;
+    let start = |name, labels: &[&str]| {
+        let machine = machines.own(shell(name, SERVICE)).flag("-d");
+        let machine = labels
+            .iter()
+            .fold(machine, |machine, label| machine.flag(label));
+        anyhow::Ok(assert_eq!(
+            answer(&machine.run()?),
+            ok(&format!("{name}\n"))
+        ))
+    };
+    start("web-1", &["--label=tier=web", "-lteam"])?;
+    start("db", &["--label=tier=db"])?;
+    start("web-2", &["--label=tier=web"])?;
+    machines.mvm(["stop", "db"])?;
+    let ps = |arguments: &str| {
+        let arguments = ["ps", "-q"].into_iter().chain(arguments.split_whitespace());
+        anyhow::Ok(answer(&machines.mvm(arguments)?))
+    };
+    assert_eq!(ps("--filter label=tier")?, ok("web-1\nweb-2\n"));
+    assert_eq!(ps("-a -f label=tier=db")?, ok("db\n"));
+    assert_eq!(ps("-f label=tier=web -f label=team")?, ok("web-1\n"));
+    assert_eq!(ps("-f name=web -f status=exited")?, ok(""));
+    assert_eq!(ps("-f status=exited")?, ok("db\n"));
+    assert_eq!(
+        ps("-f status=exited -f status=running -f health=none -f name=2")?,
+        ok("web-2\n")
+    );
+    assert_eq!(ps("--last 2")?, ok("web-2\ndb\n"));
+    assert_eq!(ps("-l")?, ok("web-2\n"));
+    let refused = machines.mvm(["ps", "--filter", "state=up"])?;
+    assert_eq!(refused.status, 125);
+    Ok(())
+}

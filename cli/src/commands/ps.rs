@@ -1,10 +1,16 @@
 //! `mvm ps`: the machines of this user.
 
+mod filter;
+
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
 use std::process::ExitCode;
 
 use anyhow::Result;
 use serde::Serialize;
 use vmm::app::Port;
+
+use filter::Filter;
 
 use super::port;
 use crate::control::message::HealthStatus;
@@ -15,10 +21,25 @@ use crate::table::table;
 
 /// List machines: those that run, or all
 #[derive(Debug, clap::Args)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a flag of the command line"
+)]
 pub struct Args {
     /// Also those that do not run
     #[arg(long, short)]
     all: bool,
+    /// Only those that are so: name=PART, status=STATUS, health=starting, healthy, unhealthy or none,
+    /// label=NAME or label=NAME=TEXT. Of several with the same key one must hold, but all of labels.
+    /// With a status also those that do not run
+    #[arg(long, short, value_name = "KEY=VALUE")]
+    filter: Vec<Filter>,
+    /// Only the last N that were made, the newest first, also those that do not run
+    #[arg(long, short = 'n', value_name = "N")]
+    last: Option<usize>,
+    /// Only the last one that was made, also if it does not run
+    #[arg(long, short, conflicts_with = "last")]
+    latest: bool,
     /// Print names alone
     #[arg(long, short)]
     quiet: bool,
@@ -32,6 +53,7 @@ pub struct Args {
 #[serde(rename_all = "camelCase")]
 struct Row {
     name: String,
+    labels: BTreeMap<String, String>,
     status: Status,
     /// Seconds for which it has been so.
     since_seconds: Option<i64>,
@@ -51,14 +73,20 @@ struct Row {
 /// Runs the command.
 pub fn run(args: &Args) -> Result<ExitCode> {
     let mut machines = machines::all()?;
-    machines.retain(|machine| args.all || machine.is_running);
-    if args.quiet {
-        for machine in machines {
-            print(format!("{}\n", machine.name).as_bytes())?;
-        }
-        return Ok(ExitCode::SUCCESS);
+    machines.retain(|machine| args.wants_all() || machine.is_running);
+    if args.quiet && args.filter.is_empty() && args.most().is_none() {
+        // No machine need be asked.
+        return print_names(machines.iter().map(|machine| &machine.name));
     }
-    let states = machines.iter().map(State::of).collect::<Result<Vec<_>>>()?;
+    let mut states = machines.iter().map(State::of).collect::<Result<Vec<_>>>()?;
+    states.retain(|state| filter::want(&args.filter, state));
+    if let Some(most) = args.most() {
+        states.sort_by_key(|state| Reverse(state.created()));
+        states.truncate(most);
+    }
+    if args.quiet {
+        return print_names(states.iter().map(|state| &state.name));
+    }
     if args.json {
         print_json(&states.iter().map(row).collect::<Vec<_>>())?;
     } else {
@@ -69,9 +97,32 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+impl Args {
+    fn wants_all(&self) -> bool {
+        self.all || self.most().is_some() || self.filter.iter().any(Filter::is_of_any)
+    }
+
+    /// As many as there shall be at most.
+    fn most(&self) -> Option<usize> {
+        self.last.or(self.latest.then_some(1))
+    }
+}
+
+fn print_names<'a>(names: impl Iterator<Item = &'a String>) -> Result<ExitCode> {
+    for name in names {
+        print(format!("{name}\n").as_bytes())?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
 fn row(state: &State) -> Row {
     Row {
         name: state.name.clone(),
+        labels: state
+            .app
+            .as_ref()
+            .map(|app| app.labels.clone())
+            .unwrap_or_default(),
         status: state.status,
         since_seconds: state.since().map(|since| since.as_secs()),
         exit_status: state.end.as_ref().map(|end| end.status),

@@ -134,6 +134,11 @@ pub enum HealthStatus {
     Unhealthy,
 }
 
+impl HealthStatus {
+    /// All that there are.
+    pub const ALL: [Self; 3] = [Self::Starting, Self::Healthy, Self::Unhealthy];
+}
+
 /// What came of a check.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

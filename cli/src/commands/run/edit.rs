@@ -38,6 +38,9 @@ pub struct Edits {
     /// Name of the machine in itself, instead of `hostname`
     #[arg(long, value_name = "NAME")]
     hostname: Option<String>,
+    /// A word about the machine that `mvm ps --filter` looks for, besides `labels`
+    #[arg(long, short, value_name = "NAME[=TEXT]")]
+    label: Vec<String>,
     /// Processors, instead of `vcpus`; 1.5 is two that get the time of one and a half, as
     /// `limits.cpu` says
     #[arg(long, value_name = "N")]
@@ -82,6 +85,10 @@ impl Edits {
         }
         if let Some(hostname) = &self.hostname {
             app.hostname = Some(hostname.clone());
+        }
+        for label in &self.label {
+            let (name, text) = label.split_once('=').unwrap_or((label, ""));
+            app.labels.insert(name.into(), text.into());
         }
         self.set_program(&mut app.app)?;
         if let Some(cpus) = self.cpus {
@@ -162,6 +169,7 @@ fn words(complaint: &Complaint) -> String {
     let flag = match keys.collect::<Vec<_>>()[..] {
         ["name"] => "--name",
         ["hostname"] => "--hostname",
+        ["labels", ..] => "--label",
         ["memory"] => "--memory",
         ["kernel", "path"] => "--kernel",
         ["ports", ..] => "--publish",
@@ -262,6 +270,8 @@ mod tests {
         assert_eq!((app.shares.len(), app.volumes.len()), (1, 1));
         assert_eq!(app.app.env["A"].as_deref(), Some("1"));
         assert_eq!((app.app.stdin, app.app.tty), (false, Tty::Auto));
+        let labels = edited(&["-l", "a=b=c", "-l", "d"]).unwrap().labels;
+        assert_eq!((&*labels["a"], &*labels["d"]), ("b=c", ""));
         let app = edited(&["-it"]).unwrap();
         assert_eq!((app.app.stdin, app.app.tty), (true, Tty::Always));
     }
@@ -271,6 +281,7 @@ mod tests {
         for (flags, error) in [
             ("--name A", "--name: must be 1 to 63 lower-case"),
             ("--hostname -", "--hostname: must be 1 to 64 letters"),
+            ("-l =a", "--label: a label's name must be 1 to 255 bytes"),
             ("-u Root", "--user: must be a user name, a uid or uid:gid"),
             ("-w srv", "--workdir: must be an absolute path, is \"srv\""),
             (
