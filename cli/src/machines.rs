@@ -28,6 +28,11 @@ impl Machine {
         }
     }
 
+    /// The machine that is called exactly so, or nothing but the name.
+    pub fn named(name: &str) -> Self {
+        Self::of(name.to_owned())
+    }
+
     /// # Errors
     /// It does not run.
     pub fn ensure_running(&self) -> anyhow::Result<()> {

@@ -114,6 +114,7 @@ enum Concern {
 impl Command {
     fn concern(&self) -> Concern {
         match self {
+            Self::Run(args) if !args.starts() => Concern::Nothing,
             Self::Run(_) | Self::Start(_) | Self::Restart(_) | Self::Update(_) => Concern::Starts,
             Self::Check(_)
             | Self::Doctor(_)
@@ -130,9 +131,9 @@ impl Command {
         }
     }
 
-    fn carry_out(&self) -> anyhow::Result<ExitCode> {
+    fn carry_out(&self, accel: Option<Accel>) -> anyhow::Result<ExitCode> {
         match self {
-            Self::Run(args) => commands::run::run(args),
+            Self::Run(args) => commands::run::run(args, accel),
             Self::Create(args) => commands::create::run(args),
             Self::Exec(args) => commands::exec::run(args),
             Self::Attach(args) => commands::attach::run(args),
@@ -215,14 +216,14 @@ fn whole() -> clap::Command {
 fn carry_out(cli: &Cli) -> anyhow::Result<ExitCode> {
     let concern = cli.command.concern();
     if concern == Concern::Nothing {
-        return cli.command.carry_out();
+        return cli.command.carry_out(cli.accel);
     }
     match Accel::place(cli.accel)? {
         // An emulated host that does not run has no machine to be found.
         Place::EmulatedHost { reason } if concern == Concern::Starts || emulator::is_running()? => {
             emulator::carry_out(&reason)
         }
-        _ => cli.command.carry_out(),
+        _ => cli.command.carry_out(cli.accel),
     }
 }
 

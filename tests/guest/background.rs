@@ -140,6 +140,31 @@ fn one_in_the_foreground_is_seen_and_stopped_as_well() -> Result<()> {
 }
 
 #[test]
+fn one_takes_the_place_of_another_of_its_name() -> Result<()> {
+    let machines = Machines::new()?;
+    let run = |word: &str, flags: &[&str]| {
+        let script = format!("echo {word}; {SERVICE}");
+        let machine = machines.own(shell("place", &script));
+        let machine = flags
+            .iter()
+            .fold(machine, |machine, flag| machine.flag(flag));
+        machine.run()
+    };
+    assert_eq!(answer(&run("first", &["-d", "--replace"])?), ok("place\n"));
+    // Without it, another is made beside the first.
+    assert_eq!(answer(&run("beside", &["-d"])?), ok("place-2\n"));
+    assert_eq!(answer(&run("second", &["-d", "--replace"])?), ok("place\n"));
+    let logs = machines.mvm(["logs", "place"])?.stdout();
+    assert!(logs.starts_with("second\n"), "{logs}");
+    // One that has ended goes, too, and for one in the foreground.
+    machines.mvm(["stop", "place-2"])?;
+    let missing = ["--replace", "--name=place-2", "--entrypoint=/no-such"];
+    assert_eq!(run("third", &missing)?.status, 127);
+    assert_eq!(answer(&machines.mvm(["ps", "-aq"])?), ok("place\n"));
+    Ok(())
+}
+
+#[test]
 fn the_list_has_those_that_are_asked_for() -> Result<()> {
     let machines = Machines::new()?;
     let start = |name, labels: &[&str]| {

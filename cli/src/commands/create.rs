@@ -48,20 +48,25 @@ pub fn keep(file: &AppFile, name: Option<&str>, remove_at_end: bool) -> anyhow::
         source: file.path().and_then(|path| std::path::absolute(path).ok()),
         remove_at_end,
     };
-    if let Some(name) = name {
-        if running::is_running(name) {
-            bail!("a machine {name} runs already");
-        }
-        return Record::create(name, &file.app, &facts);
+    match name {
+        Some(name) if running::is_running(name) => bail!("a machine {name} runs already"),
+        Some(name) => Record::create(name, &file.app, &facts),
+        None => Record::create(&free_name(&file.app.name)?, &file.app, &facts),
     }
-    let base = &file.app.name;
+}
+
+/// `base`, or that with the first number that nobody has.
+///
+/// # Errors
+/// There are too many.
+pub fn free_name(base: &str) -> anyhow::Result<String> {
     for number in 1..=SAME_NAME_MAX {
         let name = match number {
-            1 => base.clone(),
+            1 => base.to_owned(),
             _ => format!("{base}-{number}"),
         };
         if Record::open(&name).is_none() && !running::is_running(&name) {
-            return Record::create(&name, &file.app, &facts);
+            return Ok(name);
         }
     }
     bail!(

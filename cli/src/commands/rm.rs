@@ -1,6 +1,7 @@
 //! `mvm rm`, `mvm prune`: forgetting machines.
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::{Result, bail, ensure};
 
@@ -59,12 +60,20 @@ pub fn run(args: &Args) -> Result<ExitCode> {
 pub fn destroy(args: &DestroyArgs) -> Result<ExitCode> {
     for_each(&args.names, |name| {
         let machine = machines::find(name)?;
-        if machine.is_running {
-            stop(&machine, args.timeout.seconds())?;
-        }
-        forget(&machine)?;
+        stop_and_forget(&machine, args.timeout.seconds())?;
         Ok(machine.name)
     })
+}
+
+/// Ends a machine if it runs, and removes what is kept of it, if anything.
+///
+/// # Errors
+/// It cannot be ended, or somebody starts it again.
+pub fn stop_and_forget(machine: &Machine, patience: Duration) -> Result<()> {
+    if machine.is_running {
+        stop(machine, patience)?;
+    }
+    forget(machine)
 }
 
 /// Runs `mvm prune`.

@@ -1,6 +1,7 @@
 //! `mvm run`: one program in its own machine, from the file to the exit status.
 
 mod edit;
+mod plan;
 
 use std::env;
 use std::os::unix::process::CommandExt;
@@ -10,10 +11,12 @@ use std::process::{Command, ExitCode};
 use anyhow::{anyhow, bail};
 use vmm::app::AppFile;
 
-use super::create;
+use super::stop::Timeout;
+use super::{create, rm};
+use crate::accel::Accel;
 use crate::detach;
 use crate::image;
-use crate::machines::{Record, Running};
+use crate::machines::{Machine, Record, Running};
 use crate::monitor::{self, Start, Streams};
 use crate::output::{print, say};
 use crate::ready;
@@ -30,6 +33,10 @@ use crate::systemd::Sockets;
 /// With --detach the machine runs in the background, and is kept when it ends: `mvm logs` shows what
 /// the program said, `mvm start` starts it again, `mvm rm` removes it.
 #[derive(Debug, clap::Args)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a flag of the command line"
+)]
 pub struct Args {
     /// The app.json; or an image: what `docker save` writes, an OCI archive or the folder of an OCI
     /// layout, nix2container's image.json, the folder of a root file system. "-" is the standard input
@@ -43,6 +50,13 @@ pub struct Args {
     /// Remove the machine when it ends, as one in the foreground is
     #[arg(long)]
     rm: bool,
+    /// Stop and remove the machine of that name first, if there is one
+    #[arg(long)]
+    replace: bool,
+    /// Print what would be done as JSON: the file with all flags, the kernel, the size of the closure
+    /// and the like; do nothing
+    #[arg(long)]
+    dry_run: bool,
     #[command(flatten)]
     ready: ready::Args,
     /// Write what the guest asked of each share, and how it was confined, to a JSON file at the end
@@ -52,18 +66,22 @@ pub struct Args {
 
 pub use edit::Edits;
 
-/// Runs the command.
-pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
+/// Runs the command. `accel`: what the command line says of it.
+pub fn run(args: &Args, accel: Option<Accel>) -> anyhow::Result<ExitCode> {
     // Before there is a child that could have them.
     let sockets = Sockets::receive()?;
     let mut file = image::load(&args.file)?;
     args.edits.apply(&mut file.app)?;
+    if args.dry_run {
+        return plan::print(&file, args.name(&file), args.replace, accel);
+    }
     image::settle(&mut file.app)?;
     if args.detach {
         return detached(args, &file);
     }
     args.ready.ensure_not_asked()?;
     let secrets = Secrets::of(&file.app)?;
+    args.make_room(&file)?;
     let running = claim(args, &file)?;
     let ended = monitor::run(Start {
         file: &file,
@@ -96,10 +114,33 @@ fn run_again(file: &Path) -> anyhow::Error {
     anyhow!(again).context("cannot start the machine again after its system rebooted")
 }
 
+impl Args {
+    /// Whether a machine is started.
+    pub fn starts(&self) -> bool {
+        !self.dry_run
+    }
+
+    /// The name that the machine must have; none: it may have a number behind the file's.
+    fn name<'a>(&'a self, file: &'a AppFile) -> Option<&'a str> {
+        let replaced = self.replace.then_some(file.app.name.as_str());
+        self.edits.name().or(replaced)
+    }
+
+    /// Has the machine go that this one replaces.
+    fn make_room(&self, file: &AppFile) -> anyhow::Result<()> {
+        match self.name(file) {
+            Some(name) if self.replace => {
+                rm::stop_and_forget(&Machine::named(name), Timeout::default().seconds())
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
 /// The folder of a machine that nobody else has the name of.
 fn claim(args: &Args, file: &AppFile) -> anyhow::Result<Running> {
     let is_kept = |name: &str| Record::open(name).is_some();
-    let Some(name) = args.edits.name() else {
+    let Some(name) = args.name(file) else {
         return Running::create(&file.app.name, is_kept);
     };
     if is_kept(name) {
@@ -112,7 +153,8 @@ fn claim(args: &Args, file: &AppFile) -> anyhow::Result<Running> {
 }
 
 fn detached(args: &Args, file: &AppFile) -> anyhow::Result<ExitCode> {
-    let record = create::keep(file, args.edits.name(), args.rm)?;
+    args.make_room(file)?;
+    let record = create::keep(file, args.name(file), args.rm)?;
     let started = detach::start(&record);
     match &started {
         Ok(None) => print(format!("{}\n", record.name()).as_bytes())?,

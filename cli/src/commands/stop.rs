@@ -52,9 +52,20 @@ pub struct Timeout {
         long = "time",
         short = 't',
         value_name = "SECONDS",
-        default_value_t = 10
+        default_value_t = DEFAULT_SECONDS
     )]
     seconds: u32,
+}
+
+/// Docker's.
+const DEFAULT_SECONDS: u32 = 10;
+
+impl Default for Timeout {
+    fn default() -> Self {
+        Self {
+            seconds: DEFAULT_SECONDS,
+        }
+    }
 }
 
 impl Timeout {

@@ -1,0 +1,89 @@
+//! `mvm run --dry-run` as a user meets it.
+
+use std::fs;
+use std::process::{Command, Output};
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+const APP: &str = r#"{"name":"web","app":{"entrypoint":"/bin/sh"},"store":"none","memory":"64M"}"#;
+
+/// A folder with a file and a kernel, which nobody looks into.
+fn folder() -> TempDir {
+    let folder = tempfile::tempdir().expect("folder");
+    fs::write(folder.path().join("app.json"), APP).expect("write");
+    fs::write(folder.path().join("vmlinux"), "").expect("write");
+    fs::write(folder.path().join("mvm-init"), "").expect("write");
+    folder
+}
+
+fn mvm(folder: &TempDir, arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_mvm"))
+        .args(arguments)
+        .current_dir(folder.path())
+        .env("MVM_STATE_DIR", folder.path().join("state"))
+        .env("MVM_RUNTIME_DIR", folder.path().join("run"))
+        .env("MVM_KERNEL", folder.path().join("vmlinux"))
+        .env("MVM_INIT", folder.path().join("mvm-init"))
+        .output()
+        .expect("run mvm")
+}
+
+fn plan(folder: &TempDir, flags: &[&str]) -> Value {
+    let output = mvm(folder, &[&["run", "--dry-run", "app.json"], flags].concat());
+    let words = String::from_utf8_lossy(&output.stderr);
+    assert_eq!((output.status.code(), &*words), (Some(0), ""));
+    serde_json::from_slice(&output.stdout).expect("JSON")
+}
+
+#[test]
+fn what_would_be_done_is_told_and_not_done() {
+    let folder = folder();
+    let at = |name: &str| json!(folder.path().join(name));
+    let here = plan(
+        &folder,
+        &["--accel", "kvm", "-m", "128M", "-p", "8080:80", "-eA=b"],
+    );
+    assert_eq!(here["name"], "web");
+    assert_eq!(here["accel"], "kvm");
+    assert_eq!(here["kernel"], at("vmlinux"));
+    assert_eq!(here["store"], json!({ "mode": "none" }));
+    let folders = json!({ "runtime": at("run/web"), "state": at("state") });
+    assert_eq!(here["folders"], folders);
+    assert_eq!(here["app"]["memory"], 128);
+    assert_eq!(here["app"]["app"]["env"], json!({ "A": "b" }));
+    assert_eq!(here["app"]["ports"].as_array().map(Vec::len), Some(1));
+    let emulated = plan(&folder, &["--accel", "emulated", "--name", "other"]);
+    let accel = json!({ "emulated": "--accel emulated" });
+    assert_eq!(
+        (&emulated["name"], &emulated["accel"]),
+        (&json!("other"), &accel)
+    );
+    assert!(!folder.path().join("state").exists());
+    assert!(!folder.path().join("run").exists());
+}
+
+#[test]
+fn what_could_not_be_done_is_an_error() {
+    let folder = folder();
+    let created = mvm(&folder, &["--accel=kvm", "create", "app.json"]);
+    assert_eq!(created.status.code(), Some(0), "{created:?}");
+    assert_eq!(plan(&folder, &[])["name"], "web-2");
+    assert_eq!(plan(&folder, &["--replace"])["replaces"], true);
+    for (flags, words) in [
+        (
+            &["--name=web"][..],
+            "mvm: there is a machine web already; --replace has it go first",
+        ),
+        (&["--kernel=/no/such"], "app.json: kernel.path: "),
+        (&["-v", "/no/such:/data"], "app.json: shares[0].source: "),
+    ] {
+        let refused = mvm(
+            &folder,
+            &[&["run", "--dry-run", "app.json"], flags].concat(),
+        );
+        let told = String::from_utf8_lossy(&refused.stderr);
+        assert_eq!(refused.status.code(), Some(125));
+        assert!(told.starts_with(words), "{told}");
+    }
+}
