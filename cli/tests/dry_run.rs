@@ -18,15 +18,25 @@ fn folder() -> TempDir {
 }
 
 fn mvm(folder: &TempDir, arguments: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_mvm"))
-        .args(arguments)
-        .current_dir(folder.path())
+    with_home(folder, arguments)
         .env("MVM_STATE_DIR", folder.path().join("state"))
         .env("MVM_RUNTIME_DIR", folder.path().join("run"))
-        .env("MVM_KERNEL", folder.path().join("vmlinux"))
-        .env("MVM_INIT", folder.path().join("mvm-init"))
         .output()
         .expect("run mvm")
+}
+
+/// A command whose machines are elsewhere as a whole.
+fn with_home(folder: &TempDir, arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_mvm"));
+    command
+        .args(arguments)
+        .current_dir(folder.path())
+        .env_remove("MVM_STATE_DIR")
+        .env_remove("MVM_RUNTIME_DIR")
+        .env("MVM_HOME", folder.path().join("home"))
+        .env("MVM_KERNEL", folder.path().join("vmlinux"))
+        .env("MVM_INIT", folder.path().join("mvm-init"));
+    command
 }
 
 fn plan(folder: &TempDir, flags: &[&str]) -> Value {
@@ -75,8 +85,11 @@ fn what_could_not_be_done_is_an_error() {
             &["--name=web"][..],
             "mvm: there is a machine web already; --replace has it go first",
         ),
-        (&["--kernel=/no/such"], "app.json: kernel.path: "),
-        (&["-v", "/no/such:/data"], "app.json: shares[0].source: "),
+        (&["--kernel=/no/such"], "app.json:1:1: kernel.path: "),
+        (
+            &["-v", "/no/such:/data"],
+            "mvm: --volume: there is no folder /no/such",
+        ),
     ] {
         let refused = mvm(
             &folder,
@@ -86,4 +99,31 @@ fn what_could_not_be_done_is_an_error() {
         assert_eq!(refused.status.code(), Some(125));
         assert!(told.starts_with(words), "{told}");
     }
+}
+
+#[test]
+fn one_variable_moves_all_and_two_win_over_it() {
+    let folder = folder();
+    let at = |name: &str| json!(folder.path().join(name));
+    let told = |variables: &[(&str, &str)]| {
+        let mut command = with_home(&folder, &["--accel=kvm", "run", "--dry-run", "app.json"]);
+        for (name, place) in variables {
+            command.env(name, folder.path().join(place));
+        }
+        let output = command.output().expect("run mvm");
+        let plan: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+        plan["folders"].clone()
+    };
+    assert_eq!(
+        told(&[]),
+        json!({ "runtime": at("home/run/web"), "state": at("home/state") })
+    );
+    assert_eq!(
+        told(&[("MVM_STATE_DIR", "kept")]),
+        json!({ "runtime": at("home/run/web"), "state": at("kept") })
+    );
+    assert_eq!(
+        told(&[("MVM_RUNTIME_DIR", "alive")]),
+        json!({ "runtime": at("alive/web"), "state": at("home/state") })
+    );
 }

@@ -17,6 +17,8 @@ fn several_see_and_type_and_hear_of_the_end() -> Result<()> {
     let machines = Machines::new()?;
     let started = machines.own(shell("service", SERVICE)).flag("-di").run()?;
     assert_eq!(started.status, 0, "{started}");
+    let warned = || anyhow::Ok(machines.mvm(["logs", "service"])?.stderr());
+    while warned()?.is_empty() {}
     let mut one = machines.spawn(["attach", "service"])?;
     one.write("one\n")?;
     one.wait_for("read: one\n")?;

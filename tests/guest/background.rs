@@ -154,8 +154,10 @@ fn one_takes_the_place_of_another_of_its_name() -> Result<()> {
     // Without it, another is made beside the first.
     assert_eq!(answer(&run("beside", &["-d"])?), ok("place-2\n"));
     assert_eq!(answer(&run("second", &["-d", "--replace"])?), ok("place\n"));
-    let logs = machines.mvm(["logs", "place"])?.stdout();
-    assert!(logs.starts_with("second\n"), "{logs}");
+    let logs = || anyhow::Ok(machines.mvm(["logs", "place"])?.stdout());
+    // It runs when it is told, and speaks a moment later.
+    while logs()?.is_empty() {}
+    assert!(logs()?.starts_with("second\n"));
     // One that has ended goes, too, and for one in the foreground.
     machines.mvm(["stop", "place-2"])?;
     let missing = ["--replace", "--name=place-2", "--entrypoint=/no-such"];
