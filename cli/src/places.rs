@@ -1,9 +1,9 @@
 //! Where mvm keeps what: running machines in the runtime folder, kept ones in the state folder.
 //!
-//! The one thing to know: `MVM_RUNTIME_DIR` and `MVM_STATE_DIR` move all of it, so that two sets of
-//! machines do not see each other. Without them the folders are those that systemd made for the
-//! service that this process is, else those of the XDG base directory specification, and for root
-//! `/run/mvm` and `/var/lib/mvm`.
+//! The one thing to know: `MVM_HOME` moves all of it, and `MVM_RUNTIME_DIR` and `MVM_STATE_DIR` a part
+//! each, so that two sets of machines do not see each other. Without them the folders are those that
+//! systemd made for the service that this process is, else those of the XDG base directory
+//! specification, and for root `/run/mvm` and `/var/lib/mvm`.
 
 use std::env;
 use std::fs::{self, DirBuilder};
@@ -11,7 +11,7 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, ensure};
-pub use vmm::state::{VARIABLE as STATE_VARIABLE, folder as state};
+pub use vmm::state::{HOME_VARIABLE, VARIABLE as STATE_VARIABLE, folder as state};
 
 use crate::accel::host_user;
 
@@ -21,13 +21,16 @@ pub const RUNTIME_VARIABLE: &str = "MVM_RUNTIME_DIR";
 /// Names the folder that systemd makes for a service (`RuntimeDirectory=`).
 const SERVICE_VARIABLE: &str = "RUNTIME_DIRECTORY";
 
-/// The folder of the machines that run: `$MVM_RUNTIME_DIR`, else `$RUNTIME_DIRECTORY`, else
-/// `$XDG_RUNTIME_DIR/mvm`. Without a runtime directory it is `/tmp/mvm-UID`.
+/// The folder of the machines that run: `$MVM_RUNTIME_DIR`, else `$MVM_HOME/run`, else
+/// `$RUNTIME_DIRECTORY`, else `$XDG_RUNTIME_DIR/mvm`. Without a runtime directory it is `/tmp/mvm-UID`.
 pub fn runtime() -> PathBuf {
+    let home = || Some(variable(HOME_VARIABLE)?.join("run"));
+    if let Some(path) = variable(RUNTIME_VARIABLE).or_else(home) {
+        return path;
+    }
     let uid = rustix::process::getuid();
     let of_service = || vmm::state::first(&env::var_os(SERVICE_VARIABLE)?);
-    let path = variable(RUNTIME_VARIABLE).or_else(of_service);
-    match (path, variable("XDG_RUNTIME_DIR")) {
+    match (of_service(), variable("XDG_RUNTIME_DIR")) {
         (Some(path), _) => path,
         _ if uid.is_root() => PathBuf::from("/run/mvm"),
         (_, Some(path)) if path.is_dir() => path.join("mvm"),

@@ -11,11 +11,15 @@ use anyhow::Context;
 /// who is meant, as in an emulated host.
 pub const VARIABLE: &str = "MVM_STATE_DIR";
 
+/// Moves this folder, to `state` in it, and that of the machines that run, unless those have variables
+/// of their own.
+pub const HOME_VARIABLE: &str = "MVM_HOME";
+
 /// Names the folder that systemd makes for a service (`StateDirectory=`).
 const SERVICE_VARIABLE: &str = "STATE_DIRECTORY";
 
-/// `$MVM_STATE_DIR`, else `$STATE_DIRECTORY`, else `/var/lib/mvm` for root, else
-/// `$XDG_STATE_HOME/mvm`, by default `~/.local/state/mvm`.
+/// `$MVM_STATE_DIR`, else `$MVM_HOME/state`, else `$STATE_DIRECTORY`, else `/var/lib/mvm` for root,
+/// else `$XDG_STATE_HOME/mvm`, by default `~/.local/state/mvm`.
 ///
 /// # Errors
 /// The user has no home.
@@ -27,6 +31,9 @@ pub fn folder() -> anyhow::Result<PathBuf> {
     };
     if let Some(folder) = absolute(VARIABLE) {
         return Ok(folder);
+    }
+    if let Some(home) = absolute(HOME_VARIABLE) {
+        return Ok(home.join("state"));
     }
     if let Some(folder) = env::var_os(SERVICE_VARIABLE).and_then(|list| first(&list)) {
         return Ok(folder);

@@ -18,9 +18,10 @@ const SERVICE: &str = include_str!("../../../systemd/service.conf");
 const DEVICES: &str = include_str!("../../../systemd/devices.conf");
 
 /// Variables that say where mvm finds what it needs; a service has none of the user's.
-const VARIABLES: [&str; 5] = [
+const VARIABLES: [&str; 6] = [
     "MVM_ACCEL",
     "MVM_KERNEL",
+    "MVM_HOME",
     "MVM_RUNTIME_DIR",
     "MVM_STATE_DIR",
     "XDG_STATE_HOME",
