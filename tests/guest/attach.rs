@@ -56,10 +56,11 @@ fn several_see_and_type_and_hear_of_the_end() -> Result<()> {
 #[test]
 fn a_terminal_in_the_background_is_used_and_left() -> Result<()> {
     let machines = Machines::new()?;
-    let script =
-        "trap 'stty size' WINCH; while true; do read -r -t 0.2 line && echo \"<$line>\"; done";
+    let script = "trap 'stty size' WINCH; echo up; while true; do read -r -t 0.2 line && echo \"<$line>\"; done";
     let started = machines.own(shell("tty", script)).flag("-dit").run()?;
     assert_eq!(started.status, 0, "{started}");
+    let logs = || anyhow::Ok(machines.mvm(["logs", "tty"])?.stdout());
+    while logs()?.is_empty() {}
     let mut attached = machines.spawn_on_terminal(33, 77, ["attach", "tty"])?;
     attached.wait_for("33 77\r\n")?;
     attached.write("typed\r")?;
