@@ -4,6 +4,7 @@
 //! is looked for beside `mvm` before anywhere else.
 
 use std::env;
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
@@ -19,6 +20,15 @@ pub fn find() -> Result<PathBuf> {
     let program = env::current_exe().context("cannot tell where this program is")?;
     let named = env::var_os("MVM_INIT").filter(|path| !path.is_empty());
     find_for(&program, named.map(PathBuf::from))
+}
+
+/// Its bytes.
+///
+/// # Errors
+/// As [`find`], or it cannot be read.
+pub fn read() -> Result<Vec<u8>> {
+    let path = find()?;
+    fs::read(&path).with_context(|| format!("cannot read {}", path.display()))
 }
 
 fn find_for(program: &Path, named: Option<PathBuf>) -> Result<PathBuf> {
@@ -39,8 +49,6 @@ fn find_for(program: &Path, named: Option<PathBuf>) -> Result<PathBuf> {
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
-
     use super::*;
 
     #[test]

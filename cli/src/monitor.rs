@@ -10,7 +10,6 @@ mod setup;
 mod statistics;
 mod streams;
 
-use std::fs;
 use std::io::{self, IsTerminal};
 use std::net::{Shutdown, SocketAddr};
 use std::os::unix::net::UnixStream;
@@ -27,7 +26,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use vmm::app::{App, AppFile, HostEnd, Port, System, Tty};
 use vmm::boot::modules;
 use vmm::closure::{InUse, StoreView};
-use vmm::machine::{Exits, Inputs, Machine};
+use vmm::machine::{Exits, Inputs, Machine, Share};
 use vmm::net::Network;
 use vmm::vcpu::Exit;
 
@@ -92,15 +91,10 @@ pub fn run(start: Start<'_>) -> anyhow::Result<Ended> {
     let _cgroup = Cgroup::enter(&app.name, &app.limits, &start.running.cgroup())?;
     let listener = server::listen(&start.running.socket())?;
     let _in_use = InUse::of(start.file);
-    let mut root = app.image.as_deref().map(RootFs::open).transpose()?;
-    let (store, is_beside) = match &mut root {
-        Some(root) => root.share_store(start.file),
-        None => (StoreView::of(start.file)?, false),
-    };
+    let (root, store, is_beside) = root_and_store(start.file)?;
     let secrets = start.secrets.files(app)?;
     let kernel = kernel(app.kernel.path.as_deref())?;
-    let init = init_binary::find()?;
-    let init = fs::read(&init).with_context(|| format!("cannot read {}", init.display()))?;
+    let init = init_binary::read()?;
     // The file server keeps some hundred files open, and each connection to a published port is one.
     limit_descriptors(app.limits.nofile)?;
 
@@ -138,8 +132,7 @@ pub fn run(start: Start<'_>) -> anyhow::Result<Ended> {
 
     let (commander, commands) = commands()?;
     let health = Health::new(start.running.name(), app);
-    let is_kept = !start.streams.is_inherited();
-    let audience = is_kept.then(|| Audience::new(commander.clone()));
+    let audience = start.streams.audience(&commander);
     let controlled = control::Controlled::new(
         app,
         &network,
@@ -183,11 +176,8 @@ pub fn run(start: Start<'_>) -> anyhow::Result<Ended> {
     });
     drop(files);
     systemd::notify(Notice::Stopping);
-    if let Some(path) = start.statistics
-        && let Err(error) = statistics::write(path, &running.shares)
-    {
-        // The program's status says more than this, which is not its doing.
-        say(format_args!("{error:#}"));
+    if let Some(path) = start.statistics {
+        write_statistics(path, &running.shares);
     }
     let mut ended = end::of(finished, &exit, &running, app.system.is_some());
     if let (true, Ok(ended)) = (is_oom, &mut ended) {
@@ -228,6 +218,24 @@ fn store_mount(store: &StoreView, is_beside: bool) -> setup::Store {
         _ if is_beside => setup::Store::Beside,
         _ => setup::Store::Mounted,
     }
+}
+
+fn write_statistics(path: &Path, shares: &[Share]) {
+    if let Err(error) = statistics::write(path, shares) {
+        // The program's status says more than this, which is not its doing.
+        say(format_args!("{error:#}"));
+    }
+}
+
+/// The image that is the machine's root, if one is, and what of the store it sees; whether that is
+/// beside what the image has there.
+fn root_and_store(file: &AppFile) -> anyhow::Result<(Option<RootFs>, StoreView, bool)> {
+    let Some(image) = &file.app.image else {
+        return Ok((None, StoreView::of(file)?, false));
+    };
+    let mut root = RootFs::open(image)?;
+    let (store, is_beside) = root.share_store(file);
+    Ok((Some(root), store, is_beside))
 }
 
 /// The kernel's file. One that the file names is read where it is, so that errors name it.

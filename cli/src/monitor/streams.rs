@@ -7,7 +7,8 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 
-use crate::attach::Stdio;
+use crate::attach::{Commander, Stdio};
+use crate::audience::Audience;
 use crate::logs::{self, Journal, Keep, Rotating};
 
 /// Where the program's streams go.
@@ -32,6 +33,11 @@ impl Streams<'_> {
         }
         let null = File::open("/dev/null").context("cannot open /dev/null")?;
         Ok(null.into())
+    }
+
+    /// Who may attach to the program of a machine in the background.
+    pub fn audience(self, commander: &Commander) -> Option<Audience> {
+        (!self.is_inherited()).then(|| Audience::new(commander.clone()))
     }
 
     /// Who keeps the output of the machine `name`, line by line, if somebody does. `is_typed_at`:
