@@ -57,7 +57,7 @@ impl Secrets {
             Ok(SecretFile {
                 name: name.clone(),
                 link: secret.path.as_ref().filter(is_elsewhere).cloned(),
-                owner: secret.owner.as_ref().unwrap_or(&app.app.user).clone(),
+                owner: secret.owner.as_ref().unwrap_or(&app.program().user).clone(),
                 mode: secret.mode_bits().context("its mode is not valid")?,
                 value: value.clone(),
             })

@@ -3,14 +3,33 @@
 use anyhow::Result;
 use mvm_test::{Machines, Signal};
 
-use crate::shell;
+use crate::{shell, tool};
 
 /// What Docker leaves a program with.
 const KEYS: &str = "\x10\x11";
 
-/// Says what it reads, what it gets, and again and again that it is there.
-const SERVICE: &str = "trap 'echo hung up' HUP; trap 'echo bye; exit 7' TERM; echo warning >&2; \
-                       while true; do read -r -t 0.2 line && echo \"read: $line\" || echo .; done";
+/// Says what it reads, what it gets, and again and again that it is there. The time may be over in the
+/// middle of a line.
+const SERVICE: &str = r#"
+    trap 'echo hung up' HUP; trap 'echo bye; exit 7' TERM; echo warning >&2
+    while true; do
+        if read -r -t 0.2 part; then echo "read: $begun$part"; begun=; else begun+=$part; echo .; fi
+    done
+"#;
+
+/// Says the size of its terminal when it changes, and what it reads. A shell would lose some of it.
+const TERMINAL: &str = r#"
+import os, signal, sys
+def say(*words):
+    os.write(1, " ".join(map(str, words)).encode() + b"\n")
+def show(*_):
+    size = os.get_terminal_size()
+    say(size.lines, size.columns)
+signal.signal(signal.SIGWINCH, show)
+say("up")
+while True:
+    say(f"<{sys.stdin.readline().rstrip()}>")
+"#;
 
 #[test]
 fn several_see_and_type_and_hear_of_the_end() -> Result<()> {
@@ -56,8 +75,8 @@ fn several_see_and_type_and_hear_of_the_end() -> Result<()> {
 #[test]
 fn a_terminal_in_the_background_is_used_and_left() -> Result<()> {
     let machines = Machines::new()?;
-    let script = "trap 'stty size' WINCH; echo up; while true; do read -r -t 0.2 line && echo \"<$line>\"; done";
-    let started = machines.own(shell("tty", script)).flag("-dit").run()?;
+    let machine = tool("tty", ["python3", "-c", TERMINAL]);
+    let started = machines.own(machine).flag("-dit").run()?;
     assert_eq!(started.status, 0, "{started}");
     let logs = || anyhow::Ok(machines.mvm(["logs", "tty"])?.stdout());
     while logs()?.is_empty() {}

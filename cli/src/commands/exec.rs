@@ -81,7 +81,8 @@ pub struct LoginArgs {
 pub fn run(args: &Args) -> Result<ExitCode> {
     let keys = (!args.detach).then_some(&args.keys);
     execute(&args.name, keys, |app| {
-        let mut env = app.program().env.clone();
+        let program = app.program();
+        let mut env = program.env.clone();
         environment::set(&mut env, &args.env)?;
         Ok(Exec {
             argv: args.command.iter().cloned().map(Into::into).collect(),
@@ -89,11 +90,11 @@ pub fn run(args: &Args) -> Result<ExitCode> {
             cwd: Some(
                 args.workdir
                     .as_ref()
-                    .unwrap_or(&app.app.cwd)
+                    .unwrap_or(&program.cwd)
                     .as_str()
                     .into(),
             ),
-            user: Some(args.user.as_ref().unwrap_or(&app.app.user).clone()),
+            user: Some(args.user.as_ref().unwrap_or(&program.user).clone()),
             tty: args.tty.then(tty),
             stdin: args.interactive && !args.detach,
             init: false,
@@ -104,7 +105,8 @@ pub fn run(args: &Args) -> Result<ExitCode> {
 /// Runs `mvm shell`.
 pub fn shell(args: &ShellArgs) -> Result<ExitCode> {
     execute(&args.name, Some(&args.keys), |app| {
-        let user = args.user.as_ref().unwrap_or(&app.app.user);
+        let program = app.program();
+        let user = args.user.as_ref().unwrap_or(&program.user);
         Ok(shell_of(app, user))
     })
 }
@@ -118,10 +120,11 @@ pub fn login(args: &LoginArgs) -> Result<ExitCode> {
 
 fn shell_of(app: &App, user: &str) -> Exec {
     let is_terminal = io::stdin().is_terminal() && io::stdout().is_terminal();
+    let program = app.program();
     Exec {
         argv: Vec::new(),
-        env: environment::lines(&app.program().env),
-        cwd: Some(app.app.cwd.as_str().into()),
+        env: environment::lines(&program.env),
+        cwd: Some(program.cwd.as_str().into()),
         user: Some(user.into()),
         tty: is_terminal.then(tty),
         stdin: true,
