@@ -51,7 +51,7 @@ oracle: tools
 
 check: tools
 	cargo fmt --all --check
-	cargo clippy --locked --workspace --all-targets -- --deny warnings
+	cargo clippy --locked --workspace --all-targets --features mvm-test/guest-tests -- --deny warnings
 
 bench: all fixtures
 	bench/boot

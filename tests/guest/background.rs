@@ -3,7 +3,7 @@
 use std::fs;
 
 use anyhow::Result;
-use mvm_test::{Machines, Output};
+use mvm_test::{Machine, Machines, Output};
 
 use crate::{shell, until};
 
@@ -74,7 +74,7 @@ fn its_life_is_told_from_the_start_to_the_removal() -> Result<()> {
 #[test]
 fn one_that_cannot_run_its_program_is_not_kept() -> Result<()> {
     let machines = Machines::new()?;
-    let missing = mvm_test::Machine::new("missing").program(["/nix/no-such-program"]);
+    let missing = Machine::new("missing").program(["/nix/no-such-program"]);
     let output = machines.own(missing).flag("--detach").run()?;
     assert_eq!((output.status, output.stdout()), (127, String::new()));
     let why = "mvm: cannot execute /nix/no-such-program: there is no such file\n";
@@ -145,9 +145,7 @@ fn one_takes_the_place_of_another_of_its_name() -> Result<()> {
     let run = |word: &str, flags: &[&str]| {
         let script = format!("echo {word}; {SERVICE}");
         let machine = machines.own(shell("place", &script));
-        let machine = flags
-            .iter()
-            .fold(machine, |machine, flag| machine.flag(flag));
+        let machine = flags.iter().fold(machine, Machine::flag);
         machine.run()
     };
     assert_eq!(answer(&run("first", &["-d", "--replace"])?), ok("place\n"));
@@ -171,13 +169,9 @@ fn the_list_has_those_that_are_asked_for() -> Result<()> {
     let machines = Machines::new()?;
     let start = |name, labels: &[&str]| {
         let machine = machines.own(shell(name, SERVICE)).flag("-d");
-        let machine = labels
-            .iter()
-            .fold(machine, |machine, label| machine.flag(label));
-        anyhow::Ok(assert_eq!(
-            answer(&machine.run()?),
-            ok(&format!("{name}\n"))
-        ))
+        let machine = labels.iter().fold(machine, Machine::flag);
+        assert_eq!(answer(&machine.run()?), ok(&format!("{name}\n")));
+        anyhow::Ok(())
     };
     start("web-1", &["--label=tier=web", "-lteam"])?;
     start("db", &["--label=tier=db"])?;

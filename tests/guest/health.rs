@@ -6,27 +6,10 @@ use serde_json::{Value, json};
 
 use crate::{shell, tool};
 
-/// What is known of the only machine.
-fn inspect(machines: &Machines, name: &str) -> Result<Value> {
-    let mut all: Value = serde_json::from_str(&machines.mvm(["inspect", name])?.stdout())?;
-    Ok(all[0].take())
-}
-
 /// Waits until the checks say so.
 fn await_health(machines: &Machines, name: &str, status: &str) -> Result<()> {
-    while inspect(machines, name)?["health"]["status"] != status {}
+    machines.inspect_until(name, |seen| seen["health"]["status"] == status)?;
     Ok(())
-}
-
-/// The kinds of a machine's events.
-fn events(machines: &Machines, name: &str) -> Result<Vec<String>> {
-    let name = format!("name={name}");
-    let lines = machines.mvm(["events", "--json", "--filter", &name])?;
-    let kind = |line: &str| {
-        let event: Value = serde_json::from_str(line)?;
-        Ok(event["event"].as_str().unwrap_or_default().to_owned())
-    };
-    lines.stdout().lines().map(kind).collect()
 }
 
 fn checked(machine: Machine, check: Value) -> Machine {
@@ -44,7 +27,7 @@ fn a_check_follows_the_program_and_all_of_it_is_told() -> Result<()> {
     machines.start(machine.user("1234"))?;
 
     await_health(&machines, "patient", "unhealthy")?;
-    let seen = inspect(&machines, "patient")?;
+    let seen = machines.inspect("patient")?;
     assert_eq!(seen["ready"], false);
     assert_eq!(seen["health"]["last"]["output"], "1234");
     let status = machines.mvm(["status", "patient"])?.stdout();
@@ -55,7 +38,7 @@ fn a_check_follows_the_program_and_all_of_it_is_told() -> Result<()> {
 
     machines.mvm(["exec", "patient", "touch", "/tmp/well"])?;
     await_health(&machines, "patient", "healthy")?;
-    assert_eq!(inspect(&machines, "patient")?["ready"], true);
+    assert_eq!(machines.inspect("patient")?["ready"], true);
     machines.mvm(["pause", "patient"])?;
     machines.mvm(["unpause", "patient"])?;
     machines.mvm(["exec", "patient", "rm", "/tmp/well"])?;
@@ -75,7 +58,7 @@ fn a_check_follows_the_program_and_all_of_it_is_told() -> Result<()> {
         "stopped",
         "removed",
     ];
-    assert_eq!(events(&machines, "patient")?, expected);
+    assert_eq!(machines.events("patient")?, expected);
     Ok(())
 }
 
@@ -136,9 +119,9 @@ fn a_check_that_hangs_or_floods_fails_and_is_ended() -> Result<()> {
         let check = json!({ "exec": command, "timeout": "500ms" });
         machines.start(checked(shell(name, "exec sleep 1000"), check))?;
         await_health(&machines, name, "unhealthy")?;
-        let said = inspect(&machines, name)?["health"]["last"]["output"].take();
+        let said = machines.inspect(name)?["health"]["last"]["output"].take();
         let said = said.as_str().unwrap_or_default();
-        assert!(said.starts_with("it took longer than 0."), "{said}");
+        assert!(said.starts_with("it took longer than 0"), "{said}");
         // At most the one that runs now and one that is being killed.
         let count = "n=0; for c in /proc/[0-9]*/cmdline; do \
              [[ $(tr '\\0' ' ' <$c) == *' 4321 ' ]] && n=$((n+1)); done; ((n <= 2))";

@@ -1,39 +1,15 @@
 //! Limits that the host's kernel keeps: they hold, they are told, and nothing of them is left.
 
 use std::process::Command;
-use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use mvm_test::{Machines, Output};
 use serde_json::{Value, json};
 
 use crate::shell;
 
-/// For what the kernel does by itself, in its own time.
-const PATIENCE: Duration = Duration::from_secs(120);
-
 /// Uses all of its processor, and ends when it is told to.
 const BUSY: &str = "trap 'exit 0' TERM; while true; do :; done";
-
-/// What `mvm inspect` tells.
-fn inspect(machines: &Machines, name: &str) -> Result<Value> {
-    let output = machines.mvm(["inspect", name])?;
-    ensure!(output.status == 0, "{output}");
-    let all: Value = serde_json::from_str(&output.stdout())?;
-    Ok(all[0].clone())
-}
-
-/// Looks again until `is_so`.
-fn inspect_until(machines: &Machines, name: &str, is_so: impl Fn(&Value) -> bool) -> Result<Value> {
-    let deadline = Instant::now() + PATIENCE;
-    loop {
-        let facts = inspect(machines, name)?;
-        if is_so(&facts) {
-            return Ok(facts);
-        }
-        ensure!(Instant::now() < deadline, "it never was so: {facts:#}");
-    }
-}
 
 fn ok(output: &Output) {
     assert_eq!(
@@ -65,11 +41,11 @@ fn a_quota_throttles_a_busy_guest() -> Result<()> {
     let machines = Machines::new()?;
     machines.start(shell("busy", BUSY).set("/limits/cpu", "50%"))?;
     let throttled = |facts: &Value| facts["cgroup"]["cpuPeriodsThrottled"].as_u64() > Some(0);
-    let facts = inspect_until(&machines, "busy", throttled)?;
+    let facts = machines.inspect_until("busy", throttled)?;
     assert_eq!(facts["app"]["limits"], json!({ "cpu": "50%" }));
     ok(&machines.mvm(["stop", "busy"])?);
     // With the machine, its group goes too.
-    assert_eq!(inspect(&machines, "busy")?["cgroup"], Value::Null);
+    assert_eq!(machines.inspect("busy")?["cgroup"], Value::Null);
     Ok(())
 }
 
@@ -78,7 +54,7 @@ fn a_part_of_a_processor_on_the_command_line_is_a_quota() -> Result<()> {
     let machines = Machines::new()?;
     let half = shell("half", "nproc; read").flag("--cpus").flag("1.5");
     machines.start(half.set("/app/tty", true))?;
-    let facts = inspect(&machines, "half")?;
+    let facts = machines.inspect("half")?;
     assert_eq!(facts["app"]["vcpus"], 2);
     assert_eq!(facts["app"]["limits"]["cpu"], "150%");
     assert!(
@@ -98,7 +74,7 @@ fn a_memory_limit_holds_guest_and_monitor() -> Result<()> {
             .set("/limits/memory", "256M")
             .set("/limits/pids", 100),
     )?;
-    let facts = inspect(&machines, "small")?;
+    let facts = machines.inspect("small")?;
     let number = |place: &str| {
         facts
             .pointer(place)
@@ -133,7 +109,7 @@ fn no_more_threads_than_allowed_are_started() -> Result<()> {
 fn what_a_killed_machine_leaves_is_pruned() -> Result<()> {
     let machines = Machines::new()?;
     machines.start(shell("victim", BUSY).set("/limits/pids", 200))?;
-    let group = inspect(&machines, "victim")?["cgroup"]["path"].clone();
+    let group = machines.inspect("victim")?["cgroup"]["path"].clone();
     let group = group.as_str().context("it has a group")?;
     assert!(is_there(group)?);
     ok(&machines.mvm(["kill", "victim"])?);

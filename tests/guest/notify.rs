@@ -1,15 +1,10 @@
 //! Programs that say themselves how they do, at the socket of their machine.
 
-use std::time::{Duration, Instant};
-
-use anyhow::{Result, ensure};
+use anyhow::Result;
 use mvm_test::{Machine, Machines};
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::shell;
-
-/// For a program to say something, on a host that is busy.
-const PATIENCE: Duration = Duration::from_secs(120);
 
 /// What each of them begins with.
 const SAY: &str = r#"
@@ -24,29 +19,6 @@ fn speaker(name: &str, script: &str) -> Machine {
     shell(name, &format!("exec python3 -c '{SAY}{script}'")).set("/ready", "notify")
 }
 
-/// Looks again until `is_so`.
-fn inspect_until(machines: &Machines, name: &str, is_so: impl Fn(&Value) -> bool) -> Result<Value> {
-    let deadline = Instant::now() + PATIENCE;
-    loop {
-        let all: Value = serde_json::from_str(&machines.mvm(["inspect", name])?.success())?;
-        if is_so(&all[0]) {
-            return Ok(all[0].clone());
-        }
-        ensure!(Instant::now() < deadline, "it never was so: {all:#}");
-    }
-}
-
-/// The kinds of a machine's events.
-fn events(machines: &Machines, name: &str) -> Result<Vec<String>> {
-    let name = format!("name={name}");
-    let lines = machines.mvm(["events", "--json", "--filter", &name])?;
-    let kind = |line: &str| {
-        let event: Value = serde_json::from_str(line)?;
-        Ok(event["event"].as_str().unwrap_or_default().to_owned())
-    };
-    lines.stdout().lines().map(kind).collect()
-}
-
 #[test]
 fn a_program_says_itself_when_it_is_ready_and_how_it_does() -> Result<()> {
     let machines = Machines::new()?;
@@ -59,24 +31,21 @@ say("STATUS=serving\x1b[2J\nREADY=1")
 time.sleep(1000)
 "#;
     machines.start(speaker("speaker", script).user("1234"))?;
-    let seen = inspect_until(&machines, "speaker", |seen| seen["statusText"] == "loading")?;
+    let seen = machines.inspect_until("speaker", |seen| seen["statusText"] == "loading")?;
     assert_eq!(seen["ready"], false);
     machines
         .mvm(["exec", "speaker", "touch", "/tmp/go"])?
         .success();
-    let seen = inspect_until(&machines, "speaker", |seen| seen["ready"] == true)?;
+    let seen = machines.inspect_until("speaker", |seen| seen["ready"] == true)?;
     assert_eq!(seen["statusText"], "serving [2J");
-    assert_eq!(
-        events(&machines, "speaker")?,
-        ["created", "started", "ready"]
-    );
+    assert_eq!(machines.events("speaker")?, ["created", "started", "ready"]);
 
     let patient = speaker(
         "patient",
         "time.sleep(1)\nsay(\"READY=1\")\ntime.sleep(1000)",
     );
     machines.start(patient.flag("--wait"))?;
-    inspect_until(&machines, "patient", |seen| seen["ready"] == true)?;
+    machines.inspect_until("patient", |seen| seen["ready"] == true)?;
 
     let silent = machines.own(speaker("silent", "time.sleep(0.5)\nraise SystemExit(3)"));
     let output = silent.flag("--detach").flag("--wait").run()?;
@@ -106,17 +75,17 @@ time.sleep(1000)
     assert_eq!(machines.mvm(["wait", "silent"])?.success(), "134\n");
     let logs = machines.mvm(["logs", "silent"])?.success();
     assert_eq!(logs, "each 5000000\nalive\n".repeat(2));
-    let seen = inspect_until(&machines, "silent", |seen| seen["status"] == "exited")?;
+    let seen = machines.inspect_until("silent", |seen| seen["status"] == "exited")?;
     let reason = "its program has not said for 5 s that it lives";
     assert_eq!(seen["end"]["reason"], reason);
     let life = ["started", "ready", "watchdog", "died"];
     let expected = [&["created"][..], &life, &["restarted"], &life].concat();
-    assert_eq!(events(&machines, "silent")?, expected);
+    assert_eq!(machines.events("silent")?, expected);
 
     let stuck = speaker("stuck", "say(\"WATCHDOG=trigger\")\ntime.sleep(1000)");
     machines.start(stuck)?;
     assert_eq!(machines.mvm(["wait", "stuck"])?.success(), "134\n");
-    let seen = inspect_until(&machines, "stuck", |seen| seen["status"] == "exited")?;
+    let seen = machines.inspect_until("stuck", |seen| seen["status"] == "exited")?;
     let reason = "its program has said that it is stuck";
     assert_eq!(seen["end"]["reason"], reason);
     Ok(())
@@ -137,19 +106,17 @@ for process in os.listdir("/proc"):
     except (OSError, ValueError):
         pass
 while True:
+    # Who has been killed may take one more word before it goes.
     try:
         socket.connect(os.environ["NOTIFY_SOCKET"])
         say("STATUS=heard again")
-        break
     except OSError:
-        time.sleep(0.1)
-time.sleep(1000)
+        pass
+    time.sleep(0.2)
 "#;
     let machine = speaker("flood", script).set("/watchdog", "10m");
     machines.start(machine.set("/restart", json!("no")))?;
-    let seen = inspect_until(&machines, "flood", |seen| {
-        seen["statusText"] == "heard again"
-    })?;
+    let seen = machines.inspect_until("flood", |seen| seen["statusText"] == "heard again")?;
     assert_eq!(
         (&seen["ready"], &seen["status"]),
         (&true.into(), &"running".into())

@@ -6,19 +6,11 @@ use serde_json::{Value, json};
 
 use crate::{shell, tool};
 
-fn inspect(machines: &Machines, name: &str) -> Result<Value> {
-    let mut all: Value = serde_json::from_str(&machines.mvm(["inspect", name])?.stdout())?;
-    Ok(all[0].take())
-}
-
 /// Waits until the machine is in that state, after that many starts by its policy.
 fn await_state(machines: &Machines, name: &str, status: &str, restarts: u64) -> Result<()> {
-    loop {
-        let seen = inspect(machines, name)?;
-        if seen["status"] == status && seen["restarts"] == restarts {
-            return Ok(());
-        }
-    }
+    let is_so = |seen: &Value| seen["status"] == status && seen["restarts"] == restarts;
+    machines.inspect_until(name, is_so)?;
+    Ok(())
 }
 
 /// The standard output of a command that succeeds.
@@ -61,7 +53,7 @@ fn whoever_stops_it_is_the_last() -> Result<()> {
     await_state(&machines, "always", "running", 1)?;
 
     // Its monitor is killed where it runs, by a program that another machine gets a secret from.
-    let pid = inspect(&machines, "always")?["pid"].to_string();
+    let pid = machines.inspect("always")?["pid"].to_string();
     let killer = tool("killer", ["true"]);
     let killer = killer.set(
         "/secrets/none",
@@ -111,7 +103,7 @@ fn one_that_is_unhealthy_is_started_again_if_it_says_so() -> Result<()> {
         );
     machines.start(machine)?;
     assert_eq!(answer(&machines, &["wait", "ill"])?, "143\n");
-    let seen = inspect(&machines, "ill")?;
+    let seen = machines.inspect("ill")?;
     assert_eq!(
         (&seen["restarts"], &seen["status"]),
         (&json!(1), &json!("exited"))

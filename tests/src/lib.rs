@@ -11,6 +11,7 @@
 //! The one thing to know: nothing here is told how machines run. Where there is no hardware KVM,
 //! `mvm` itself finds another way, and a test does not see the difference.
 
+mod facts;
 mod fixture;
 mod machine;
 mod machines;
