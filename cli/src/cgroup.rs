@@ -125,10 +125,13 @@ impl From<anyhow::Error> for Refused {
 /// Makes a group below `parent`, enters it and sets its limits.
 fn make(parent: &Path, name: &str, settings: &[Setting], link: &Path) -> Result<Cgroup, Refused> {
     let shown = parent.display();
-    let wanted: BTreeSet<_> = settings.iter().map(|setting| setting.controller).collect();
+    let mut wanted = BTreeSet::new();
     for setting in settings {
-        if !place::has(parent, setting.controller)? {
-            return Err(place::lacks(parent, setting));
+        for controller in setting.controllers {
+            if !place::has(parent, controller)? {
+                return Err(place::lacks(parent, setting.key, controller));
+            }
+            wanted.insert(*controller);
         }
     }
     let folder = parent.join(format!("{PREFIX}{name}-{}", std::process::id()));

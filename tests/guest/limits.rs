@@ -1,10 +1,13 @@
 //! Limits that the host's kernel keeps: they hold, they are told, and nothing of them is left.
 
+use std::path::Path;
 use std::process::Command;
+use std::time::Instant;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use mvm_test::{Machines, Output};
 use serde_json::{Value, json};
+use tempfile::tempdir;
 
 use crate::shell;
 
@@ -19,21 +22,51 @@ fn ok(output: &Output) {
     );
 }
 
-/// Whether a folder is there where the machines run: in the emulated host, if there is one.
-fn is_there(folder: &str) -> Result<bool> {
+/// A command where the machines run: in the emulated host, if there is one.
+fn where_machines_run(command: &[&str]) -> Result<Command> {
     let mvm = mvm_test::mvm();
     let status = Command::new(&mvm)
         .args(["emulator", "status", "--json"])
         .output()?;
     let emulator: Value = serde_json::from_slice(&status.stdout)?;
-    let mut test = if emulator["running"] == true {
-        let mut command = Command::new(mvm);
-        command.args(["emulator", "exec", "--", "test"]);
-        command
+    let prefix: &[&str] = if emulator["running"] == true {
+        &[&mvm.to_string_lossy(), "emulator", "exec", "--"]
     } else {
-        Command::new("test")
+        &[]
     };
-    Ok(test.args(["-d", folder]).status()?.success())
+    let words = [prefix, command].concat();
+    let (program, arguments) = words.split_first().context("no command")?;
+    let mut command = Command::new(program);
+    command.args(arguments);
+    Ok(command)
+}
+
+/// Whether a folder is there.
+fn is_there(folder: &str) -> Result<bool> {
+    Ok(where_machines_run(&["test", "-d", folder])?
+        .status()?
+        .success())
+}
+
+/// A disk of the host: a file as a loop device.
+struct Disk(String);
+
+impl Disk {
+    fn of(file: &Path) -> Result<Self> {
+        let path = file.to_string_lossy();
+        let command = ["losetup", "--find", "--show", &path];
+        let output = where_machines_run(&command)?.output()?;
+        let error = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.success(), "no loop device: {error}");
+        Ok(Self(String::from_utf8(output.stdout)?.trim().to_owned()))
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        let detach = where_machines_run(&["losetup", "--detach", &self.0]);
+        let _ = detach.map(|mut command| command.status());
+    }
 }
 
 #[test]
@@ -92,6 +125,33 @@ fn a_memory_limit_holds_guest_and_monitor() -> Result<()> {
         "{facts:#}"
     );
     ok(&machines.mvm(["rm", "--force", "small"])?);
+    Ok(())
+}
+
+#[test]
+fn a_disk_is_written_no_faster_than_allowed() -> Result<()> {
+    const RATE: u64 = 1 << 20;
+    let (machines, folder) = (Machines::new()?, tempdir()?);
+    let file = folder.path().join("disk");
+    let volume = |image| json!({ "image": image, "mountPoint": "/data", "size": "64M" });
+    let script = "while true; do dd if=/dev/zero of=/data/file bs=64k count=50 conv=fsync; done";
+    // The first machine makes its file system.
+    let first = machines.own(shell("first", "true").set("/volumes/0", volume(file.as_path())));
+    first.run()?.success();
+    let disk = Disk::of(&file)?;
+    let machine = shell("writer", script)
+        .set("/volumes/0", volume(Path::new(&disk.0)))
+        .set("/limits/io", json!({ &disk.0: { "writeBps": "1M" } }));
+    let start = Instant::now();
+    machines.start(machine)?;
+    let written = |facts: &Value| facts["cgroup"]["ioWriteBytes"].as_u64().unwrap_or(0);
+    let facts = machines.inspect_until("writer", |facts| written(facts) > 10 * RATE)?;
+    // What has begun is counted before it has waited: a request of a few hundred KiB.
+    let most = RATE * (start.elapsed().as_secs() + 2);
+    assert!(written(&facts) < most, "{facts:#}");
+    // What the kernel writes later for somebody it knows by his memory.
+    assert!(facts["cgroup"]["memoryBytes"].is_u64(), "{facts:#}");
+    ok(&machines.mvm(["rm", "--force", "writer"])?);
     Ok(())
 }
 

@@ -6,7 +6,6 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 
 use super::Refused;
-use super::settings::Setting;
 
 /// Groups of this process, a line for each hierarchy (`cgroups(7)`, `/proc/[pid]/cgroup`).
 const GROUPS: &str = "/proc/self/cgroup";
@@ -49,17 +48,10 @@ pub fn has(group: &Path, controller: &str) -> Result<bool> {
     Ok(all.split_ascii_whitespace().any(|one| one == controller))
 }
 
-/// That it has not, in words.
-pub fn lacks(group: &Path, setting: &Setting) -> Refused {
+/// That it has not, in the words of the limit that needs it.
+pub fn lacks(group: &Path, key: &str, controller: &str) -> Refused {
     let groups = fs::read_to_string(GROUPS).unwrap_or_default();
-    why(&groups, group, setting)
-}
-
-fn why(groups: &str, group: &Path, setting: &Setting) -> Refused {
-    let Setting {
-        key, controller, ..
-    } = setting;
-    if is_in_version_1(groups, controller) {
+    if is_in_version_1(&groups, controller) {
         return Refused::Anyway(anyhow::anyhow!(
             "cannot keep limits.{key}: this host has the control groups of `{controller}` in version 1, \
              and mvm limits machines in version 2 alone"

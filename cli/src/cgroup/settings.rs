@@ -11,13 +11,17 @@ use vmm::app::{Bytes, IoLimits, Limits};
 /// The time that quotas are parts of, in µs: the kernel's own default.
 const PERIOD_US: u64 = 100_000;
 
+/// Those of disks. What is written goes to a disk later, by the kernel itself, which knows whose it
+/// was where memory is counted as well ("Writeback").
+const IO: &[&str] = &["io", "memory"];
+
 /// A limit as the kernel takes it.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Setting {
     /// Key in `limits`, for errors.
     pub key: &'static str,
-    /// Who keeps it.
-    pub controller: &'static str,
+    /// Who keep it.
+    pub controllers: &'static [&'static str],
     /// Where it is written.
     pub file: &'static str,
     /// What is written.
@@ -30,10 +34,10 @@ pub struct Setting {
 /// A device cannot be found.
 pub fn of(limits: &Limits) -> Result<Vec<Setting>> {
     let mut settings = Vec::new();
-    let mut add = |key, controller, file, value: Option<String>| {
+    let mut add = |key, controllers, file, value: Option<String>| {
         settings.extend(value.map(|value| Setting {
             key,
-            controller,
+            controllers,
             file,
             value,
         }));
@@ -44,23 +48,28 @@ pub fn of(limits: &Limits) -> Result<Vec<Setting>> {
         let quota_us = u64::from(cpu.percent()) * PERIOD_US / 100;
         format!("{quota_us} {PERIOD_US}")
     });
-    add("cpu", "cpu", "cpu.max", quota);
-    add("cpuWeight", "cpu", "cpu.weight", number(limits.cpu_weight));
-    add("cpus", "cpuset", "cpuset.cpus", limits.cpus.clone());
+    add("cpu", &["cpu"], "cpu.max", quota);
+    add(
+        "cpuWeight",
+        &["cpu"],
+        "cpu.weight",
+        number(limits.cpu_weight),
+    );
+    add("cpus", &["cpuset"], "cpuset.cpus", limits.cpus.clone());
     // First the one that ends the machine: between the two it may not grow past it.
-    add("memory", "memory", "memory.max", bytes(limits.memory));
+    add("memory", &["memory"], "memory.max", bytes(limits.memory));
     add(
         "memoryHigh",
-        "memory",
+        &["memory"],
         "memory.high",
         bytes(limits.memory_high),
     );
-    add("swap", "memory", "memory.swap.max", bytes(limits.swap));
-    add("pids", "pids", "pids.max", number(limits.pids));
-    add("ioWeight", "io", "io.weight", number(limits.io_weight));
+    add("swap", &["memory"], "memory.swap.max", bytes(limits.swap));
+    add("pids", &["pids"], "pids.max", number(limits.pids));
+    add("ioWeight", IO, "io.weight", number(limits.io_weight));
     for (path, limits) in &limits.io {
         let device = device(Path::new(path)).with_context(|| format!("limits.io.{path:?}"))?;
-        add("io", "io", "io.max", Some(line(&device, limits)));
+        add("io", IO, "io.max", Some(line(&device, limits)));
     }
     Ok(settings)
 }
@@ -126,7 +135,7 @@ mod tests {
             ("io.weight", "10"),
         ];
         assert_eq!(lines, expected);
-        let is_its_controllers = |set: &Setting| set.file.starts_with(set.controller);
+        let is_its_controllers = |set: &Setting| set.file.starts_with(set.controllers[0]);
         assert!(settings.iter().all(is_its_controllers));
     }
 

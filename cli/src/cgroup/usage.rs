@@ -17,6 +17,8 @@ pub struct Usage {
     memory_max_bytes: Option<u64>,
     pids: Option<u64>,
     pids_max: Option<u64>,
+    io_read_bytes: Option<u64>,
+    io_write_bytes: Option<u64>,
 }
 
 impl Usage {
@@ -35,6 +37,8 @@ impl Usage {
             memory_max_bytes: number("memory.max"),
             pids: number("pids.current"),
             pids_max: number("pids.max"),
+            io_read_bytes: read("io.stat").map(|disks| sum(&disks, "rbytes")),
+            io_write_bytes: read("io.stat").map(|disks| sum(&disks, "wbytes")),
             path,
         })
     }
@@ -43,6 +47,18 @@ impl Usage {
 pub(super) fn counter(statistics: &str, key: &str) -> Option<u64> {
     let mut lines = statistics.lines().filter_map(|line| line.split_once(' '));
     lines.find(|(name, _)| *name == key)?.1.parse().ok()
+}
+
+/// Of all disks: `MAJOR:MINOR rbytes=1 wbytes=2 ...`, a line for each.
+fn sum(disks: &str, key: &str) -> u64 {
+    let of_key = |word: &str| {
+        word.strip_prefix(key)?
+            .strip_prefix('=')?
+            .parse::<u64>()
+            .ok()
+    };
+    let numbers = disks.split_ascii_whitespace().filter_map(of_key);
+    numbers.fold(0, u64::saturating_add)
 }
 
 #[cfg(test)]
@@ -66,9 +82,15 @@ mod tests {
         .unwrap();
         fs::write(group.join("memory.max"), "max\n").unwrap();
         fs::write(group.join("pids.current"), "12\n").unwrap();
+        let disks = "8:0 rbytes=1 wbytes=20 rios=5\n7:0 \n8:16 rbytes=2 wbytes=x\n";
+        fs::write(group.join("io.stat"), disks).unwrap();
         let usage = Usage::of(&link).unwrap();
         assert_eq!(usage.cpu_periods_throttled, Some(3));
         assert_eq!((usage.memory_max_bytes, usage.memory_bytes), (None, None));
         assert_eq!(usage.pids, Some(12));
+        assert_eq!(
+            (usage.io_read_bytes, usage.io_write_bytes),
+            (Some(3), Some(20))
+        );
     }
 }
