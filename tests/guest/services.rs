@@ -10,12 +10,13 @@ use anyhow::{Context, Result};
 use mvm_test::{Machine, Machines, fixtures_folder};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde_json::Value;
+use tempfile::NamedTempFile;
 
 use crate::network::free_port;
 use crate::on_host;
 
 /// For an answer to come through, on a host that is busy.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(180);
 
 /// Open at once. All have to come up within nginx's patience for a request (60 s).
 const CONNECTIONS: usize = 1000;
@@ -123,5 +124,49 @@ fn redis_keeps_what_it_was_told() -> Result<()> {
     await_answer(port, "PING\r\nQUIT\r\n", "+PONG\r\n+OK\r\n");
     let answer = ask(port, "GET answer\r\nQUIT\r\n")?;
     assert_eq!(answer, "$2\r\n42\r\n+OK\r\n");
+    Ok(())
+}
+
+#[test]
+fn postgresql_keeps_what_it_was_told() -> Result<()> {
+    let machines = Machines::new()?;
+    let port = free_port();
+    let (password, mut file) = ("not to be seen", NamedTempFile::new()?);
+    file.write_all(password.as_bytes())?;
+    let machine = example("postgresql", port, 5432)?;
+    let machine = machine.set("/secrets/password", file.path().to_string_lossy());
+    machines.start(machine.flag("--wait"))?;
+    let ask = |command| {
+        let variable = format!("PGPASSWORD={password}");
+        // By the published port's end in the machine: who comes from outside needs the password.
+        let psql = [
+            "psql",
+            "-h",
+            "127.0.0.1",
+            "-U",
+            "postgres",
+            "-qAtc",
+            command,
+        ];
+        let exec = [&["exec", "-e", &variable, "postgresql"][..], &psql].concat();
+        anyhow::Ok(machines.mvm(exec)?.success())
+    };
+    ask("create table answers as select generate_series(1, 1000) as n")?;
+
+    machines.mvm(["kill", "postgresql"])?.success();
+    machines.mvm(["start", "postgresql"])?.success();
+    machines.inspect_until("postgresql", |seen| seen["ready"] == true)?;
+    assert_eq!(ask("select sum(n) from answers")?, "500500\n");
+    let mut client = connect(port)?;
+    // A request for encryption, which has one letter as an answer: no.
+    client.write_all(&[0, 0, 0, 8, 4, 210, 22, 47])?;
+    let mut answer = [0];
+    client.read_exact(&mut answer)?;
+    assert_eq!(&answer, b"N");
+
+    machines.mvm(["stop", "postgresql"])?.success();
+    let log = machines.mvm(["logs", "postgresql"])?.stderr();
+    assert!(log.contains("received fast shutdown request"), "{log}");
+    assert!(log.contains("database system is shut down"), "{log}");
     Ok(())
 }
