@@ -153,11 +153,24 @@ pub struct Company<'a> {
     pub commands: Option<Commands>,
     /// Called once it runs.
     pub started: Option<Box<dyn FnOnce() + 'a>>,
+    /// What SIGTERM is for the program, if not SIGTERM.
+    pub stop_signal: Option<u8>,
+}
+
+impl Company<'_> {
+    /// A signal of this process as the program gets it.
+    fn translate(&self, signal: u8) -> u8 {
+        match self.stop_signal {
+            Some(stop) if signal == signals::TERMINATE => stop,
+            _ => signal,
+        }
+    }
 }
 
 /// Connects `stdio` with a program in the guest until it ends, or is left.
 ///
-/// SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGUSR1 and SIGUSR2 are passed on to the program; when that has
+/// SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGUSR1 and SIGUSR2 are passed on to the program, SIGTERM as what it
+/// is to end with; when that has
 /// a terminal, takes input and standard input is a terminal, that is in raw mode meanwhile, and three
 /// Ctrl-C within a second are the end. The signals stay with this process's handlers afterwards.
 ///
@@ -346,6 +359,7 @@ impl<S: Signals> Attached<'_, S> {
                     if self.impatience > 1 || (self.impatience > 0 && self.end.is_some()) {
                         return Some(Outcome::GaveUp { signal });
                     }
+                    let signal = self.company.translate(signal);
                     self.send_if_read(&Message::Signal(signal));
                 }
             }

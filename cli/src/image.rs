@@ -1,8 +1,10 @@
 //! Container images as machines: what `docker run` makes of an image, as an [`App`].
 //!
 //! The one thing to know: an image's file is read when a machine is made from it, and from then on
-//! the machine's app.json has its id. So a machine that is kept starts without the file, and `mvm
-//! prune` keeps what it needs.
+//! the machine's app.json has its id, and all that the image says of its program. So a machine that is
+//! kept starts without the file, and `mvm prune` keeps what it needs.
+
+mod config;
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -11,8 +13,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
-use image::{Cache, Config, Image, find, is_archive, is_image, is_layout};
-use vmm::app::{App, AppFile, Duration, HealthCheck, IMAGE_ID, User};
+use image::{Cache, Image, find, is_archive, is_image, is_layout};
+use vmm::app::{App, AppFile, IMAGE_ID, Port};
 use vmm::closure::{STORE_DIR, StorePath, StoreView};
 use vmm::{machine, state};
 
@@ -22,7 +24,8 @@ const NAME: &str = "image";
 /// Characters of a machine's name.
 const NAME_CHARACTERS_MAX: usize = 63;
 
-/// Reads the file to run: an app.json, or an image as what one would be.
+/// Reads the file to run: an app.json, with what it leaves to its image, or an image as what one would
+/// be.
 pub fn load(path: &Path) -> Result<AppFile> {
     if path == Path::new("-") {
         // What is looked at is read again by who reads it.
@@ -30,7 +33,7 @@ pub fn load(path: &Path) -> Result<AppFile> {
         let beginning = stdin.fill_buf().context("cannot read standard input")?;
         if !is_archive(beginning) {
             drop(stdin);
-            return Ok(AppFile::load(path)?);
+            return load_file(path);
         }
         drop(stdin);
         let image = cache()?.read_stream(io::stdin())?;
@@ -46,7 +49,37 @@ pub fn load(path: &Path) -> Result<AppFile> {
         app.image = Some(text(&folder)?.into());
         return AppFile::of(app, &name_of(path));
     }
-    Ok(AppFile::load(path)?)
+    load_file(path)
+}
+
+fn load_file(path: &Path) -> Result<AppFile> {
+    let mut file = AppFile::load(path)?;
+    if let Some(name) = file.app.image.clone()
+        && !is_root_folder(Path::new(&name))
+    {
+        fill_in(&mut file.app, &read(&name)?)?;
+    }
+    Ok(file)
+}
+
+/// The image that an app.json names: by its id, or by its file.
+fn read(name: &str) -> Result<Image> {
+    if !name.starts_with(IMAGE_ID) {
+        return cache()?.read(Path::new(name));
+    }
+    let id = name.parse().map_err(anyhow::Error::msg);
+    cache()?.image(&id.context("image")?)
+}
+
+/// The ports that the image of `app` says its program serves.
+pub fn exposed_ports(app: &App) -> Result<Vec<Port>> {
+    match &app.image {
+        Some(name) if !is_root_folder(Path::new(name)) => {
+            let image = read(name)?;
+            image.config.exposed_ports().map(config::port).collect()
+        }
+        _ => Ok(Vec::new()),
+    }
 }
 
 /// Whether `path` is a root file system as it is.
@@ -59,25 +92,6 @@ fn text(path: &Path) -> Result<&str> {
     text.with_context(|| format!("cannot run {}: its path is no text", path.display()))
 }
 
-/// Has an app.json that names an image's file name its id. A folder that is a root file system stays
-/// where it is.
-pub fn settle(app: &mut App) -> Result<()> {
-    let Some(path) = app
-        .image
-        .as_ref()
-        .filter(|image| !image.starts_with(IMAGE_ID))
-    else {
-        return Ok(());
-    };
-    let path = Path::new(path);
-    if is_root_folder(path) {
-        return Ok(());
-    }
-    let image = cache()?.read(path)?;
-    app.image = Some(image.id.to_string());
-    Ok(())
-}
-
 /// What a machine's root is made of.
 pub struct RootFs {
     image: machine::Image,
@@ -87,16 +101,10 @@ pub struct RootFs {
 impl RootFs {
     /// That of `app.image`.
     pub fn open(image: &str) -> Result<Self> {
-        let (path, cache) = (Path::new(image), cache()?);
-        let image = if image.starts_with(IMAGE_ID) {
-            let id = image.parse().map_err(anyhow::Error::msg);
-            cache.image(&id.context("image")?)?
-        } else if is_root_folder(path) {
-            return Ok(Self::of_folder(path));
-        } else {
-            cache.read(path)?
-        };
-        let catalog = cache.catalog(&image)?;
+        if is_root_folder(Path::new(image)) {
+            return Ok(Self::of_folder(Path::new(image)));
+        }
+        let catalog = cache()?.catalog(&read(image)?)?;
         let store_paths = find::names(&catalog, STORE_DIR).filter_map(store_path);
         Ok(Self {
             store_paths: store_paths.collect(),
@@ -164,59 +172,16 @@ fn cache() -> Result<Cache> {
 }
 
 fn file_of(image: &Image, name: &str) -> Result<AppFile> {
-    let catalog = cache()?.catalog(image)?;
     let mut app = App::new(name, Vec::new());
-    app.image = Some(image.id.to_string());
-    apply(&mut app, &image.config, |user| find::ids(&catalog, user))?;
+    fill_in(&mut app, image)?;
     AppFile::of(app, name)
 }
 
-/// Has `app` be run as `config` says. `ids` tells the numbers of a user that is not named as an
-/// app.json would.
-fn apply(app: &mut App, config: &Config, ids: impl Fn(&str) -> Result<(u32, u32)>) -> Result<()> {
-    let program = &mut app.app;
-    program.entrypoint = config.entrypoint.clone().unwrap_or_default();
-    program.args = config.cmd.clone().unwrap_or_default();
-    let variables = config.env.iter().flatten();
-    program.env = variables
-        .filter_map(|variable| variable.split_once('='))
-        .filter(|(name, _)| !name.is_empty())
-        .map(|(name, value)| (name.into(), Some(value.into())))
-        .collect();
-    if let Some(folder) = config.working_dir.as_deref() {
-        program.cwd = format!("/{}", folder.trim_start_matches('/'));
-    }
-    if let Some(user) = config.user.as_deref().filter(|user| !user.is_empty()) {
-        program.user = if user.parse::<User>().is_ok() {
-            user.into()
-        } else {
-            let (uid, gid) = ids(user)?;
-            format!("{uid}:{gid}")
-        };
-    }
-    app.healthcheck = config.healthcheck.as_ref().and_then(health_check);
-    Ok(())
-}
-
-fn health_check(check: &image::HealthCheck) -> Option<HealthCheck> {
-    let (kind, rest) = check.test.as_ref()?.split_first()?;
-    let exec = match (kind.as_str(), rest) {
-        ("CMD", [_, ..]) => rest.to_vec(),
-        ("CMD-SHELL", [line]) => vec!["/bin/sh".into(), "-c".into(), line.clone()],
-        _ => return None,
-    };
-    let mut health = HealthCheck::of_command(exec);
-    let or = |nanoseconds: u64, default| match nanoseconds {
-        0 => default,
-        some => Duration::from_ms((some / 1_000_000).max(1)),
-    };
-    health.interval = or(check.interval, health.interval);
-    health.timeout = or(check.timeout, health.timeout);
-    health.start_period = or(check.start_period, health.start_period);
-    if check.retries > 0 {
-        health.retries = check.retries;
-    }
-    Some(health)
+/// Has `app` be one of the image, which says what `app` does not.
+fn fill_in(app: &mut App, image: &Image) -> Result<()> {
+    app.image = Some(image.id.to_string());
+    let ids = |user: &str| find::ids(&cache()?.catalog(image)?, user);
+    config::fill_in(app, &image.config, ids)
 }
 
 /// A machine's name from that of a file: `My_App-1.2.tar.gz` is `my-app-1-2`.
@@ -249,88 +214,7 @@ fn name_of(path: &Path) -> String {
 
 #[cfg(test)]
 mod tests {
-    use anyhow::bail;
-
     use super::*;
-
-    fn app(config: &Config) -> App {
-        let mut app = App::new("a", Vec::new());
-        apply(&mut app, config, |user| match user {
-            "app:web" => Ok((7, 9)),
-            _ => bail!("no such user"),
-        })
-        .unwrap();
-        app
-    }
-
-    fn words(words: &[&str]) -> Vec<String> {
-        words.iter().map(|word| (*word).into()).collect()
-    }
-
-    #[test]
-    fn a_configuration_says_how_the_program_is_run() {
-        let config = Config {
-            user: Some("app:web".into()),
-            env: Some(words(&["PATH=/bin", "EMPTY=", "EQUAL=a=b", "none", "=x"])),
-            entrypoint: Some(words(&["/bin/httpd"])),
-            cmd: Some(words(&["-f", "-p", "80"])),
-            working_dir: Some("srv".into()),
-            ..Config::default()
-        };
-        let program = app(&config).app;
-        assert_eq!(
-            program.argv().collect::<Vec<_>>(),
-            ["/bin/httpd", "-f", "-p", "80"]
-        );
-        assert_eq!((&*program.cwd, &*program.user), ("/srv", "7:9"));
-        let value = |name: &str| program.env.get(name).and_then(Option::as_deref);
-        assert_eq!(value("PATH"), Some("/bin"));
-        assert_eq!(value("EMPTY"), Some(""));
-        assert_eq!(value("EQUAL"), Some("a=b"));
-        assert_eq!(program.env.len(), 3);
-    }
-
-    #[test]
-    fn what_it_does_not_say_is_as_in_an_app_json() {
-        let program = app(&Config::default()).app;
-        assert_eq!((&*program.cwd, &*program.user), ("/", "root"));
-        for user in ["app", "1000", "1000:5"] {
-            let config = Config {
-                user: Some(user.into()),
-                ..Config::default()
-            };
-            assert_eq!(app(&config).app.user, user);
-        }
-    }
-
-    #[test]
-    fn a_health_check_is_a_command() {
-        let check = |test: &[&str]| {
-            health_check(&image::HealthCheck {
-                test: Some(words(test)),
-                interval: 5_000_000_000,
-                retries: 4,
-                ..image::HealthCheck::default()
-            })
-        };
-        let exec = |test: &[&str]| check(test).and_then(|health| health.exec);
-        assert_eq!(
-            exec(&["CMD", "curl", "-f", "x"]),
-            Some(words(&["curl", "-f", "x"]))
-        );
-        assert_eq!(
-            exec(&["CMD-SHELL", "true || x"]),
-            Some(words(&["/bin/sh", "-c", "true || x"]))
-        );
-        assert_eq!(exec(&["NONE"]), None);
-        assert_eq!(exec(&[]), None);
-        let health = check(&["CMD", "x"]).unwrap();
-        assert_eq!(
-            (health.interval, health.retries),
-            (Duration::from_secs(5), 4)
-        );
-        assert_eq!(health.timeout, Duration::from_secs(30));
-    }
 
     #[test]
     fn a_files_name_is_the_machines_as_far_as_it_can_be() {

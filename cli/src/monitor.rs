@@ -6,12 +6,13 @@ mod end;
 mod health;
 mod measure;
 mod oom;
+mod outside;
 mod setup;
 mod statistics;
 mod streams;
 
 use std::io::{self, IsTerminal};
-use std::net::{Shutdown, SocketAddr};
+use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -23,16 +24,15 @@ use anyhow::{Context, anyhow, ensure};
 use guest::descriptors;
 use guest::protocol::{Exec, PORT_NAME, Setup};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use vmm::app::{App, AppFile, HostEnd, Port, System, Tty};
+use vmm::app::{App, AppFile, Signal, System, Tty};
 use vmm::boot::modules;
 use vmm::closure::{InUse, StoreView};
 use vmm::machine::{Exits, Inputs, Machine, Share};
-use vmm::net::Network;
 use vmm::vcpu::Exit;
 
-use carried::Carried;
 pub use end::Ended;
 use health::{Health, Listener};
+use outside::Outside;
 pub use streams::Streams;
 
 use crate::accel::{host_user, is_inside};
@@ -42,7 +42,6 @@ use crate::attach::{
 use crate::audience::Audience;
 use crate::cgroup::Cgroup;
 use crate::control::server::{self, Server};
-use crate::emulator::Published;
 use crate::events::{self, Happened};
 use crate::image::RootFs;
 use crate::logs::{Collector, Keep, Observer};
@@ -98,13 +97,7 @@ pub fn run(start: Start<'_>) -> anyhow::Result<Ended> {
     // The file server keeps some hundred files open, and each connection to a published port is one.
     limit_descriptors(app.limits.nofile)?;
 
-    start.sockets.tell_unused(&app.ports);
-    let published = publish(&app.ports, start.sockets.keeper.as_deref())?;
-    let ports = published
-        .as_ref()
-        .map_or(&app.ports, |outside| &outside.inside);
-    let carried = Carried::open(app, ports, start.sockets.handed)?;
-    let mut network = Network::open(app, &carried.others)?;
+    let mut outside = Outside::open(app, start.sockets)?;
     let (host, port) = UnixStream::pair().context("cannot make a socket")?;
     let inputs = Inputs {
         kernel: &kernel,
@@ -113,19 +106,14 @@ pub fn run(start: Start<'_>) -> anyhow::Result<Ended> {
         port,
         store: &store,
         image: root.as_ref().map(RootFs::image),
-        cards: network.take_cards(),
+        cards: outside.network.take_cards(),
         console: start.streams.console()?,
         cmdline: app.system.as_ref().map_or("", |_| wishes(start.streams)),
         host_user: host_user(),
     };
     let machine =
         Machine::new(app, inputs).with_context(|| format!("cannot start {}", app.name))?;
-    network.wait_until_ready()?;
-    let ports = published
-        .as_ref()
-        .map_or(&carried.ports, |outside| &outside.ports)
-        .clone();
-    tell_picked(&app.ports, &ports);
+    let ports = outside.wait_until_ready(&app.ports)?;
     let (running, exits) = machine.start()?;
     let running = Arc::new(running);
     let exit = watch(exits, &host)?;
@@ -135,7 +123,7 @@ pub fn run(start: Start<'_>) -> anyhow::Result<Ended> {
     let audience = start.streams.audience(&commander);
     let controlled = control::Controlled::new(
         app,
-        &network,
+        &outside.network,
         &ports,
         Arc::clone(&running),
         commander.clone(),
@@ -145,7 +133,12 @@ pub fn run(start: Start<'_>) -> anyhow::Result<Ended> {
     let mut server = None;
     // They go before the machine's end is told.
     let mut files = Vec::new();
-    let setup = setup::setup(app, store_mount(&store, is_beside), &network, secrets);
+    let setup = setup::setup(
+        app,
+        store_mount(&store, is_beside),
+        &outside.network,
+        secrets,
+    );
     let mut is_oom = false;
     let finished = greet(&setup, host, &kernel).and_then(|mut guest| {
         server = Some(Server::start(listener, Box::new(controlled))?);
@@ -154,13 +147,14 @@ pub fn run(start: Start<'_>) -> anyhow::Result<Ended> {
         let started = || {
             running.booted.tell();
             watchers = Some(health.start(app, &running, &commander, heard));
-            files = carried.start(Arc::clone(&running));
+            files = outside.carried.start(Arc::clone(&running));
             (start.started)();
         };
         let company = Company {
             keys: DetachKeys::default(),
             commands: Some(commands),
             started: Some(Box::new(started)),
+            stop_signal: app.app.stop_signal.map(Signal::number),
         };
         let is_typed_at = wants_terminal(app.program().tty);
         let keeper = start.streams.keeper(&start.running.name(), is_typed_at)?;
@@ -246,29 +240,6 @@ fn kernel(named: Option<&Path>) -> anyhow::Result<PathBuf> {
     } else {
         found
     })
-}
-
-/// In the emulated host's network: has the host's own ports lead here. `keeper` has the sockets that
-/// systemd has handed over.
-fn publish(ports: &[Port], keeper: Option<&Path>) -> anyhow::Result<Option<Published>> {
-    let is_needed = !ports.is_empty() && is_inside() && emulator::is_in_network();
-    is_needed
-        .then(|| Published::open(ports, keeper))
-        .transpose()
-}
-
-/// Tells which ports were picked, where it was left to mvm.
-fn tell_picked(wanted: &[Port], ports: &[Port]) {
-    for (wanted, port) in wanted.iter().zip(ports) {
-        let is_picked = wanted.host == HostEnd::default();
-        if let Some(host) = port.host.ports().filter(|_| is_picked) {
-            let at = SocketAddr::from((port.address, host.first));
-            say(format_args!(
-                "{at} leads to port {}/{}",
-                port.guest, port.protocol
-            ));
-        }
-    }
 }
 
 /// What a system's systemd is asked to say on its console: as it does to who sits there, or for the

@@ -57,7 +57,11 @@ impl Secrets {
             Ok(SecretFile {
                 name: name.clone(),
                 link: secret.path.as_ref().filter(is_elsewhere).cloned(),
-                owner: secret.owner.as_ref().unwrap_or(&app.program().user).clone(),
+                owner: secret
+                    .owner
+                    .as_deref()
+                    .unwrap_or(app.program().user())
+                    .into(),
                 mode: secret.mode_bits().context("its mode is not valid")?,
                 value: value.clone(),
             })
@@ -139,7 +143,7 @@ mod tests {
 
     fn app(secrets: &[(&str, Secret)]) -> App {
         let mut app = App::new("web", vec!["sh".into()]);
-        app.app.user = "nobody".into();
+        app.app.user = Some("nobody".into());
         let secrets = secrets.iter();
         app.secrets = secrets
             .map(|(name, secret)| ((*name).to_owned(), secret.clone()))

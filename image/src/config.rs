@@ -46,6 +46,12 @@ pub struct Config {
     pub volumes: Option<BTreeMap<String, serde_json::Value>>,
     /// How it is asked whether it does well.
     pub healthcheck: Option<HealthCheck>,
+    /// What it is asked to end with: a name, or a number.
+    pub stop_signal: Option<String>,
+    /// Words about it, by name.
+    pub labels: Option<BTreeMap<String, String>>,
+    /// Ports that it serves, such as `80/tcp`.
+    pub exposed_ports: Option<BTreeMap<String, serde_json::Value>>,
 }
 
 /// How a program is asked whether it does well. Times are nanoseconds; 0 is the default.
@@ -67,11 +73,18 @@ pub struct HealthCheck {
 impl Config {
     /// The folders whose content is not the image's.
     pub fn volumes(&self) -> impl Iterator<Item = &str> {
-        self.volumes
-            .iter()
-            .flat_map(BTreeMap::keys)
-            .map(String::as_str)
+        keys(self.volumes.as_ref())
     }
+
+    /// The ports that it serves.
+    pub fn exposed_ports(&self) -> impl Iterator<Item = &str> {
+        keys(self.exposed_ports.as_ref())
+    }
+}
+
+/// Those of a set as Go writes it: each with an empty object.
+fn keys(set: Option<&BTreeMap<String, serde_json::Value>>) -> impl Iterator<Item = &str> {
+    set.into_iter().flat_map(BTreeMap::keys).map(String::as_str)
 }
 
 /// Reads a configuration: how the program is run, and the digests of its layers, the lowest first.
@@ -114,6 +127,7 @@ mod tests {
         assert_eq!(config, Config::default());
         let (config, _) = read(file.to_string().as_bytes()).unwrap();
         assert_eq!(config.volumes().collect::<Vec<_>>(), ["/v"]);
+        assert_eq!(config.exposed_ports().collect::<Vec<_>>(), ["80/tcp"]);
         assert_eq!(config.healthcheck.unwrap().interval, 5);
     }
 

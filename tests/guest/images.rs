@@ -11,6 +11,8 @@ use sha2::{Digest, Sha256};
 use tar::{Builder, EntryType, Header};
 use tempfile::tempdir;
 
+use crate::until;
+
 /// An archive in the making, whose names may be what the library would refuse.
 #[derive(Default)]
 struct Archive(Vec<u8>);
@@ -328,5 +330,42 @@ fn a_folder_and_a_list_of_store_paths_are_images() -> Result<()> {
     let words = format!("layer 1: {missing}: this host does not have it");
     assert_eq!(output.status, 125, "{output}");
     assert!(output.stderr().contains(&words), "{output}");
+    Ok(())
+}
+
+#[test]
+fn a_file_says_what_an_image_does_not() -> Result<()> {
+    let (machines, folder) = (Machines::new()?, tempdir()?);
+    let path = folder.path().join("web.tar");
+    let config = json!({
+        "Entrypoint": ["/bin/sh", "-c"], "Cmd": ["exit 1"], "WorkingDir": "/srv",
+        "Env": ["PATH=/bin", "A=image", "B=image"], "StopSignal": "SIGQUIT",
+        "Labels": { "tier": "web" }, "ExposedPorts": { "80/tcp": {}, "53/udp": {} },
+    });
+    let script = "echo $A $B; pwd; trap 'exit 5' QUIT; while :; do sleep 1; done";
+    fs::write(
+        &path,
+        saved(vec![busybox().link("bin/sleep", "busybox")], &config),
+    )?;
+    let file = json!({
+        "name": "web", "image": "web.tar", "memory": "128M", "labels": { "team": "a" },
+        "app": { "args": [script], "env": { "B": "file" } },
+    });
+    let app = folder.path().join("app.json");
+    fs::write(&app, file.to_string())?;
+    machines.start(Machine::of_file(&app).flag("--publish-all"))?;
+    let seen = machines.inspect("web")?;
+    assert_eq!(seen["app"]["labels"], json!({ "team": "a", "tier": "web" }));
+    let ports = machines.mvm(["port", "web"])?.success();
+    assert!(
+        ports.contains("80/tcp -> 127.0.0.1:") && ports.contains("53/udp -> 127.0.0.1:"),
+        "{ports}"
+    );
+    until(|| {
+        let logs = machines.mvm(["logs", "web"]);
+        logs.is_ok_and(|logs| logs.stdout() == "image file\n/srv\n")
+    });
+    machines.mvm(["stop", "web"])?.success();
+    assert_eq!(machines.mvm(["wait", "web"])?.success(), "5\n");
     Ok(())
 }

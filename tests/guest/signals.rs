@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use anyhow::Result;
-use mvm_test::{Output, Signal};
+use mvm_test::{Machines, Output, Signal};
 
-use crate::shell;
+use crate::{shell, until};
 
 /// For a program to end that was asked to.
 const SOON: Duration = Duration::from_secs(2);
@@ -65,5 +65,31 @@ fn a_second_sigint_ends_a_machine_whose_program_ignores_the_first() -> Result<()
     running.signal(Signal::INT)?;
     let output = running.finish_within(SOON)?;
     assert_eq!(output.status, 128 + 2, "{output}");
+    Ok(())
+}
+
+#[test]
+fn what_ends_a_program_is_what_its_file_says() -> Result<()> {
+    let script =
+        "trap 'echo quit; exit 3' QUIT; trap '' TERM; echo ready; while :; do sleep 0.1; done";
+    let mut running = shell("quits", script)
+        .set("/app/stopSignal", "SIGQUIT")
+        .spawn()?;
+    running.wait_for("ready\n")?;
+    running.signal(Signal::TERM)?;
+    let output = running.finish_within(SOON)?;
+    assert_eq!(
+        (output.status, output.stdout()),
+        (3, "ready\nquit\n".into())
+    );
+
+    let machines = Machines::new()?;
+    machines.start(shell("quits", script).flag("--stop-signal=quit"))?;
+    until(|| {
+        let logs = machines.mvm(["logs", "quits"]);
+        logs.is_ok_and(|logs| logs.stdout() == "ready\n")
+    });
+    machines.mvm(["stop", "quits"])?.success();
+    assert_eq!(machines.mvm(["wait", "quits"])?.success(), "3\n");
     Ok(())
 }

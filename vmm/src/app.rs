@@ -23,6 +23,7 @@ mod host;
 mod interface;
 mod json;
 mod kernel;
+mod label;
 mod limits;
 mod memory;
 mod place;
@@ -38,6 +39,7 @@ mod schema;
 mod secret;
 mod share;
 mod short_form;
+mod signal;
 mod size;
 mod store;
 mod suggest;
@@ -62,6 +64,7 @@ pub use health::{HealthCheck, Http, MAX_CONTAINS, MAX_HTTP_ANSWER, OnFailure, Re
 pub use interface::{Interface, InterfaceKind, MAX_INTERFACES};
 pub use json::{MAX_DEPTH, MAX_VALUES};
 pub use kernel::{Kernel, MAX_CMDLINE_SIZE};
+pub use label::{MAX_LABELS, is_label};
 pub use limits::{CpuQuota, IoLimits, Limits};
 pub use memory::Memory;
 pub use place::{Place, Step};
@@ -75,6 +78,7 @@ pub use restart::{Policy, Restart};
 pub use root::{Root, RootKind, TmpfsSize};
 pub use secret::{MAX_SECRET_SIZE, MAX_SECRETS, MAX_SECRETS_SIZE, SECRETS_DIR, Secret};
 pub use share::{IMAGE_TAG, MAX_SHARES, MAX_TAG_SIZE, STORE_TAG, Share};
+pub use signal::Signal;
 pub use store::{Store, StoreMode};
 pub use system::System;
 pub use text::MAX_FILE_SIZE;
@@ -86,15 +90,6 @@ pub const VERSION: u32 = 1;
 
 /// vCPUs of one machine; more than any host of today gives to a program with a store of its own.
 pub const MAX_VCPUS: u32 = 64;
-
-/// Labels of one machine; far more than anyone looks for.
-pub const MAX_LABELS: usize = 256;
-
-/// Bytes of a label's name.
-pub const MAX_LABEL_NAME_SIZE: usize = 255;
-
-/// Bytes of what a label says: a line or two, as all labels are read for each list.
-pub const MAX_LABEL_SIZE: usize = 4096;
 
 /// Problems reported of one file; who has more has the wrong file.
 pub const MAX_PROBLEMS: usize = 64;
@@ -119,7 +114,7 @@ pub struct App {
     pub hostname: Option<String>,
     /// Words of the user's own about the machine, by name, which `mvm ps --filter` looks for.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    #[schemars(schema_with = "schema::labels")]
+    #[schemars(schema_with = "label::schema")]
     pub labels: BTreeMap<String, String>,
     /// Number of processors.
     #[serde(default = "one", deserialize_with = "count::vcpus")]
@@ -132,7 +127,7 @@ pub struct App {
     #[serde(default, deserialize_with = "short_form::read")]
     #[schemars(schema_with = "schema::kernel")]
     pub kernel: Kernel,
-    /// The program; there is one or a system.
+    /// The program; there is one, or a system, or that of an image.
     #[serde(default, skip_serializing_if = "Program::is_absent")]
     pub app: Program,
     /// A `NixOS` system to run instead of a program; a string is its path.
@@ -276,7 +271,7 @@ impl App {
 
     /// Who the program runs as; none if `app.user` is not valid, which [`App::check`] reports.
     pub fn user(&self) -> Option<User> {
-        self.app.user.parse().ok()
+        self.app.user().parse().ok()
     }
 
     /// The tag of each share, in their order.

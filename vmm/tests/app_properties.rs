@@ -143,8 +143,8 @@ fn app_with_program() -> impl Strategy<Value = App> {
         let mut app = App::new(name, [vec![first], more].concat());
         app.app.args = args;
         app.app.env = env;
-        app.app.cwd = cwd;
-        app.app.user = user;
+        app.app.cwd = Some(cwd);
+        app.app.user = Some(user);
         app.app.tty = tty;
         app
     })

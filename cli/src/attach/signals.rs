@@ -17,6 +17,8 @@ use signal_hook::iterator::exfiltrator::SignalOnly;
 
 /// What Ctrl-C stands for.
 pub(super) const INTERRUPT: u8 = SIGINT as u8;
+/// What asks `mvm` to end.
+pub(super) const TERMINATE: u8 = SIGTERM as u8;
 /// The terminal has another size.
 pub(super) const WINDOW_CHANGED: u8 = SIGWINCH as u8;
 /// Someone wants `mvm` to stop.

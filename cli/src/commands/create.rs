@@ -32,7 +32,6 @@ pub struct Args {
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let mut file = image::load(&args.file)?;
     args.edits.apply(&mut file.app)?;
-    image::settle(&mut file.app)?;
     let record = keep(&file, args.edits.name(), false)?;
     print(format!("{}\n", record.name()).as_bytes())?;
     Ok(ExitCode::SUCCESS)

@@ -87,14 +87,8 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         Ok(Exec {
             argv: args.command.iter().cloned().map(Into::into).collect(),
             env: environment::lines(&env),
-            cwd: Some(
-                args.workdir
-                    .as_ref()
-                    .unwrap_or(&program.cwd)
-                    .as_str()
-                    .into(),
-            ),
-            user: Some(args.user.as_ref().unwrap_or(&program.user).clone()),
+            cwd: Some(args.workdir.as_deref().unwrap_or(program.cwd()).into()),
+            user: Some(args.user.as_deref().unwrap_or(program.user()).into()),
             tty: args.tty.then(tty),
             stdin: args.interactive && !args.detach,
             init: false,
@@ -106,7 +100,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
 pub fn shell(args: &ShellArgs) -> Result<ExitCode> {
     execute(&args.name, Some(&args.keys), |app| {
         let program = app.program();
-        let user = args.user.as_ref().unwrap_or(&program.user);
+        let user = args.user.as_deref().unwrap_or(program.user());
         Ok(shell_of(app, user))
     })
 }
@@ -124,7 +118,7 @@ fn shell_of(app: &App, user: &str) -> Exec {
     Exec {
         argv: Vec::new(),
         env: environment::lines(&program.env),
-        cwd: Some(program.cwd.as_str().into()),
+        cwd: Some(program.cwd().into()),
         user: Some(user.into()),
         tty: is_terminal.then(tty),
         stdin: true,

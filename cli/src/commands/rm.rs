@@ -1,7 +1,6 @@
 //! `mvm rm`, `mvm prune`: forgetting machines.
 
 use std::process::ExitCode;
-use std::time::Duration;
 
 use anyhow::{Result, bail, ensure};
 
@@ -60,7 +59,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
 pub fn destroy(args: &DestroyArgs) -> Result<ExitCode> {
     for_each(&args.names, |name| {
         let machine = machines::find(name)?;
-        stop_and_forget(&machine, args.timeout.seconds())?;
+        stop_and_forget(&machine, &args.timeout)?;
         Ok(machine.name)
     })
 }
@@ -69,9 +68,9 @@ pub fn destroy(args: &DestroyArgs) -> Result<ExitCode> {
 ///
 /// # Errors
 /// It cannot be ended, or somebody starts it again.
-pub fn stop_and_forget(machine: &Machine, patience: Duration) -> Result<()> {
+pub fn stop_and_forget(machine: &Machine, timeout: &Timeout) -> Result<()> {
     if machine.is_running {
-        stop(machine, patience)?;
+        stop(machine, timeout)?;
     }
     forget(machine)
 }

@@ -75,7 +75,6 @@ pub fn run(args: &Args, accel: Option<Accel>) -> anyhow::Result<ExitCode> {
     if args.dry_run {
         return plan::print(&file, args.name(&file), args.replace, accel);
     }
-    image::settle(&mut file.app)?;
     if args.detach {
         return detached(args, &file);
     }
@@ -130,7 +129,7 @@ impl Args {
     fn make_room(&self, file: &AppFile) -> anyhow::Result<()> {
         match self.name(file) {
             Some(name) if self.replace => {
-                rm::stop_and_forget(&Machine::named(name), Timeout::default().seconds())
+                rm::stop_and_forget(&Machine::named(name), &Timeout::default())
             }
             _ => Ok(()),
         }

@@ -66,7 +66,7 @@ pub fn restart(args: &RestartArgs) -> Result<ExitCode> {
         let machine = machines::find(name)?;
         let record = machine.kept()?;
         if machine.is_running {
-            stop::stop(&machine, args.timeout.seconds())?;
+            stop::stop(&machine, &args.timeout)?;
         }
         start(record)?;
         events::note(&machine.name, Happened::Restarted);

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use vmm::app::Program;
 
 use super::start::for_each;
 use crate::control::client;
@@ -28,13 +29,11 @@ const KILL_PERIOD: Duration = Duration::from_millis(200);
 /// The status of what was killed.
 const KILLED: u8 = 128 + 9;
 
-/// What programs are asked to end with.
-const SIGTERM: u8 = 15;
-
 /// Stop machines
 ///
-/// The program gets SIGTERM. If it has not ended after the time, the guest is switched off, and at
-/// last the machine is killed. One that does not run is left alone.
+/// The program gets its stop signal, SIGTERM unless its file says another. If it has not ended after
+/// the time, the guest is switched off, and at last the machine is killed. One that does not run is
+/// left alone.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// The machines
@@ -45,34 +44,11 @@ pub struct Args {
 }
 
 /// How long a program may take.
-#[derive(Debug, clap::Args)]
+#[derive(Debug, Default, clap::Args)]
 pub struct Timeout {
-    /// Seconds for the program to end by itself
-    #[arg(
-        long = "time",
-        short = 't',
-        value_name = "SECONDS",
-        default_value_t = DEFAULT_SECONDS
-    )]
-    seconds: u32,
-}
-
-/// Docker's.
-const DEFAULT_SECONDS: u32 = 10;
-
-impl Default for Timeout {
-    fn default() -> Self {
-        Self {
-            seconds: DEFAULT_SECONDS,
-        }
-    }
-}
-
-impl Timeout {
-    /// The same as a duration.
-    pub fn seconds(&self) -> Duration {
-        Duration::from_secs(self.seconds.into())
-    }
+    /// Seconds for the program to end by itself; by default what its file says, or 10
+    #[arg(long = "time", short = 't', value_name = "SECONDS")]
+    seconds: Option<u32>,
 }
 
 /// Runs the command.
@@ -80,7 +56,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     for_each(&args.names, |name| {
         let machine = machines::find(name)?;
         if machine.is_running {
-            stop(&machine, args.timeout.seconds())?;
+            stop(&machine, &args.timeout)?;
         }
         Ok(machine.name)
     })
@@ -90,11 +66,11 @@ pub fn run(args: &Args) -> Result<ExitCode> {
 ///
 /// # Errors
 /// It cannot even be killed.
-pub fn stop(machine: &Machine, patience: Duration) -> Result<()> {
+pub fn stop(machine: &Machine, timeout: &Timeout) -> Result<()> {
     let name = &machine.name;
     machine.give_up()?;
     let end = watch(name)?;
-    if !is_ended_gently(name, patience, &end) {
+    if !is_ended_gently(name, timeout, &end) {
         kill_and_wait(machine, &end)?;
     }
     events::note(name, Happened::Stopped);
@@ -111,11 +87,18 @@ pub fn kill(machine: &Machine) -> Result<()> {
 }
 
 /// Asks the program and then the guest; false if neither has ended the machine.
-fn is_ended_gently(name: &str, patience: Duration, end: &Receiver<()>) -> bool {
+fn is_ended_gently(name: &str, timeout: &Timeout, end: &Receiver<()>) -> bool {
     let has_ended = |time| end.recv_timeout(time).is_ok();
+    // One that does not tell will hardly hear either, but is asked.
+    let program = client::info(name).map_or_else(|_| Program::default(), |info| info.app.app);
+    let seconds = timeout
+        .seconds
+        .map(|seconds| Duration::from_secs(seconds.into()));
+    let patience = seconds.unwrap_or_else(|| program.stop_timeout().into());
+    let signal = program.stop_signal().number();
     // A paused guest would hear nothing. It fails where it is not paused.
     let _ = client::order(name, &Request::Resume);
-    let asked = client::order(name, &Request::Signal { signal: SIGTERM });
+    let asked = client::order(name, &Request::Signal { signal });
     if asked.is_ok() && has_ended(patience) {
         return true;
     }

@@ -45,14 +45,13 @@ fn update(machine: &Machine, file: &Path, timeout: &Timeout) -> Result<&'static 
     );
     let mut file = image::load(file)?;
     file.check_host()?;
-    image::settle(&mut file.app)?;
     let old = record.app_file()?.app;
     file.app.name.clone_from(&old.name);
     if file.app == old {
         return Ok("unchanged");
     }
     if machine.is_running {
-        stop(machine, timeout.seconds())?;
+        stop(machine, timeout)?;
     }
     record.set_app(&file.app)?;
     record.set_facts(&Facts {

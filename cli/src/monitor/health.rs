@@ -31,16 +31,12 @@ use crate::machines::Record;
 use crate::output::say;
 use crate::systemd::{self, Notice};
 
-/// For a program that is to end to do so after SIGTERM; `mvm stop` gives it as long.
-const TERM_TIME: Duration = Duration::from_secs(10);
-
 /// Characters of a check's output that go into an event: a guest that is unhealthy again and again
 /// shall not push all other machines' events out of their file.
 const EVENT_CHARS: usize = 200;
 
 const SIGABRT: u8 = 6;
 const SIGKILL: u8 = 9;
-const SIGTERM: u8 = 15;
 
 /// What is known of a program's health; the same for all who have it.
 #[derive(Clone)]
@@ -131,6 +127,10 @@ impl Health {
                 exec: check::execution(app, check),
                 running: Arc::clone(running),
                 program: program(),
+                stop: (
+                    app.app.stop_signal().number(),
+                    app.app.stop_timeout().into(),
+                ),
             };
             let thread = thread::Builder::new().name("health".into());
             if let Err(error) = thread.spawn(move || checked.run()) {
@@ -183,6 +183,8 @@ struct Checked {
     exec: guest::protocol::Exec,
     running: Arc<Running>,
     program: Program,
+    /// What ends it, as `mvm stop` does.
+    stop: (u8, Duration),
 }
 
 impl Checked {
@@ -239,7 +241,7 @@ impl Checked {
                     }
                 }
                 self.health.set_verdict(format!("it was unhealthy: {why}"));
-                self.program.end(&[(SIGTERM, TERM_TIME)]);
+                self.program.end(&[self.stop]);
                 true
             }
         }

@@ -154,8 +154,8 @@ pub fn execution(app: &App, window: Option<Winsize>) -> Exec {
     Exec {
         argv: program.argv().map(Into::into).collect(),
         env,
-        cwd: Some(program.cwd.as_str().into()),
-        user: Some(program.user.clone()),
+        cwd: Some(program.cwd().into()),
+        user: Some(program.user().into()),
         tty: window.map(|window| Tty {
             rows: window.ws_row,
             cols: window.ws_col,

@@ -9,15 +9,16 @@ use std::fmt::Display;
 use std::path::Path;
 
 use super::interface::{MAX_ADDRESSES, MAX_INTERFACE_NAME_SIZE, MAX_MTU, MIN_MTU};
+use super::label;
 use super::limits::{MAX_LIMITED_DEVICES, MAX_NOFILE, MAX_PIDS, MAX_WEIGHT, MIN_NOFILE, is_slice};
 use super::place::Place;
 use super::problem::Complaint;
 use super::quote::quoted;
 use super::{
     App, Bytes, HostEnd, IMAGE_TAG, Interface, Limits, MAX_ARG_SIZE, MAX_ARGS, MAX_CMDLINE_SIZE,
-    MAX_ENV, MAX_INTERFACES, MAX_LABEL_NAME_SIZE, MAX_LABEL_SIZE, MAX_LABELS, MAX_PORTS,
-    MAX_PROBLEMS, MAX_SHARES, MAX_TAG_SIZE, MAX_VCPUS, MAX_VOLUMES, Memory, Port, PortRange,
-    Program, Protocol, Rate, STORE_TAG, Share, User, VERSION, Volume, VolumeSize,
+    MAX_ENV, MAX_INTERFACES, MAX_LABELS, MAX_PORTS, MAX_PROBLEMS, MAX_SHARES, MAX_TAG_SIZE,
+    MAX_VCPUS, MAX_VOLUMES, Memory, Port, PortRange, Program, Protocol, Rate, STORE_TAG, Share,
+    User, VERSION, Volume, VolumeSize,
 };
 use crate::closure::{STORE_DIR, StorePath};
 
@@ -154,20 +155,19 @@ impl Check {
         );
         for (name, text) in labels {
             let here = || place.clone().key(name.clone());
-            let is_good = (1..=MAX_LABEL_NAME_SIZE).contains(&name.len())
-                && !name.contains(|c: char| c == '=' || c.is_control());
-            if !is_good {
+            if !label::is_name(name) {
                 let message = format!(
-                    "a label's name must be 1 to {MAX_LABEL_NAME_SIZE} bytes without \"=\" and \
+                    "a label's name must be 1 to {} bytes without \"=\" and \
                      control characters, is {}",
+                    label::MAX_NAME_SIZE,
                     quoted(name)
                 );
                 self.complain(here(), message);
             }
             self.expect(
-                text.len() <= MAX_LABEL_SIZE,
+                text.len() <= label::MAX_TEXT_SIZE,
                 here(),
-                format_args!("at most {MAX_LABEL_SIZE} bytes"),
+                format_args!("at most {} bytes", label::MAX_TEXT_SIZE),
                 format_args!("{} bytes", text.len()),
             );
         }
@@ -198,10 +198,7 @@ impl Check {
     fn main(&mut self, app: &App) {
         let root = Place::root;
         match &app.system {
-            None if app.app.is_absent() => {
-                self.complain(root(), "missing key \"app\" or \"system\"".into());
-            }
-            None => self.program(&app.app, &root().key("app")),
+            None => self.program(&app.app, app.image.is_some(), &root().key("app")),
             Some(system) => {
                 let place = root().key("system");
                 let is_stored = StorePath::containing(Path::new(&system.path)).is_some();
@@ -221,16 +218,21 @@ impl Check {
         }
     }
 
-    fn program(&mut self, program: &Program, place: &Place) {
+    /// `has_image`: what is missing here may be there.
+    fn program(&mut self, program: &Program, has_image: bool, place: &Place) {
         let place = |key: &'static str| place.clone().key(key);
         let entrypoint = &program.entrypoint;
-        if entrypoint.first().is_none_or(String::is_empty) {
-            let found = if entrypoint.is_empty() {
-                "an empty list"
-            } else {
-                "an empty string"
-            };
-            self.expect(false, place("entrypoint"), "the program to run", found);
+        match entrypoint.first().map(String::as_str) {
+            None if !has_image => {
+                let message =
+                    "missing: the program to run, where there is neither \"system\" nor \"image\"";
+                self.complain(place("entrypoint"), message.into());
+            }
+            Some("") => {
+                let message = "must be the program to run, is an empty string";
+                self.complain(place("entrypoint"), message.into());
+            }
+            _ => {}
         }
         let count = entrypoint.len() + program.args.len();
         if count > MAX_ARGS {
@@ -245,12 +247,12 @@ impl Check {
             self.argument(arg, place("args").index(nth));
         }
         self.env(program, &place("env"));
-        self.guest_path(&program.cwd, place("cwd"));
+        self.guest_path(program.cwd(), place("cwd"));
         self.expect(
-            program.user.parse::<User>().is_ok(),
+            program.user().parse::<User>().is_ok(),
             place("user"),
             "a user name, a uid or uid:gid",
-            quoted(&program.user),
+            quoted(program.user()),
         );
     }
 

@@ -7,7 +7,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{self, Deserialize, Deserializer, SeqAccess, Unexpected, Visitor};
 use serde::{Serialize, Serializer};
 
-use super::{User, schema};
+use super::{Duration, Signal, User, schema};
 
 /// Items of `entrypoint` and `args` together; far more than anyone writes by hand.
 pub const MAX_ARGS: usize = 4096;
@@ -18,13 +18,18 @@ pub const MAX_ENV: usize = 4096;
 /// Bytes of one argument or one `NAME=value`, with its NUL (the kernel's `MAX_ARG_STRLEN`).
 pub const MAX_ARG_SIZE: usize = 128 * 1024;
 
-/// The program that the machine runs. When it ends, the machine ends.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, serde::Deserialize, JsonSchema)]
+/// The program that the machine runs. When it ends, the machine ends. What is not said here is as the
+/// machine's image says, if it has one.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, serde::Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Program {
     /// The program, as a string, or as a list with its first arguments. A name without a slash is
     /// searched for in PATH.
-    #[serde(deserialize_with = "one_or_more")]
+    #[serde(
+        default,
+        deserialize_with = "one_or_more",
+        skip_serializing_if = "Vec::is_empty"
+    )]
     #[schemars(schema_with = "one_or_more_schema")]
     pub entrypoint: Vec<String>,
     /// Arguments, after those of the entrypoint.
@@ -35,14 +40,14 @@ pub struct Program {
     #[serde(default)]
     #[schemars(schema_with = "env_schema")]
     pub env: BTreeMap<String, Option<String>>,
-    /// Folder in the machine that the program starts in.
-    #[serde(default = "slash")]
+    /// Folder in the machine that the program starts in; by default "/".
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::guest_path")]
-    pub cwd: String,
-    /// Who it runs as: a name, a uid, or uid:gid.
-    #[serde(default = "root")]
-    #[schemars(regex(pattern = User::PATTERN))]
-    pub user: String,
+    pub cwd: Option<String>,
+    /// Who it runs as: a name, a uid, or uid:gid; by default root.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "String", regex(pattern = User::PATTERN))]
+    pub user: Option<String>,
     /// Whether it gets a terminal: true, false, or "auto", which is to have one if mvm has one.
     #[serde(default)]
     pub tty: Tty,
@@ -50,6 +55,15 @@ pub struct Program {
     /// the foreground it has that of mvm.
     #[serde(default)]
     pub stdin: bool,
+    /// What it is asked to end with: a name such as "SIGINT", or a number in quotes; by default
+    /// "SIGTERM".
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Signal")]
+    pub stop_signal: Option<Signal>,
+    /// How long it may take to end then, before the machine is switched off; by default 10 seconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Duration")]
+    pub stop_timeout: Option<Duration>,
 }
 
 impl Program {
@@ -57,12 +71,7 @@ impl Program {
     pub fn new(entrypoint: Vec<String>) -> Self {
         Self {
             entrypoint,
-            args: Vec::new(),
-            env: BTreeMap::new(),
-            cwd: slash(),
-            user: root(),
-            tty: Tty::default(),
-            stdin: false,
+            ..Self::default()
         }
     }
 
@@ -75,24 +84,27 @@ impl Program {
     pub fn argv(&self) -> impl Iterator<Item = &str> {
         self.entrypoint.iter().chain(&self.args).map(String::as_str)
     }
-}
 
-/// That of a file without one: nothing, not even a folder to run it in, which no file can say.
-impl Default for Program {
-    fn default() -> Self {
-        Self {
-            cwd: String::new(),
-            ..Self::new(Vec::new())
-        }
+    /// The folder that it starts in.
+    pub fn cwd(&self) -> &str {
+        self.cwd.as_deref().unwrap_or("/")
     }
-}
 
-fn slash() -> String {
-    "/".into()
-}
+    /// Who it runs as.
+    pub fn user(&self) -> &str {
+        self.user.as_deref().unwrap_or("root")
+    }
 
-fn root() -> String {
-    "root".into()
+    /// What it is asked to end with.
+    pub fn stop_signal(&self) -> Signal {
+        self.stop_signal.unwrap_or(Signal::TERM)
+    }
+
+    /// How long it may take to end then.
+    pub fn stop_timeout(&self) -> Duration {
+        // Docker's.
+        self.stop_timeout.unwrap_or(Duration::from_secs(10))
+    }
 }
 
 /// Whether the program gets a terminal.

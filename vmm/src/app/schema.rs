@@ -7,8 +7,7 @@ use schemars::{Schema, SchemaGenerator, generate::SchemaSettings, json_schema};
 use serde_json::json;
 
 use super::{
-    App, Console, Kernel, MAX_ARG_SIZE, MAX_LABEL_NAME_SIZE, MAX_LABEL_SIZE, MAX_LABELS, Policy,
-    Restart, Store, StoreMode, System, short_form,
+    App, Console, Kernel, MAX_ARG_SIZE, Policy, Restart, Store, StoreMode, System, short_form,
 };
 
 impl App {
@@ -18,9 +17,14 @@ impl App {
         let mut schema = settings.into_generator().into_root_schema_for::<Self>();
         RecursiveTransform(fit).transform(&mut schema);
         join_lines(&mut schema);
+        let program = json!({ "required": ["entrypoint"] });
         schema.insert(
             "oneOf".into(),
-            json!([{ "required": ["app"] }, { "required": ["system"] }]),
+            json!([
+                { "required": ["app"], "properties": { "app": program, "image": false } },
+                { "required": ["system"] },
+                { "required": ["image"] },
+            ]),
         );
         schema.insert("title".into(), "app.json of mvm".into());
         if let Some(properties) = schema
@@ -51,18 +55,6 @@ fn join_lines(schema: &mut Schema) {
         *description = description.replace('\n', " ");
     }
     transform_subschemas(&mut join_lines, schema);
-}
-
-pub(super) fn labels(_: &mut SchemaGenerator) -> Schema {
-    json_schema!({
-        "type": "object",
-        "propertyNames": {
-            "pattern": r"^[^=\u0000-\u001f\u007f-\u009f]+$",
-            "maxLength": MAX_LABEL_NAME_SIZE,
-        },
-        "additionalProperties": { "type": "string", "maxLength": MAX_LABEL_SIZE },
-        "maxProperties": MAX_LABELS,
-    })
 }
 
 pub(super) fn kernel(generator: &mut SchemaGenerator) -> Schema {

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::env;
 use std::fmt;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use vmm::app::App;
@@ -16,6 +17,9 @@ const SERVICE: &str = include_str!("../../../systemd/service.conf");
 
 /// Only the system's manager can keep programs from devices.
 const DEVICES: &str = include_str!("../../../systemd/devices.conf");
+
+/// For a machine to be switched off when its program has had its time.
+const SWITCH_OFF_TIME: Duration = Duration::from_secs(20);
 
 /// Variables that say where mvm finds what it needs; a service has none of the user's.
 const VARIABLES: [&str; 6] = [
@@ -125,6 +129,10 @@ impl fmt::Display for Unit<'_> {
             writeln!(f, "Slice={slice}")?;
         }
         f.write_str(SERVICE)?;
+        if let Some(timeout) = self.app.app.stop_timeout {
+            let all = Duration::from(timeout) + SWITCH_OFF_TIME;
+            writeln!(f, "TimeoutStopSec={}", all.as_secs())?;
+        }
         let target = match self.manager {
             Manager::System => {
                 f.write_str(DEVICES)?;
@@ -179,6 +187,7 @@ mod tests {
         let mut app = App::new("web", vec!["sh".into()]);
         app.ports = vec!["systemd:http:80".parse().unwrap()];
         app.limits.slice = Some("web.slice".into());
+        app.app.stop_timeout = Some(vmm::app::Duration::from_secs(60));
         for (name, credential) in [("one", "key"), ("two", "key"), ("three", "token")] {
             let secret = Secret {
                 load_credential: Some(credential.into()),
@@ -210,6 +219,7 @@ mod tests {
         assert!(system.contains("\nSockets=mvm-web-http.socket\n"));
         assert!(system.contains("\nLoadCredential=key\nLoadCredential=token\n"));
         assert!(system.contains("\nSlice=web.slice\n"));
+        assert!(system.contains("\nTimeoutStopSec=80\n"));
         assert!(system.contains("\nDeviceAllow=/dev/kvm rw\n"));
         assert!(!user.contains("Device"));
         assert!(user.ends_with("\n[Install]\nWantedBy=default.target\n"));

@@ -222,7 +222,7 @@ mod tests {
         for words in [
             "fBnamefR (string; required)",
             "fBvcpusfR (integer from 1 to 64; default 1)",
-            "fBapp.entrypointfR (string or list of string; required)",
+            "fBapp.entrypointfR (string or list of string)",
             "fBapp.ttyfR (true or false or \"auto\"; default \"auto\")",
             "fBshares[].mountPointfR (string; required)",
             "fBsecrets.NAME.ownerfR (string",

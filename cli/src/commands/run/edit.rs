@@ -5,9 +5,12 @@ mod mount;
 use std::path::PathBuf;
 
 use anyhow::{Context, bail};
-use vmm::app::{App, Complaint, CpuQuota, MAX_VCPUS, Port, Program, Restart, Step, Tty};
+use vmm::app::{
+    App, Complaint, CpuQuota, Duration, MAX_VCPUS, Port, Program, Restart, Signal, Step, Tty,
+};
 
 use crate::environment;
+use crate::image;
 use mount::Mount;
 
 /// Flags of each command that makes a machine.
@@ -32,6 +35,12 @@ pub struct Edits {
     /// Folder in the machine that the program starts in, instead of `app.cwd`
     #[arg(long, short, value_name = "FOLDER")]
     workdir: Option<String>,
+    /// What the program is asked to end with, instead of `app.stopSignal`
+    #[arg(long, value_name = "SIGNAL")]
+    stop_signal: Option<Signal>,
+    /// How long it may take to end then, instead of `app.stopTimeout`
+    #[arg(long, value_name = "SECONDS")]
+    stop_timeout: Option<u32>,
     /// Name of the machine, instead of `name`
     #[arg(long, value_name = "NAME")]
     name: Option<String>,
@@ -63,6 +72,9 @@ pub struct Edits {
     /// user alone can connect to
     #[arg(long, short, value_name = "[[ADDRESS:][HOST]:]GUEST[/udp]", value_parser = published)]
     publish: Vec<Port>,
+    /// Have a port of the host that is picked lead to each that the image says its program serves
+    #[arg(long, short = 'P')]
+    publish_all: bool,
     /// Whether the machine is started again when it has ended in the background, instead of
     /// `restart`: no, on-failure[:N], always or unless-stopped
     #[arg(long, value_name = "POLICY")]
@@ -107,6 +119,9 @@ impl Edits {
                 Some(std::path::absolute(kernel).context("--kernel: cannot find it")?);
         }
         app.ports.extend(self.publish.iter().cloned());
+        if self.publish_all {
+            app.ports.extend(image::exposed_ports(app)?);
+        }
         for mount in &self.volume {
             mount.add_to(app)?;
         }
@@ -128,12 +143,12 @@ impl Edits {
         if program.entrypoint.is_empty() && !program.args.is_empty() {
             program.entrypoint = vec![program.args.remove(0)];
         }
-        if let Some(user) = &self.user {
-            program.user.clone_from(user);
-        }
-        if let Some(folder) = &self.workdir {
-            program.cwd.clone_from(folder);
-        }
+        let or = |flag: &Option<String>, value: Option<String>| flag.clone().or(value);
+        program.user = or(&self.user, program.user.take());
+        program.cwd = or(&self.workdir, program.cwd.take());
+        program.stop_signal = self.stop_signal.or(program.stop_signal);
+        let timeout = self.stop_timeout.map(Duration::from_secs);
+        program.stop_timeout = timeout.or(program.stop_timeout);
         program.stdin |= self.interactive;
         if self.tty {
             program.tty = Tty::Always;
@@ -262,10 +277,7 @@ mod tests {
     fn flags_say_what_the_file_could() {
         let flags = "-u 7:8 -w /srv --hostname web.example -v /tmp:/t:ro -v data:/d -e A=1";
         let app = edited(&flags.split(' ').collect::<Vec<_>>()).unwrap();
-        assert_eq!(
-            (app.app.user.as_str(), app.app.cwd.as_str()),
-            ("7:8", "/srv")
-        );
+        assert_eq!((app.app.user(), app.app.cwd()), ("7:8", "/srv"));
         assert_eq!(app.hostname(), "web.example");
         assert_eq!((app.shares.len(), app.volumes.len()), (1, 1));
         assert_eq!(app.app.env["A"].as_deref(), Some("1"));

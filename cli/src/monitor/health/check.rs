@@ -20,8 +20,8 @@ pub fn execution(app: &App, check: &HealthCheck) -> Exec {
         return Exec {
             argv: command.iter().map(|word| word.as_str().into()).collect(),
             env: environment::lines(&app.program().env),
-            cwd: Some(app.program().cwd.as_str().into()),
-            user: Some(app.program().user.clone()),
+            cwd: Some(app.program().cwd().into()),
+            user: Some(app.program().user().into()),
             ..Exec::default()
         };
     }
