@@ -5,10 +5,11 @@
 
 use std::env;
 
-use anyhow::{Result, anyhow};
+use anyhow::{Context, Result};
 use clap::ValueEnum;
 use rustix::process::{getegid, geteuid};
 use vmm::accel::{Support, detect};
+use vmm::settings::{Setting, Value};
 
 /// Set in the environment of what runs in the emulated host: user and group of the command that is
 /// carried out there, `uid:gid`, which its files belong to.
@@ -38,9 +39,6 @@ pub enum Place {
     },
 }
 
-/// The same, where the command line has nothing to say.
-pub const VARIABLE: &str = "MVM_ACCEL";
-
 /// Whether this process runs in the emulated host.
 pub fn is_inside() -> bool {
     env::var_os(INSIDE).is_some()
@@ -68,20 +66,29 @@ fn own_ids() -> (u32, u32) {
 }
 
 impl Accel {
-    /// Decides it for this process. `wanted` on the command line, else `$MVM_ACCEL`, else `auto`.
+    /// Decides it for this process. `wanted` on the command line, else by the settings, else `auto`.
     ///
     /// # Errors
-    /// The variable has another value.
+    /// It is set to something else.
     pub fn place(wanted: Option<Self>) -> Result<Place> {
-        let variable = env::var(VARIABLE).unwrap_or_default();
         let accel = match wanted {
             Some(accel) => accel,
-            None if variable.is_empty() => Self::default(),
-            None => Self::from_str(&variable, false).map_err(|_| {
-                anyhow!("${VARIABLE}: must be auto, kvm or emulated, is {variable:?}")
-            })?,
+            None => Setting::Accel.get()?.map_or(Ok(Self::Auto), Self::of)?,
         };
         Ok(accel.place_given(is_inside(), detect))
+    }
+
+    fn of(value: Value) -> Result<Self> {
+        let Value { text, origin } = value;
+        let accel = text
+            .to_str()
+            .and_then(|text| Self::from_str(text, false).ok());
+        accel.with_context(|| {
+            format!(
+                "{origin}: must be auto, kvm or emulated, is {:?}",
+                text.display()
+            )
+        })
     }
 
     fn place_given(self, inside: bool, detect: impl FnOnce() -> Support) -> Place {

@@ -20,6 +20,7 @@ pub mod ps;
 pub mod rm;
 pub mod run;
 pub mod schema;
+pub mod settings;
 pub mod signal;
 pub mod start;
 pub mod stats;

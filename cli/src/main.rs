@@ -87,6 +87,7 @@ enum Command {
     Prune(commands::rm::PruneArgs),
     Check(commands::check::Args),
     Doctor(commands::doctor::Args),
+    Settings(commands::settings::Args),
     Version(commands::version::Args),
     Schema(commands::schema::Args),
     Generate(commands::generate::Args),
@@ -118,6 +119,7 @@ impl Command {
             Self::Run(_) | Self::Start(_) | Self::Restart(_) | Self::Update(_) => Concern::Starts,
             Self::Check(_)
             | Self::Doctor(_)
+            | Self::Settings(_)
             | Self::Version(_)
             | Self::Schema(_)
             | Self::Generate(_)
@@ -163,6 +165,7 @@ impl Command {
             Self::Prune(args) => commands::rm::prune(args),
             Self::Check(args) => commands::check::run(args),
             Self::Doctor(args) => commands::doctor::run(args),
+            Self::Settings(args) => commands::settings::run(args),
             Self::Version(args) => commands::version::run(args),
             Self::Schema(args) => commands::schema::run(args),
             Self::Generate(args) => commands::generate::run(args),

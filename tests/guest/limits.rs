@@ -129,6 +129,49 @@ fn a_memory_limit_holds_guest_and_monitor() -> Result<()> {
 }
 
 #[test]
+fn a_monitor_that_the_host_kills_is_told_and_started_again() -> Result<()> {
+    let machines = Machines::new()?;
+    let machine = shell("victim", BUSY).memory_mib(64);
+    let machine = machine.set("/limits/memory", "256M");
+    machines.start(machine.flag("--restart=always"))?;
+    let group = machines.inspect("victim")?["cgroup"]["path"].clone();
+    let group = group.as_str().context("it has a group")?;
+    // Less than it has already.
+    let script = format!("echo 4M > {group}/memory.max");
+    where_machines_run(&["sh", "-c", &script])?.status()?;
+    machines.inspect_until("victim", |facts| facts["restarts"] == 1)?;
+    let filter = ["events", "--json", "--filter", "event=oom"];
+    let events = machines.mvm(filter)?.success();
+    let hosts = events.matches(r#""event":"oom","kernel":"host""#).count();
+    assert_eq!(hosts, 1, "{events}");
+    ok(&machines.mvm(["rm", "--force", "victim"])?);
+    Ok(())
+}
+
+#[test]
+fn no_more_files_than_allowed_are_open() -> Result<()> {
+    let machines = Machines::new()?;
+    machines.start(shell("frugal", BUSY).set("/limits/nofile", 200))?;
+    let pid = machines.inspect("frugal")?["pid"].clone();
+    let limits = format!("/proc/{pid}/limits");
+    let output = where_machines_run(&["grep", "Max open files", &limits])?.output()?;
+    let words = String::from_utf8(output.stdout)?;
+    let numbers: Vec<_> = words.split_whitespace().skip(3).collect();
+    assert_eq!(numbers, ["200", "200", "files"], "{words}");
+    ok(&machines.mvm(["rm", "--force", "frugal"])?);
+
+    let much = machines.own(shell("much", "true").set("/limits/nofile", i32::MAX & !63));
+    let output = much.run()?;
+    let why = output.stderr();
+    assert_eq!(output.status, 125, "{output}");
+    assert!(
+        why.starts_with("mvm: limits.nofile: cannot have 2147483584"),
+        "{why}"
+    );
+    Ok(())
+}
+
+#[test]
 fn a_disk_is_written_no_faster_than_allowed() -> Result<()> {
     const RATE: u64 = 1 << 20;
     let (machines, folder) = (Machines::new()?, tempdir()?);

@@ -70,6 +70,19 @@ fn a_system_serves_reboots_and_switches_itself_off() -> Result<()> {
 }
 
 #[test]
+fn a_system_is_ready_when_its_first_process_says_so() -> Result<()> {
+    let machines = Machines::new()?;
+    machines.start(system("box").set("/ready", "notify").flag("--wait"))?;
+    let seen = machines.inspect("box")?;
+    assert_eq!(seen["ready"], true, "{seen:#}");
+    assert!(seen["statusText"].is_string(), "{seen:#}");
+    let state = inside(&machines, ["systemctl", "is-system-running"])?;
+    assert_eq!(state.stdout(), "degraded\n");
+    machines.mvm(["stop", "box"])?.success();
+    Ok(())
+}
+
+#[test]
 fn a_system_in_the_foreground_is_switched_off_by_a_signal() -> Result<()> {
     let mut running = system("box").spawn()?;
     running.wait_for("All of the system")?;

@@ -92,6 +92,23 @@ time.sleep(1000)
 }
 
 #[test]
+fn one_that_will_not_abort_is_killed() -> Result<()> {
+    let machines = Machines::new()?;
+    let script = r#"
+import signal
+signal.signal(signal.SIGABRT, lambda *_: print("no", flush=True))
+say("READY=1")
+while True:
+    time.sleep(1000)
+"#;
+    machines.start(speaker("stubborn", script).set("/watchdog", "1s"))?;
+    // SIGKILL is 9.
+    assert_eq!(machines.mvm(["wait", "stubborn"])?.success(), "137\n");
+    assert_eq!(machines.mvm(["logs", "stubborn"])?.success(), "no\n");
+    Ok(())
+}
+
+#[test]
 fn a_program_that_floods_or_breaks_its_socket_is_watched_on() -> Result<()> {
     let machines = Machines::new()?;
     // As root it may end whoever listens, and take the socket's file away.

@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{anyhow, bail};
 
+use crate::settings::{Setting, Value};
+
 /// Name of the kernel in the folders below.
 const FILE: &str = "vmlinux";
 /// Where a package puts it.
@@ -38,7 +40,7 @@ const BASE: [&str; 10] = [
     "rdinit=/init",
 ];
 
-/// Finds the kernel: `given` by app.json, else `$MVM_KERNEL`, else `vmlinux` in the user's data
+/// Finds the kernel: `given` by app.json, else by the settings, else `vmlinux` in the user's data
 /// folder or the system's.
 ///
 /// # Errors
@@ -47,8 +49,8 @@ pub fn find(given: Option<&Path>) -> anyhow::Result<PathBuf> {
     if let Some(path) = given {
         return existing(path, "kernel.path");
     }
-    if let Some(path) = env::var_os("MVM_KERNEL").filter(|path| !path.is_empty()) {
-        return existing(Path::new(&path), "$MVM_KERNEL");
+    if let Some(Value { text, origin }) = Setting::Kernel.get()? {
+        return existing(Path::new(&text), &origin.to_string());
     }
     installed()
 }
@@ -75,8 +77,8 @@ fn installed() -> anyhow::Result<PathBuf> {
         })
 }
 
-/// Finds mvm's own kernel, with all drivers built in: what [`find`] finds, unless `$MVM_KERNEL`
-/// names a compressed one, as distributions have them.
+/// Finds mvm's own kernel, with all drivers built in: what [`find`] finds, unless the
+/// settings name a compressed one, as distributions have them.
 ///
 /// # Errors
 /// There is none; says which command builds one.

@@ -22,6 +22,7 @@ pub mod machine;
 pub mod memory;
 pub mod net;
 pub mod pause;
+pub mod settings;
 pub mod settle;
 pub mod state;
 pub mod vcpu;

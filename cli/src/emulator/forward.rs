@@ -18,6 +18,7 @@ use guest::protocol::{ByteString, Exec, Tty};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, recv};
+use vmm::settings::Setting;
 
 use super::files::RUNTIME_FOLDER;
 use super::folder::Folder;
@@ -235,7 +236,7 @@ fn inside() -> Result<[(OsString, OsString); 4]> {
     Ok([
         (places::RUNTIME_VARIABLE.into(), runtime.into()),
         (places::STATE_VARIABLE.into(), places::state()?.into()),
-        (accel::VARIABLE.into(), "kvm".into()),
+        (Setting::Accel.variable().into(), "kvm".into()),
         (accel::INSIDE.into(), accel::ids_for_inside().into()),
     ])
 }

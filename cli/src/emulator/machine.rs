@@ -18,12 +18,13 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread::available_parallelism;
 
-use anyhow::{Context, Result, anyhow, bail, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 use guest::protocol::PORT_NAME;
 use rustix::process::{Pid, Signal, getppid, set_parent_process_death_signal};
 use vmm::boot::initramfs;
 use vmm::inherited::socket_pair;
 use vmm::kernel;
+use vmm::settings::Setting;
 
 use super::files::{fsdev, shares};
 use super::folder::Folder;
@@ -35,8 +36,8 @@ use crate::init_binary;
 const QEMU: &str = "qemu-system-x86_64";
 const PACKAGE: &str = "qemu-system-x86";
 
-/// Memory of the emulated host in MiB, if the user has an opinion.
-const MEMORY_VARIABLE: &str = "MVM_EMULATOR_MEMORY_MIB";
+/// Least memory of the emulated host in MiB: its own kernel and a machine.
+const MIN_MEMORY_MIB: u64 = 256;
 /// Half of the host's memory within these bounds: enough for a few machines, and not much more,
 /// since each GiB adds 0.1 s to the start (the kernel prepares the description of every page).
 const MEMORY_MIB: RangeInclusive<u64> = 2048..=8192;
@@ -244,15 +245,13 @@ fn ensure_qemu(path: &std::ffi::OsStr) -> Result<()> {
 }
 
 fn memory_mib() -> Result<u64> {
-    if let Some(wanted) = env::var_os(MEMORY_VARIABLE).filter(|wanted| !wanted.is_empty()) {
-        let mib = wanted.to_str().and_then(|mib| mib.parse().ok());
-        return match mib {
-            Some(mib) if mib >= 256 => Ok(mib),
-            _ => bail!(
-                "${MEMORY_VARIABLE}: must be a number of MiB, 256 or more, is {:?}",
-                wanted.to_string_lossy()
-            ),
-        };
+    if let Some(wanted) = Setting::EmulatorMemoryMib.get()? {
+        let (mib, origin) = (wanted.number()?, &wanted.origin);
+        ensure!(
+            mib >= MIN_MEMORY_MIB,
+            "{origin}: must be {MIN_MEMORY_MIB} MiB or more, is {mib}"
+        );
+        return Ok(mib);
     }
     let meminfo = fs::read_to_string("/proc/meminfo").context("cannot read /proc/meminfo")?;
     total_kib(&meminfo)

@@ -1,14 +1,13 @@
 //! When the emulated host has been without work for long enough to end.
 
-use std::env;
 use std::time::{Duration, Instant};
+
+use anyhow::Result;
+use vmm::settings::Setting;
 
 /// How long it waits for another command: the next one within a session of work finds it running,
 /// and memory is not held overnight.
 const TIMEOUT: Duration = Duration::from_secs(600);
-
-/// The same in seconds, for those who want another, tests among them.
-const VARIABLE: &str = "MVM_EMULATOR_IDLE_SECONDS";
 
 /// Since when there is no work.
 pub struct Idle {
@@ -18,12 +17,16 @@ pub struct Idle {
 
 impl Idle {
     /// Idle from `now` on.
-    pub fn new(now: Instant) -> Self {
-        let seconds = env::var(VARIABLE).ok().and_then(|text| text.parse().ok());
-        Self {
+    ///
+    /// # Errors
+    /// How long it may be is set to what is no number.
+    pub fn new(now: Instant) -> Result<Self> {
+        let setting = Setting::EmulatorIdleSeconds.get()?;
+        let seconds = setting.map(|value| value.number()).transpose()?;
+        Ok(Self {
             timeout: seconds.map_or(TIMEOUT, Duration::from_secs),
             since: Some(now),
-        }
+        })
     }
 
     /// Tells how much work there is.

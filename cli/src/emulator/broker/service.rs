@@ -106,7 +106,7 @@ impl Service {
             clients: BTreeMap::new(),
             next_client: 0,
             sessions: Sessions::default(),
-            idle: Idle::new(started),
+            idle: Idle::new(started)?,
             last_look: None,
             started,
             state,

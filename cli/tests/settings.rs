@@ -1,0 +1,39 @@
+//! What is set once for all machines, by variables and files.
+
+use std::fs;
+use std::process::Command;
+
+use serde_json::Value;
+use tempfile::tempdir;
+
+#[test]
+fn a_setting_is_read_from_a_file_told_and_overruled() {
+    let folder = tempdir().unwrap();
+    let file = folder.path().join("mvm/config.json");
+    fs::create_dir(folder.path().join("mvm")).unwrap();
+    fs::write(&file, r#"{ "accel": "fast", "kernel": "vmlinux" }"#).unwrap();
+    let mvm = |arguments: &[&str], accel: Option<&str>| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_mvm"));
+        command.args(arguments).env_clear();
+        command.env("XDG_CONFIG_HOME", folder.path());
+        command.env("HOME", folder.path());
+        command.envs(accel.map(|accel| ("MVM_ACCEL", accel)));
+        command.output().unwrap()
+    };
+    let told = |accel| {
+        let output = mvm(&["settings", "--json"], accel);
+        serde_json::from_slice::<Value>(&output.stdout).unwrap()
+    };
+    assert_eq!(told(None)[0]["value"], "fast");
+    assert_eq!(told(None)[0]["origin"], file.to_str().unwrap());
+    let kernel = folder.path().join("mvm/vmlinux");
+    assert_eq!(told(None)[1]["value"], kernel.to_str().unwrap());
+    assert_eq!(told(None)[2]["value"], Value::Null);
+    assert_eq!(told(Some("kvm"))[0]["origin"], "$MVM_ACCEL");
+
+    let output = mvm(&["ps"], None);
+    let why = String::from_utf8(output.stderr).unwrap();
+    let expected = "accel: must be auto, kvm or emulated, is \"fast\"";
+    assert_eq!(output.status.code(), Some(125));
+    assert_eq!(why, format!("mvm: {}: {expected}\n", file.display()));
+}
