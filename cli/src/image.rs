@@ -18,6 +18,8 @@ use vmm::app::{App, AppFile, IMAGE_ID, Port};
 use vmm::closure::{STORE_DIR, StorePath, StoreView};
 use vmm::{machine, state};
 
+use crate::output::say;
+
 /// The name of a machine whose image's file has none that can be one.
 const NAME: &str = "image";
 
@@ -104,7 +106,10 @@ impl RootFs {
         if is_root_folder(Path::new(image)) {
             return Ok(Self::of_folder(Path::new(image)));
         }
-        let catalog = cache()?.catalog(&read(image)?)?;
+        let (catalog, lines) = cache()?.catalog(&read(image)?)?;
+        for line in lines {
+            say(format_args!("{line}"));
+        }
         let store_paths = find::names(&catalog, STORE_DIR).filter_map(store_path);
         Ok(Self {
             store_paths: store_paths.collect(),
@@ -180,7 +185,7 @@ fn file_of(image: &Image, name: &str) -> Result<AppFile> {
 /// Has `app` be one of the image, which says what `app` does not.
 fn fill_in(app: &mut App, image: &Image) -> Result<()> {
     app.image = Some(image.id.to_string());
-    let ids = |user: &str| find::ids(&cache()?.catalog(image)?, user);
+    let ids = |user: &str| find::ids(&cache()?.catalog(image)?.0, user);
     config::fill_in(app, &image.config, ids)
 }
 

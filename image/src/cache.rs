@@ -156,15 +156,16 @@ impl Cache {
         Ok(Image { id, config, layers })
     }
 
-    /// What an image's layers come to, with the folders that its program is to find.
-    pub fn catalog(&self, image: &Image) -> Result<Catalog> {
+    /// What an image's layers come to, with the folders that its program is to find; and what its user
+    /// is to be told of it, a line each.
+    pub fn catalog(&self, image: &Image) -> Result<(Catalog, Vec<String>)> {
         let _lock = self.lock(FlockOperation::LockShared)?;
         let folders: Vec<_> = image
             .layers
             .iter()
             .map(|one| self.path(LAYERS, one))
             .collect();
-        let mut tree = merge(folders.iter().map(|folder| layer::entries(folder)))?;
+        let (mut tree, contained) = merge(folders.iter().map(|folder| layer::entries(folder)))?;
         check_mount_points(&tree)?;
         let working_dir = image.config.working_dir.as_deref();
         for folder in image.config.volumes().chain(working_dir) {
@@ -177,7 +178,8 @@ impl Cache {
         let contents = folders
             .iter()
             .map(|folder| Ok(layer::content(folder)?.into()));
-        Catalog::new(tree.into_nodes(), contents.collect::<Result<_>>()?)
+        let catalog = Catalog::new(tree.into_nodes(), contents.collect::<Result<_>>()?)?;
+        Ok((catalog, contained.lines()))
     }
 
     /// Removes all images but those in `keep`, and the layers that none of these has. Tells the ids.

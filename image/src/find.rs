@@ -133,7 +133,7 @@ mod tests {
         let cache = Cache::open(folder.path()).unwrap();
         let bytes = docker_archive(&[layer], &json!({}));
         let image = cache.read_stream(std::io::Cursor::new(bytes)).unwrap();
-        cache.catalog(&image).unwrap()
+        cache.catalog(&image).unwrap().0
     }
 
     fn sample() -> Catalog {

@@ -31,6 +31,7 @@
 mod archive;
 mod cache;
 mod config;
+mod contained;
 mod digest;
 mod entries;
 pub mod find;

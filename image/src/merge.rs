@@ -7,39 +7,42 @@
 use anyhow::{Context, Result, bail, ensure};
 use devices::virtio::fs::catalog::{Body, Extent, Node};
 
+use crate::contained::Contained;
 use crate::entries::{Entry, Kind};
 use crate::tree::{Inode, Inside, Missing, ROOT, Tree, folder};
 
-/// Applies layers, of which the first is the lowest: what comes of it.
-pub fn merge(layers: impl IntoIterator<Item = Result<Vec<Entry>>>) -> Result<Tree> {
-    let mut tree = Tree::new();
+/// Applies layers, of which the first is the lowest: what comes of it, and what of them leads nowhere.
+pub fn merge(layers: impl IntoIterator<Item = Result<Vec<Entry>>>) -> Result<(Tree, Contained)> {
+    let (mut tree, mut contained) = (Tree::new(), Contained::default());
     for (layer, entries) in layers.into_iter().enumerate() {
         for entry in entries? {
-            apply(&mut tree, layer, &entry).with_context(|| {
+            let leads_out = apply(&mut tree, layer, &entry).with_context(|| {
                 let name = String::from_utf8_lossy(&entry.path.join(&b'/')).into_owned();
                 format!("cannot apply {name:?} of layer {}", layer + 1)
             })?;
+            contained.note(&entry, leads_out);
         }
     }
-    Ok(tree)
+    Ok((tree, contained))
 }
 
-fn apply(tree: &mut Tree, layer: usize, entry: &Entry) -> Result<()> {
+/// Applies an entry; whether a link to its folder leads to the root or above it.
+fn apply(tree: &mut Tree, layer: usize, entry: &Entry) -> Result<bool> {
     if matches!(entry.kind, Kind::Opaque) {
         if let Some(way) = tree.walk(&entry.path, Missing::Absent)? {
             tree.remove_lower(way.end(), layer);
         }
-        return Ok(());
+        return Ok(false);
     }
     let Some((name, parents)) = entry.path.split_last() else {
         tree.node_mut(ROOT).facts = facts(entry);
-        return Ok(());
+        return Ok(false);
     };
     if matches!(entry.kind, Kind::Whiteout) {
         if let Some(way) = tree.walk(parents, Missing::Absent)? {
             hide(tree, way.end(), name, layer);
         }
-        return Ok(());
+        return Ok(false);
     }
     let missing = Missing::Make { layer };
     let way = tree.walk(parents, missing)?;
@@ -64,7 +67,7 @@ fn apply(tree: &mut Tree, layer: usize, entry: &Entry) -> Result<()> {
     };
     tree.put(place, name, node, layer);
     tree.mark(&way, layer);
-    Ok(())
+    Ok(way.leads_out())
 }
 
 /// A whiteout of `name`: what a layer has itself put there stays.

@@ -84,7 +84,7 @@ impl Tree {
     /// Something on the way is no folder, or links lead round in a circle.
     pub fn walk(&mut self, path: &[Vec<u8>], missing: Missing) -> Result<Option<Way>> {
         let mut left: VecDeque<Vec<u8>> = path.iter().cloned().collect();
-        let mut way = Way(Vec::new());
+        let mut way = Way::default();
         let (mut links, mut walked) = (0, 0);
         while let Some(name) = left.pop_front() {
             walked += 1;
@@ -92,7 +92,7 @@ impl Tree {
             match &*name {
                 b"" | b"." => continue,
                 b".." => {
-                    way.0.pop();
+                    way.leads_out |= way.folders.pop().is_none();
                     continue;
                 }
                 _ => {}
@@ -108,12 +108,13 @@ impl Tree {
                 }
             };
             match &self.nodes[child].inside {
-                Inside::Folder(_) => way.0.push((name, child)),
+                Inside::Folder(_) => way.folders.push((name, child)),
                 Inside::Leaf(Body::Link(target)) => {
                     links += 1;
                     ensure!(links <= LINKS_MAX, "links lead round in a circle");
                     if target.starts_with(b"/") {
-                        way.0.clear();
+                        way.folders.clear();
+                        way.leads_out = true;
                     }
                     for part in target.rsplit(|byte| *byte == b'/') {
                         left.push_front(part.into());
@@ -159,7 +160,7 @@ impl Tree {
     /// Marks the folders of a way as being of `layer`.
     pub fn mark(&mut self, way: &Way, layer: usize) {
         let mut above = ROOT;
-        for (name, node) in &way.0 {
+        for (name, node) in &way.folders {
             self.put(above, name, *node, layer);
             above = *node;
         }
@@ -215,14 +216,23 @@ impl Tree {
     }
 }
 
-/// The folders from the root to one of them, with their names.
-#[derive(Debug)]
-pub struct Way(Vec<(Vec<u8>, usize)>);
+/// The folders from the root to one of them.
+#[derive(Debug, Default)]
+pub struct Way {
+    /// With their names.
+    folders: Vec<(Vec<u8>, usize)>,
+    leads_out: bool,
+}
 
 impl Way {
     /// The folder at its end.
     pub fn end(&self) -> usize {
-        self.0.last().map_or(ROOT, |(_, node)| *node)
+        self.folders.last().map_or(ROOT, |(_, node)| *node)
+    }
+
+    /// Whether it would have led out of the image, had a process with another root gone it.
+    pub fn leads_out(&self) -> bool {
+        self.leads_out
     }
 }
 

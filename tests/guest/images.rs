@@ -280,6 +280,9 @@ fn what_an_image_tries_stays_in_the_machine() -> Result<()> {
         output.success(),
         "image\nthe image's\nwritten through a link\n"
     );
+    let told =
+        "the image has names behind links to the root or above it (2, the first is \"up/outside\")";
+    assert!(output.stderr().contains(told), "{output}");
     assert_eq!(fs::read_to_string(outside)?, "the host's");
     Ok(())
 }

@@ -134,7 +134,7 @@ fn compare(what: &str, layers: &[Layer]) {
     );
     let cache = Cache::open(&folder.path().join("images")).unwrap();
     let image = cache.read(&layout).unwrap();
-    let ours = ours(&cache.catalog(&image).unwrap());
+    let ours = ours(&cache.catalog(&image).unwrap().0);
     let program = std::env::var_os("MVM_UMOCI").expect("tests/oracle says where umoci is");
     let bundle = folder.path().join("bundle");
     let output = Command::new(program)

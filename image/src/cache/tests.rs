@@ -41,7 +41,7 @@ fn read(bytes: &[u8]) -> Result<(Image, Vec<String>)> {
     let path = folder.path().join("image.tar");
     fs::write(&path, bytes).unwrap();
     let image = cache.read(&path)?;
-    let names = names(&cache.catalog(&image)?);
+    let names = names(&cache.catalog(&image)?.0);
     Ok((image, names))
 }
 
@@ -215,7 +215,7 @@ fn what_is_in_the_place_of_the_machines_own_folders_is_refused() {
     let layer = Layer::new().link("proc", "/tmp");
     let bytes = docker_archive(&[layer], &json!({}));
     let image = cache.read_stream(std::io::Cursor::new(bytes)).unwrap();
-    let words = cache.catalog(&image).unwrap_err().to_string();
+    let words = cache.catalog(&image).map(drop).unwrap_err().to_string();
     assert_eq!(
         words,
         "the image's /proc is no folder, and a machine has its own there"

@@ -14,7 +14,8 @@ fn merged(layers: &[Layer]) -> Result<String, String> {
             .iter()
             .map(|one| entries::read(&*one.bytes(), &mut vec![])),
     );
-    let nodes = nodes.map_err(|error| format!("{error:#}"))?.into_nodes();
+    let (tree, _) = nodes.map_err(|error| format!("{error:#}"))?;
+    let nodes = tree.into_nodes();
     let contents: Vec<Vec<u8>> = layers.iter().map(content).collect();
     let mut words = Vec::new();
     put(&nodes, &contents, 0, "", &mut words);
@@ -247,7 +248,7 @@ fn what_cannot_be_applied_is_told_with_its_name() {
 fn nodes(layers: &[Layer]) -> Vec<Node> {
     let layers = layers.iter();
     let tree = super::merge(layers.map(|one| entries::read(&*one.bytes(), &mut vec![])));
-    tree.unwrap().into_nodes()
+    tree.unwrap().0.into_nodes()
 }
 
 fn names(node: &Node) -> Vec<u32> {
@@ -292,4 +293,28 @@ fn facts_are_the_last_ones_that_were_said() {
     assert_eq!(facts(&nodes[1]), (0o040_700, 5, 6));
     assert_eq!(facts(&nodes[2]), (0o104_755, 3, 4));
     assert_eq!(nodes[2].attributes, [((*b"user.a").into(), (*b"1").into())]);
+}
+
+#[test]
+fn what_could_mean_the_host_is_told() {
+    let layers = [
+        new()
+            .link("etc", "/real")
+            .link("up", "../../x")
+            .link("in", "dir/.."),
+        new()
+            .file("etc/passwd", "x")
+            .file("up/a", "x")
+            .file("in/b", "x")
+            .special("null", b'3', (1, 3))
+            .special("fifo", b'6', (0, 0)),
+    ];
+    let read = |one: &Layer| entries::read(&*one.bytes(), &mut vec![]);
+    let (_, contained) = super::merge(layers.iter().map(read)).unwrap();
+    let expected = [
+        "the image has device nodes (1, the first is \"null\"): nobody can open them",
+        "the image has names behind links to the root or above it (2, the first is \"etc/passwd\"): \
+         they were looked for within the image",
+    ];
+    assert_eq!(contained.lines(), expected);
 }
