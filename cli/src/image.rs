@@ -12,7 +12,7 @@ use std::io::{self, BufRead};
 use std::path::Path;
 use std::sync::Arc;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail, ensure};
 use image::{Cache, Image, find, is_archive, is_image, is_layout};
 use vmm::app::{App, AppFile, IMAGE_ID, Port};
 use vmm::closure::{STORE_DIR, StorePath, StoreView};
@@ -73,15 +73,38 @@ fn read(name: &str) -> Result<Image> {
     cache()?.image(&id.context("image")?)
 }
 
-/// The ports that the image of `app` says its program serves.
-pub fn exposed_ports(app: &App) -> Result<Vec<Port>> {
-    match &app.image {
-        Some(name) if !is_root_folder(Path::new(name)) => {
-            let image = read(name)?;
-            image.config.exposed_ports().map(config::port).collect()
-        }
-        _ => Ok(Vec::new()),
+/// Has `app` run what its file, its image and the command line come to.
+///
+/// # Errors
+/// None of them says a program.
+pub fn settle(app: &mut App) -> Result<()> {
+    let program = &mut app.app;
+    // Without an entrypoint the first of the arguments is the program.
+    if program.entrypoint.is_empty() && !program.args.is_empty() {
+        program.entrypoint = vec![program.args.remove(0)];
     }
+    ensure!(
+        app.image.is_none() || !program.entrypoint.is_empty(),
+        "the image says no program to run; name one behind \"--\", or as app.entrypoint"
+    );
+    Ok(())
+}
+
+/// The ports that the image of `app` says its program serves, and that nothing leads to yet.
+///
+/// # Errors
+/// There is no image that could say any.
+pub fn exposed_ports(app: &App) -> Result<Vec<Port>> {
+    let image = app.image.as_deref();
+    let image = image.filter(|name| !is_root_folder(Path::new(name)));
+    let image = read(image.context("there is no image to say which ports its program serves")?)?;
+    let ports = image.config.exposed_ports();
+    let ports = ports.map(config::port).collect::<Result<Vec<_>>>()?;
+    let is_new = |port: &Port| {
+        let mut there = app.ports.iter();
+        !there.any(|one| (one.guest, one.protocol) == (port.guest, port.protocol))
+    };
+    Ok(ports.into_iter().filter(is_new).collect())
 }
 
 /// Whether `path` is a root file system as it is.
@@ -137,6 +160,11 @@ impl RootFs {
         self.image.clone()
     }
 
+    /// The store paths that it has, whether this host has them or not.
+    pub fn store_paths(&self) -> &BTreeSet<StorePath> {
+        &self.store_paths
+    }
+
     /// What the machine sees of the host's store, and whether beside it what only the image has there.
     /// Of a path that both have the host's is seen and nothing of the image's.
     pub fn share_store(&mut self, file: &AppFile) -> (StoreView, bool) {
@@ -186,7 +214,11 @@ fn file_of(image: &Image, name: &str) -> Result<AppFile> {
 fn fill_in(app: &mut App, image: &Image) -> Result<()> {
     app.image = Some(image.id.to_string());
     let ids = |user: &str| find::ids(&cache()?.catalog(image)?.0, user);
-    config::fill_in(app, &image.config, ids)
+    config::fill_in(app, &image.config, ids)?;
+    match app.check().first() {
+        Some(complaint) => bail!("as the image has it, {complaint}"),
+        None => Ok(()),
+    }
 }
 
 /// A machine's name from that of a file: `My_App-1.2.tar.gz` is `my-app-1-2`.

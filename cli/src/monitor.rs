@@ -89,14 +89,14 @@ pub fn run(start: Start<'_>) -> anyhow::Result<Ended> {
     // Before anything is allocated and any thread started, so that all of it counts.
     let _cgroup = Cgroup::enter(&app.name, &app.limits, &start.running.cgroup())?;
     let listener = server::listen(&start.running.socket())?;
-    let _in_use = InUse::of(start.file);
-    let (root, store, is_beside) = root_and_store(start.file)?;
+    // The file server keeps some hundred files open, and each connection to a published port is one, as
+    // is each store path of an image.
+    limit_descriptors(app.limits.nofile)?;
+    let mut in_use = InUse::of(start.file);
+    let (root, store, is_beside) = root_and_store(start.file, &mut in_use)?;
     let secrets = start.secrets.files(app)?;
     let kernel = kernel(app.kernel.path.as_deref())?;
     let init = init_binary::read()?;
-    // The file server keeps some hundred files open, and each connection to a published port is one.
-    limit_descriptors(app.limits.nofile)?;
-
     let mut outside = Outside::open(app, start.sockets)?;
     let (host, port) = UnixStream::pair().context("cannot make a socket")?;
     let inputs = Inputs {
@@ -223,11 +223,15 @@ fn write_statistics(path: &Path, shares: &[Share]) {
 
 /// The image that is the machine's root, if one is, and what of the store it sees; whether that is
 /// beside what the image has there.
-fn root_and_store(file: &AppFile) -> anyhow::Result<(Option<RootFs>, StoreView, bool)> {
+fn root_and_store(
+    file: &AppFile,
+    in_use: &mut InUse,
+) -> anyhow::Result<(Option<RootFs>, StoreView, bool)> {
     let Some(image) = &file.app.image else {
         return Ok((None, StoreView::of(file)?, false));
     };
     let mut root = RootFs::open(image)?;
+    in_use.add(root.store_paths());
     let (store, is_beside) = root.share_store(file);
     Ok((Some(root), store, is_beside))
 }

@@ -9,7 +9,7 @@ use tempfile::tempdir;
 #[test]
 fn a_setting_is_read_from_a_file_told_and_overruled() {
     let folder = tempdir().unwrap();
-    let file = folder.path().join("mvm/config.json");
+    let file = folder.path().join("mvm/mvm.conf");
     fs::create_dir(folder.path().join("mvm")).unwrap();
     fs::write(&file, r#"{ "accel": "fast", "kernel": "vmlinux" }"#).unwrap();
     let mvm = |arguments: &[&str], accel: Option<&str>| {
@@ -28,7 +28,6 @@ fn a_setting_is_read_from_a_file_told_and_overruled() {
     assert_eq!(told(None)[0]["origin"], file.to_str().unwrap());
     let kernel = folder.path().join("mvm/vmlinux");
     assert_eq!(told(None)[1]["value"], kernel.to_str().unwrap());
-    assert_eq!(told(None)[2]["value"], Value::Null);
     assert_eq!(told(Some("kvm"))[0]["origin"], "$MVM_ACCEL");
 
     let output = mvm(&["ps"], None);

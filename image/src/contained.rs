@@ -19,8 +19,11 @@ impl Contained {
         if leads_out {
             self.through_links.note(entry);
         }
+        // The machine has folders of its own there, which hide them.
+        let is_hidden = entry.path.first().is_some_and(|first| first == b"dev");
         if let Kind::Special { kind, .. } = entry.kind
             && matches!(kind, CHARACTER_DEVICE | BLOCK_DEVICE)
+            && !is_hidden
         {
             self.devices.note(entry);
         }

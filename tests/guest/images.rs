@@ -11,6 +11,7 @@ use sha2::{Digest, Sha256};
 use tar::{Builder, EntryType, Header};
 use tempfile::tempdir;
 
+use crate::store::openings;
 use crate::until;
 
 /// An archive in the making, whose names may be what the library would refuse.
@@ -205,15 +206,22 @@ fn store_paths_that_the_host_has_are_the_hosts() -> Result<()> {
         .folder(elsewhere)
         .file(&format!("{elsewhere}/file"), "the image's own");
     let ls = format!("{here}/bin/ls");
-    let script = format!("{ls} /nix/store {here}; {here}/bin/cat /{elsewhere}/file");
+    let cat = format!("{here}/bin/cat");
+    let script = format!("{ls} /nix/store {here}; {cat} /{elsewhere}/file; echo up; read -r _");
     let config = json!({ "Cmd": [format!("{here}/bin/sh"), "-c", script] });
     let image = saved(vec![layer], &config);
-    let output = machine(&machines, &folder.path().join("nix.tar"), &image)?.run()?;
+    let mut running = machine(&machines, &folder.path().join("nix.tar"), &image)?.spawn()?;
+    running.wait_for("up\n")?;
+    // So that Nix keeps it.
+    let during = openings(&here)?;
+    running.write("end\n")?;
+    let output = running.finish()?;
+    assert!(during.lines().count() > 0, "{during}");
 
     let name = here.rsplit('/').next().unwrap_or_default();
     let expected = format!(
         "/nix/store:\n0000000000000000000000000000000a-elsewhere\n{name}\n\n{here}:\nbin\n\
-         the image's own"
+         the image's ownup\n"
     );
     assert_eq!(output.success(), expected);
     Ok(())
@@ -315,6 +323,11 @@ fn a_folder_and_a_list_of_store_paths_are_images() -> Result<()> {
     assert!(output.stderr().contains("/nix: No such file"), "{output}");
     assert_eq!(fs::read_to_string(root.join("file"))?, "the folder's\n");
 
+    let nothing = machines.own(Machine::of_file(&root)).run()?;
+    let why = "mvm: the image says no program to run; name one behind \"--\"";
+    assert_eq!(nothing.status, 125, "{nothing}");
+    assert!(nothing.stderr().starts_with(why), "{nothing}");
+
     let script = "ls -d /bin/sh /nix/store/*; stat -c %a /bin/busybox";
     let other = folder.path().join("image.json");
     let rewrite = json!({ "regex": format!("^{here}"), "repl": "/" });
@@ -378,5 +391,9 @@ fn a_file_says_what_an_image_does_not() -> Result<()> {
     });
     machines.mvm(["stop", "web"])?.success();
     assert_eq!(machines.mvm(["wait", "web"])?.success(), "5\n");
+    let file = app.to_string_lossy();
+    machines.mvm(["create", "--name=kept", &file])?.success();
+    let updated = machines.mvm(["update", "kept", &file])?.success();
+    assert!(updated.contains("unchanged"), "{updated}");
     Ok(())
 }

@@ -86,6 +86,30 @@ fn until(mut is_so: impl FnMut() -> bool) {
     }
 }
 
+/// Whether machines run there; then their network is that kernel's.
+fn runs_emulated_host() -> bool {
+    let status = Command::new(mvm_itself())
+        .args(["emulator", "status", "--json"])
+        .output();
+    let status = status.expect("mvm runs").stdout;
+    let status: serde_json::Value = serde_json::from_slice(&status).expect("JSON");
+    status["running"] == true
+}
+
+/// A command where machines run: in the emulated host, if there is one.
+fn where_machines_run(command: &[&str]) -> Command {
+    let mvm = mvm_itself();
+    let prefix: &[&str] = if runs_emulated_host() {
+        &[&mvm.to_string_lossy(), "emulator", "exec", "--"]
+    } else {
+        &[]
+    };
+    let words = [prefix, command].concat();
+    let mut command = Command::new(words[0]);
+    command.args(&words[1..]);
+    command
+}
+
 /// A program that is no kernel: a position-independent ELF file.
 fn mvm_itself() -> PathBuf {
     mvm_test::mvm()

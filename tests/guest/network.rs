@@ -13,7 +13,7 @@ use mvm_test::{Machine, Machines};
 use serde_json::json;
 use tempfile::TempDir;
 
-use crate::network_root::runs_emulated_host;
+use crate::runs_emulated_host;
 use crate::{shell, until};
 
 /// For an answer to come through, on a host that is busy.

@@ -1,13 +1,11 @@
 //! Networks in a namespace of the kernel that runs the machines: taps, bridges, and what a machine
 //! reaches beyond them. They take the rights of root there.
 
-use std::process::Command;
-
 use anyhow::Result;
 use mvm_test::{Machine, fixture, mvm};
-use serde_json::{Value, json};
+use serde_json::json;
 
-use crate::{shell, tool};
+use crate::{runs_emulated_host, shell, tool};
 
 /// A host with an address and a way out, as seen from `$WORLD`, which has a page to fetch.
 const WORLD: &str = r#"
@@ -45,16 +43,6 @@ fn inside(machine: Machine, before: &str, after: &str) -> Machine {
     }
     argv.extend(namespace.map(String::from));
     machine.under(argv)
-}
-
-/// Whether machines run there; then their network is that kernel's.
-pub fn runs_emulated_host() -> bool {
-    let status = Command::new(mvm())
-        .args(["emulator", "status", "--json"])
-        .output();
-    let status = status.expect("mvm runs").stdout;
-    let status: Value = serde_json::from_slice(&status).expect("JSON");
-    status["running"] == json!(true)
 }
 
 fn fetch(address: &str) -> String {

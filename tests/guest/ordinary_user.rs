@@ -16,8 +16,8 @@ use serde_json::json;
 use tempfile::TempDir;
 
 use crate::network::free_port;
-use crate::network_root::runs_emulated_host;
 use crate::on_host;
+use crate::runs_emulated_host;
 
 /// Users, one for each test, and group where /dev/kvm has none: no system gives anyone such a number.
 const NOBODYS: u32 = 54_321;

@@ -1,12 +1,9 @@
 //! The store in the machine is the closure of its program, as it is on the host, and no more.
 
-use std::process::Command;
-
 use anyhow::{Result, ensure};
 use mvm_test::{Output, closure, fixture};
 
-use crate::network_root::runs_emulated_host;
-use crate::{on_host, shell, tool};
+use crate::{on_host, shell, tool, where_machines_run};
 
 #[test]
 fn python_finds_its_libraries() -> Result<()> {
@@ -163,17 +160,9 @@ fn assert_same(output: &Output, expected: &[u8]) {
 
 /// Descriptors of processes, where machines run, that have `path` open. Nix's garbage collector
 /// looks at these; it cannot be asked itself, as the emulated host cannot open its database.
-fn openings(path: &str) -> Result<String> {
+pub fn openings(path: &str) -> Result<String> {
     let script = r#"find /proc/[0-9]*/fd -lname "$0" 2> /dev/null || true"#;
-    let shell = ["sh", "-c", script, path];
-    let mut command = Command::new(mvm_test::mvm());
-    let command = if runs_emulated_host() {
-        command.args(["emulator", "exec", "--"]).args(shell)
-    } else {
-        command = Command::new(shell[0]);
-        command.args(&shell[1..])
-    };
-    let output = command.output()?;
+    let output = where_machines_run(&["sh", "-c", script, path]).output()?;
     ensure!(output.status.success(), "{output:?}");
     Ok(String::from_utf8(output.stdout)?)
 }

@@ -1,23 +1,23 @@
 //! What is set once for all machines: by variables, or in files of the user's and the system's.
 //!
-//! The one thing to know: each setting is a variable and a key of `config.json`, and is read from the
-//! first that has it: `$MVM_KERNEL` and the like, `$XDG_CONFIG_HOME/mvm/config.json` (by default
-//! `~/.config/mvm/config.json`), `/etc/mvm/config.json`. What a command line says wins over all.
+//! The one thing to know: each setting is a variable and a key of `mvm.conf`, a JSON object, and is read
+//! from the first that has it: `$MVM_KERNEL` and the like, `$XDG_CONFIG_HOME/mvm/mvm.conf` (by default
+//! `~/.config/mvm/mvm.conf`), `/etc/mvm/mvm.conf`. What a command line says wins over all.
 
 use std::collections::BTreeMap;
 use std::env;
 use std::ffi::OsString;
 use std::fmt;
 use std::fs::File;
-use std::io::{self, Read};
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail, ensure};
 
 use crate::app::quote::quoted;
 
-/// The file's name in each of the folders.
-const FILE: &str = "config.json";
+/// The file's name in each of the folders; what ends in `.json` in the system's is a machine's.
+const FILE: &str = "mvm.conf";
 
 /// The system's folder.
 const SYSTEM_FOLDER: &str = "/etc/mvm";
@@ -86,7 +86,7 @@ impl Setting {
         }
         for path in files {
             let values = read(path).with_context(|| format!("cannot use {}", path.display()))?;
-            if let Some(text) = values.get(self.key()) {
+            if let Some(text) = values.get(self.key()).filter(|text| !text.is_empty()) {
                 return Ok(Some(self.of_file(text, path)));
             }
         }
@@ -165,11 +165,14 @@ fn files() -> Vec<PathBuf> {
 
 /// The settings of a file, each as text; none of one that is not there.
 fn read(path: &Path) -> anyhow::Result<BTreeMap<String, String>> {
+    // Who may not look into a folder has no settings there. A FIFO would be waited for.
+    if !path.is_file() {
+        return Ok(BTreeMap::new());
+    }
     let mut bytes = Vec::new();
-    match File::open(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(BTreeMap::new()),
-        file => file?.take(MAX_FILE_SIZE + 1).read_to_end(&mut bytes)?,
-    };
+    File::open(path)?
+        .take(MAX_FILE_SIZE + 1)
+        .read_to_end(&mut bytes)?;
     ensure!(
         bytes.len() as u64 <= MAX_FILE_SIZE,
         "it has more than {MAX_FILE_SIZE} bytes"
@@ -239,7 +242,7 @@ mod tests {
     #[test]
     fn a_file_that_is_wrong_is_an_error_that_names_it() {
         let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("config.json");
+        let path = folder.path().join("mvm.conf");
         for (text, why) in [
             ("{", "EOF while parsing an object at line 1 column 1"),
             (

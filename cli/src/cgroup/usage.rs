@@ -29,6 +29,7 @@ impl Usage {
         let number = |file| read(file)?.trim().parse().ok();
         let statistics = read("cpu.stat").unwrap_or_default();
         let counter = |key| counter(&statistics, key);
+        let disks = read("io.stat");
         Some(Self {
             cpu_microseconds: counter("usage_usec"),
             cpu_periods: counter("nr_periods"),
@@ -37,8 +38,8 @@ impl Usage {
             memory_max_bytes: number("memory.max"),
             pids: number("pids.current"),
             pids_max: number("pids.max"),
-            io_read_bytes: read("io.stat").map(|disks| sum(&disks, "rbytes")),
-            io_write_bytes: read("io.stat").map(|disks| sum(&disks, "wbytes")),
+            io_read_bytes: disks.as_ref().map(|disks| sum(disks, "rbytes")),
+            io_write_bytes: disks.as_ref().map(|disks| sum(disks, "wbytes")),
             path,
         })
     }

@@ -10,8 +10,9 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use clap::Subcommand;
-use vmm::app::{App, AppFile};
+use vmm::app::App;
 
+use crate::image;
 use crate::machines;
 use crate::output::{print, say};
 use systemd::{Manager, Unit};
@@ -108,7 +109,7 @@ fn command(what: &str) -> Result<(String, Vec<String>, App)> {
         return Ok((machine.name, command.into(), app));
     }
     let file = std::path::absolute(what).with_context(|| format!("cannot find {what}"))?;
-    let app = AppFile::load(&file)?.app;
+    let app = image::load(&file)?.app;
     let name = app.name.clone();
     let command = [&mvm, "run", "--name", &name, &text(&file)?].map(Into::into);
     Ok((name, command.into(), app))

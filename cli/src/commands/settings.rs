@@ -11,7 +11,7 @@ use crate::output::{print, print_json};
 
 /// Print what is set for all machines, and where
 ///
-/// Each setting is a variable and a key of config.json: that of the user (in ~/.config/mvm) wins over that
+/// Each setting is a variable and a key of mvm.conf: that of the user (in ~/.config/mvm) wins over that
 /// of the system (in /etc/mvm), the variable over both, and what a command line or an app.json says over
 /// all.
 #[derive(Debug, clap::Args)]

@@ -6,7 +6,7 @@ use anyhow::Result;
 use vmm::app::Signal;
 
 use super::start::for_each;
-use super::stop::kill;
+use super::stop::{kill, program};
 use crate::control::client;
 use crate::control::message::Request;
 use crate::machines;
@@ -14,7 +14,7 @@ use crate::machines;
 /// Send a signal to the programs of machines
 ///
 /// SIGKILL, the default, ends the machine with all that runs in it, at once. A machine that was
-/// sent SIGKILL or SIGTERM is not started again by its restart policy.
+/// sent SIGKILL, SIGTERM or its stop signal is not started again by its restart policy.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// The machines
@@ -33,7 +33,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         if args.signal == Signal::KILL {
             kill(&machine)?;
         } else {
-            if args.signal == Signal::TERM {
+            if args.signal == Signal::TERM || args.signal == program(&machine).stop_signal() {
                 machine.give_up()?;
             }
             let signal = args.signal.number();

@@ -70,7 +70,7 @@ pub fn stop(machine: &Machine, timeout: &Timeout) -> Result<()> {
     let name = &machine.name;
     machine.give_up()?;
     let end = watch(name)?;
-    if !is_ended_gently(name, timeout, &end) {
+    if !is_ended_gently(machine, timeout, &end) {
         kill_and_wait(machine, &end)?;
     }
     events::note(name, Happened::Stopped);
@@ -87,10 +87,10 @@ pub fn kill(machine: &Machine) -> Result<()> {
 }
 
 /// Asks the program and then the guest; false if neither has ended the machine.
-fn is_ended_gently(name: &str, timeout: &Timeout, end: &Receiver<()>) -> bool {
+fn is_ended_gently(machine: &Machine, timeout: &Timeout, end: &Receiver<()>) -> bool {
+    let name = &machine.name;
     let has_ended = |time| end.recv_timeout(time).is_ok();
-    // One that does not tell will hardly hear either, but is asked.
-    let program = client::info(name).map_or_else(|_| Program::default(), |info| info.app.app);
+    let program = program(machine);
     let seconds = timeout
         .seconds
         .map(|seconds| Duration::from_secs(seconds.into()));
@@ -104,6 +104,16 @@ fn is_ended_gently(name: &str, timeout: &Timeout, end: &Receiver<()>) -> bool {
     }
     let off = client::order(name, &Request::PowerOff);
     off.is_ok() && has_ended(POWER_OFF_TIME)
+}
+
+/// What the machine runs: as it is kept, or as it says itself.
+pub fn program(machine: &Machine) -> Program {
+    let kept = machine.record.as_ref().map(Record::app_file);
+    if let Some(Ok(file)) = kept {
+        return file.app.app;
+    }
+    // One that does not tell will hardly hear either, but is asked.
+    client::info(&machine.name).map_or_else(|_| Program::default(), |info| info.app.app)
 }
 
 fn kill_and_wait(machine: &Machine, end: &Receiver<()>) -> Result<()> {

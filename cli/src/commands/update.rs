@@ -46,6 +46,7 @@ fn update(machine: &Machine, file: &Path, timeout: &Timeout) -> Result<&'static 
     let mut file = image::load(file)?;
     file.check_host()?;
     let old = record.app_file()?.app;
+    image::settle(&mut file.app)?;
     file.app.name.clone_from(&old.name);
     if file.app == old {
         return Ok("unchanged");

@@ -14,8 +14,11 @@ pub fn fill_in(
     ids: impl Fn(&str) -> Result<(u32, u32)>,
 ) -> Result<()> {
     let program = &mut app.app;
-    // A program of the file's own has no use for another one's arguments.
+    // A program of the file's own has no use for another one's arguments and checks.
     if program.entrypoint.is_empty() {
+        if app.healthcheck.is_none() {
+            app.healthcheck = config.healthcheck.as_ref().and_then(health_check);
+        }
         program.entrypoint = config.entrypoint.clone().unwrap_or_default();
         if program.args.is_empty() {
             program.args = config.cmd.clone().unwrap_or_default();
@@ -36,16 +39,15 @@ pub fn fill_in(
         program.user = user.map(|user| user_of(user, ids)).transpose()?;
     }
     if program.stop_signal.is_none() {
-        let signal = config.stop_signal.as_deref().map(str::parse::<Signal>);
+        let signal = config.stop_signal.as_deref();
+        let signal = signal.filter(|text| !text.is_empty());
+        let signal = signal.map(str::parse::<Signal>);
         let signal = signal.transpose().map_err(anyhow::Error::msg);
         program.stop_signal = signal.context("the image's StopSignal")?;
     }
-    if app.healthcheck.is_none() {
-        app.healthcheck = config.healthcheck.as_ref().and_then(health_check);
-    }
     let labels = config.labels.iter().flatten();
     for (name, text) in labels.filter(|(name, text)| is_label(name, text)) {
-        // Those of a machine have a number; an image may have any.
+        // A machine has so many at most; those that do not fit are left out.
         if app.labels.len() < MAX_LABELS {
             let label = app.labels.entry(name.clone());
             label.or_insert_with(|| text.clone());

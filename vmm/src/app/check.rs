@@ -225,7 +225,7 @@ impl Check {
         match entrypoint.first().map(String::as_str) {
             None if !has_image => {
                 let message =
-                    "missing: the program to run, where there is neither \"system\" nor \"image\"";
+                    "must be the program to run, where there is neither \"system\" nor \"image\"";
                 self.complain(place("entrypoint"), message.into());
             }
             Some("") => {

@@ -60,7 +60,8 @@ pub struct Program {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Signal")]
     pub stop_signal: Option<Signal>,
-    /// How long it may take to end then, before the machine is switched off; by default 10 seconds.
+    /// How long it may take to end then, before `mvm stop` switches the machine off; by default 10
+    /// seconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Duration")]
     pub stop_timeout: Option<Duration>,

@@ -16,6 +16,9 @@ const NAMES: [&str; 31] = [
     "XCPU", "XFSZ", "VTALRM", "PROF", "WINCH", "IO", "PWR", "SYS",
 ];
 
+/// Other names of some.
+const ALIASES: [(&str, u8); 3] = [("IOT", 6), ("CLD", 17), ("POLL", 29)];
+
 /// The first of the real-time signals that the C library leaves to programs.
 const RTMIN: u8 = 34;
 
@@ -45,20 +48,25 @@ impl std::str::FromStr for Signal {
     fn from_str(text: &str) -> Result<Self, String> {
         let upper = text.to_ascii_uppercase();
         let name = upper.strip_prefix("SIG").unwrap_or(&upper);
-        let is_digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
-        let number = |text: &str| is_digits(text).then(|| text.parse().ok()).flatten();
-        let beyond =
-            |from: u8, text: &str| number(text).and_then(|more: u8| from.checked_add(more));
-        let of_name = || (1..).zip(NAMES).find(|(_, known)| *known == name);
-        let signal = if let Some(signal) = number(text) {
-            Some(signal)
-        } else if name == "RTMIN" {
-            Some(RTMIN)
-        } else if let Some(more) = name.strip_prefix("RTMIN+") {
-            beyond(RTMIN, more)
-        } else {
-            of_name().map(|(number, _)| number)
+        let number = |text: &str| -> Option<u8> {
+            let is_digits = text.bytes().all(|byte| byte.is_ascii_digit());
+            is_digits.then(|| text.parse().ok()).flatten()
         };
+        let real_time = || match name.split_at_checked(5)? {
+            ("RTMIN", "") => Some(RTMIN),
+            ("RTMAX", "") => Some(RTMAX),
+            ("RTMIN", more) => RTMIN.checked_add(number(more.strip_prefix('+')?)?),
+            ("RTMAX", less) => RTMAX.checked_sub(number(less.strip_prefix('-')?)?),
+            _ => None,
+        };
+        let named = || {
+            let names = (1..).zip(NAMES).map(|(number, name)| (name, number));
+            let mut names = names.chain(ALIASES);
+            names
+                .find(|(known, _)| *known == name)
+                .map(|(_, signal)| signal)
+        };
+        let signal = number(text).or_else(real_time).or_else(named);
         signal
             .filter(|signal| (1..=RTMAX).contains(signal))
             .map(Self)
@@ -139,6 +147,9 @@ mod tests {
             ("SIGRTMIN", 34, "SIGRTMIN"),
             ("SIGRTMIN+4", 38, "SIGRTMIN+4"),
             ("64", 64, "SIGRTMIN+30"),
+            ("SIGRTMAX", 64, "SIGRTMIN+30"),
+            ("RTMAX-14", 50, "SIGRTMIN+16"),
+            ("SIGPOLL", 29, "SIGIO"),
         ] {
             let signal: Signal = text.parse().unwrap();
             assert_eq!((signal.number(), &*signal.to_string()), (number, name));

@@ -5,27 +5,33 @@ use std::os::fd::OwnedFd;
 
 use rustix::fs::{Mode, OFlags, open};
 
-use super::roots;
+use super::{StorePath, roots};
 use crate::app::AppFile;
 
-/// The store paths that a file names, which Nix keeps as long as this lives.
+/// Store paths that Nix keeps as long as this lives: those that a file names, and more.
 ///
 /// Nix finds them in `/proc` (`nix-store --gc --print-roots`), so it has to be root's or this
 /// user's. Of a list of paths, those alone are kept that the file itself names or refers to.
 #[derive(Debug)]
 pub struct InUse {
-    #[expect(dead_code, reason = "being open is what they are for")]
+    /// Being open is what they are for.
     open: Vec<OwnedFd>,
 }
 
 impl InUse {
     /// Has Nix keep what `file` names. What is not there cannot be collected.
     pub fn of(file: &AppFile) -> Self {
+        let mut in_use = Self { open: Vec::new() };
+        in_use.add(&roots(file));
+        in_use
+    }
+
+    /// Has Nix keep these as well.
+    pub fn add<'a>(&mut self, paths: impl IntoIterator<Item = &'a StorePath>) {
         let path_alone = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let open = roots(file)
-            .iter()
-            .filter_map(|path| open(path.as_str(), path_alone, Mode::empty()).ok())
-            .collect();
-        Self { open }
+        let open = paths
+            .into_iter()
+            .filter_map(|path| open(path.as_str(), path_alone, Mode::empty()).ok());
+        self.open.extend(open);
     }
 }

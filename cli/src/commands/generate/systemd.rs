@@ -18,16 +18,17 @@ const SERVICE: &str = include_str!("../../../systemd/service.conf");
 /// Only the system's manager can keep programs from devices.
 const DEVICES: &str = include_str!("../../../systemd/devices.conf");
 
-/// For a machine to be switched off when its program has had its time.
-const SWITCH_OFF_TIME: Duration = Duration::from_secs(20);
+/// Beyond the program's own time, until systemd ends all of it.
+const SPARE_TIME: Duration = Duration::from_secs(20);
 
 /// Variables that say where mvm finds what it needs; a service has none of the user's.
-const VARIABLES: [&str; 6] = [
+const VARIABLES: [&str; 7] = [
     "MVM_ACCEL",
     "MVM_KERNEL",
     "MVM_HOME",
     "MVM_RUNTIME_DIR",
     "MVM_STATE_DIR",
+    "XDG_CONFIG_HOME",
     "XDG_STATE_HOME",
 ];
 
@@ -130,8 +131,11 @@ impl fmt::Display for Unit<'_> {
         }
         f.write_str(SERVICE)?;
         if let Some(timeout) = self.app.app.stop_timeout {
-            let all = Duration::from(timeout) + SWITCH_OFF_TIME;
+            let all = Duration::from(timeout) + SPARE_TIME;
             writeln!(f, "TimeoutStopSec={}", all.as_secs())?;
+        }
+        if let Some(signal) = self.app.app.stop_signal {
+            writeln!(f, "SuccessExitStatus={}", 128 + u32::from(signal.number()))?;
         }
         let target = match self.manager {
             Manager::System => {
@@ -188,6 +192,7 @@ mod tests {
         app.ports = vec!["systemd:http:80".parse().unwrap()];
         app.limits.slice = Some("web.slice".into());
         app.app.stop_timeout = Some(vmm::app::Duration::from_secs(60));
+        app.app.stop_signal = "INT".parse().ok();
         for (name, credential) in [("one", "key"), ("two", "key"), ("three", "token")] {
             let secret = Secret {
                 load_credential: Some(credential.into()),
@@ -219,7 +224,7 @@ mod tests {
         assert!(system.contains("\nSockets=mvm-web-http.socket\n"));
         assert!(system.contains("\nLoadCredential=key\nLoadCredential=token\n"));
         assert!(system.contains("\nSlice=web.slice\n"));
-        assert!(system.contains("\nTimeoutStopSec=80\n"));
+        assert!(system.contains("\nTimeoutStopSec=80\nSuccessExitStatus=130\n"));
         assert!(system.contains("\nDeviceAllow=/dev/kvm rw\n"));
         assert!(!user.contains("Device"));
         assert!(user.ends_with("\n[Install]\nWantedBy=default.target\n"));

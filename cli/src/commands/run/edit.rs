@@ -103,6 +103,7 @@ impl Edits {
             app.labels.insert(name.into(), text.into());
         }
         self.set_program(&mut app.app)?;
+        image::settle(app)?;
         if let Some(cpus) = self.cpus {
             set_cpus(app, cpus)?;
         }
@@ -120,7 +121,8 @@ impl Edits {
         }
         app.ports.extend(self.publish.iter().cloned());
         if self.publish_all {
-            app.ports.extend(image::exposed_ports(app)?);
+            let ports = image::exposed_ports(app).context("--publish-all")?;
+            app.ports.extend(ports);
         }
         for mount in &self.volume {
             mount.add_to(app)?;
@@ -139,13 +141,12 @@ impl Edits {
         if !self.arguments.is_empty() {
             program.args.clone_from(&self.arguments);
         }
-        // An image without an entrypoint: what it runs is its arguments' first.
-        if program.entrypoint.is_empty() && !program.args.is_empty() {
-            program.entrypoint = vec![program.args.remove(0)];
+        if let Some(user) = &self.user {
+            program.user = Some(user.clone());
         }
-        let or = |flag: &Option<String>, value: Option<String>| flag.clone().or(value);
-        program.user = or(&self.user, program.user.take());
-        program.cwd = or(&self.workdir, program.cwd.take());
+        if let Some(folder) = &self.workdir {
+            program.cwd = Some(folder.clone());
+        }
         program.stop_signal = self.stop_signal.or(program.stop_signal);
         let timeout = self.stop_timeout.map(Duration::from_secs);
         program.stop_timeout = timeout.or(program.stop_timeout);
