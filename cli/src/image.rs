@@ -9,7 +9,7 @@ mod config;
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::{self, BufRead};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -195,13 +195,21 @@ fn store_path(name: &str) -> Option<StorePath> {
 
 /// Removes the images that none of `apps` is of. A machine in the foreground has its image open.
 pub fn prune<'a>(apps: impl Iterator<Item = &'a App>) -> Result<()> {
+    // Who never ran an image has no folder of them, and gets none by looking for what can go.
+    if !folder()?.exists() {
+        return Ok(());
+    }
     let ids = apps.filter_map(|app| app.image.as_deref()?.parse().ok());
     cache()?.prune(&ids.collect()).map(drop)
 }
 
 /// Images are kept as machines are, which are started from them again.
 fn cache() -> Result<Cache> {
-    Cache::open(&state::folder()?.join("images"))
+    Cache::open(&folder()?)
+}
+
+fn folder() -> Result<PathBuf> {
+    Ok(state::folder()?.join("images"))
 }
 
 fn file_of(image: &Image, name: &str) -> Result<AppFile> {
