@@ -169,10 +169,10 @@ impl Company<'_> {
 
 /// Connects `stdio` with a program in the guest until it ends, or is left.
 ///
-/// SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGUSR1 and SIGUSR2 are passed on to the program, SIGTERM as what it
-/// is to end with; when that has
-/// a terminal, takes input and standard input is a terminal, that is in raw mode meanwhile, and three
-/// Ctrl-C within a second are the end. The signals stay with this process's handlers afterwards.
+/// SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGUSR1 and SIGUSR2 are passed on to the program, SIGTERM as what
+/// `company` says; when the program has a terminal, takes input and standard input is a terminal, that
+/// is in raw mode meanwhile, and three Ctrl-C within a second are the end. The signals stay with this
+/// process's handlers afterwards.
 ///
 /// Fails if the guest breaks the protocol, or if output cannot be written for another reason than
 /// that its reader has gone.

@@ -8,6 +8,7 @@
 //! Left out: looking at the host. [`AppFile::check_host`] does that, for `mvm check`.
 
 mod address;
+mod as_text;
 mod blank;
 mod bytes;
 mod check;

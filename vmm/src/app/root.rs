@@ -3,9 +3,10 @@
 use std::fmt;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
-use serde::de::{self, Deserializer, Visitor};
+use serde::de::Deserializer;
 use serde::{Deserialize, Serialize, Serializer};
 
+use super::as_text;
 use super::quote::quoted;
 use super::size::{self, KIB};
 
@@ -91,21 +92,10 @@ impl Serialize for TmpfsSize {
 
 impl<'de> Deserialize<'de> for TmpfsSize {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct SizeVisitor;
-
-        impl Visitor<'_> for SizeVisitor {
-            type Value = TmpfsSize;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a size such as \"64M\" or a part of memory such as \"50%\"")
-            }
-
-            fn visit_str<E: de::Error>(self, text: &str) -> Result<TmpfsSize, E> {
-                text.parse().map_err(E::custom)
-            }
-        }
-
-        deserializer.deserialize_any(SizeVisitor)
+        as_text::read(
+            deserializer,
+            "a size such as \"64M\" or a part of memory such as \"50%\"",
+        )
     }
 }
 

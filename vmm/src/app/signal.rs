@@ -4,9 +4,10 @@ use std::borrow::Cow;
 use std::fmt;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
-use serde::de::{self, Deserialize, Deserializer, Visitor};
+use serde::de::{Deserialize, Deserializer};
 use serde::{Serialize, Serializer};
 
+use super::as_text;
 use super::quote::quoted;
 
 /// Signals that a program can be sent, by number from 1 (`signal(7)`, x86).
@@ -100,21 +101,7 @@ impl Serialize for Signal {
 
 impl<'de> Deserialize<'de> for Signal {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct SignalVisitor;
-
-        impl Visitor<'_> for SignalVisitor {
-            type Value = Signal;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a signal such as \"SIGTERM\"")
-            }
-
-            fn visit_str<E: de::Error>(self, text: &str) -> Result<Signal, E> {
-                text.parse().map_err(E::custom)
-            }
-        }
-
-        deserializer.deserialize_any(SignalVisitor)
+        as_text::read(deserializer, "a signal such as \"SIGTERM\"")
     }
 }
 

@@ -4,9 +4,10 @@ use std::fmt;
 use std::path::PathBuf;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
-use serde::de::{self, Deserialize, Deserializer, Visitor};
+use serde::de::{Deserialize, Deserializer};
 use serde::{Serialize, Serializer};
 
+use super::as_text;
 use super::quote::quoted;
 use super::size::{self, KIB, MIB};
 use super::{Rate, check, schema};
@@ -128,21 +129,7 @@ impl Serialize for VolumeSize {
 
 impl<'de> Deserialize<'de> for VolumeSize {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct SizeVisitor;
-
-        impl Visitor<'_> for SizeVisitor {
-            type Value = VolumeSize;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a size such as \"10G\"")
-            }
-
-            fn visit_str<E: de::Error>(self, text: &str) -> Result<VolumeSize, E> {
-                text.parse().map_err(E::custom)
-            }
-        }
-
-        deserializer.deserialize_any(SizeVisitor)
+        as_text::read(deserializer, "a size such as \"10G\"")
     }
 }
 
