@@ -7,6 +7,7 @@ use devices::Memory;
 use devices::serial::{self, Serial};
 use devices::virtio::Device;
 use devices::virtio::mmio::Mmio;
+use devices::virtio::roster::Roster;
 
 use crate::bus::Bus;
 use crate::kvm::Vm;
@@ -17,6 +18,7 @@ pub struct Board<'a> {
     vm: &'a Vm,
     memory: &'a Memory,
     virtio: Vec<Mmio>,
+    roster: Arc<Roster>,
 }
 
 impl<'a> Board<'a> {
@@ -26,6 +28,7 @@ impl<'a> Board<'a> {
             vm,
             memory,
             virtio: Vec::new(),
+            roster: Arc::default(),
         }
     }
 
@@ -43,7 +46,7 @@ impl<'a> Board<'a> {
         );
         let name = device.facts.name.clone();
         let line = self.vm.interrupt_line(layout::virtio_gsi(index))?;
-        let device = Mmio::new(device, self.memory.clone(), line)
+        let device = Mmio::new(device, self.memory.clone(), line, self.roster())
             .with_context(|| format!("cannot add device {name}"))?;
         self.vm.wire_kicks(&device, layout::virtio_window(index))?;
         self.virtio.push(device);
@@ -58,6 +61,11 @@ impl<'a> Board<'a> {
     /// Virtio devices so far.
     pub fn devices(&self) -> usize {
         self.virtio.len()
+    }
+
+    /// The virtio devices as one.
+    pub fn roster(&self) -> Arc<Roster> {
+        Arc::clone(&self.roster)
     }
 
     /// Closes the board, with a serial port whose output goes to `console`.

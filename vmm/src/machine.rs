@@ -12,6 +12,7 @@ use devices::Memory;
 use devices::virtio::fs::catalog::{self, Catalog};
 use devices::virtio::fs::{self, Budget, Content, Filter, Owners};
 pub use devices::virtio::fs::{Confinement, Counters, Wall};
+use devices::virtio::roster::Roster;
 use devices::virtio::{balloon, blk, console, net, rng, vsock};
 use vm_memory::{GuestMemoryBackend as _, GuestMemoryRegion as _, GuestRegionMmap};
 
@@ -23,7 +24,7 @@ use crate::console::{Console, log_file};
 pub use crate::counts::Counts;
 use crate::kvm::Vm;
 use crate::pause::{self, Gate, Pause};
-use crate::settle::{self, Booted};
+use crate::settle::{self, Boot, Booted};
 use crate::vcpu::{Exit, Vcpu};
 use crate::{cpuid, kernel, kvm, memory, volume};
 
@@ -97,6 +98,8 @@ pub struct Machine {
     vsock: vsock::Host,
     /// Guest memory that is the kernel's file.
     mapped: Vec<Range<u64>>,
+    /// The virtio devices.
+    roster: Arc<Roster>,
 }
 
 impl Machine {
@@ -157,6 +160,7 @@ impl Machine {
 
         let console = Console::new(console_sink(app)?.or(inputs.console));
         let acpi_root = acpi::write(&memory, vcpus, board.devices())?;
+        let roster = board.roster();
         let bus = board.finish(Box::new(console.clone()))?;
         let cmdline = kernel::cmdline(
             vcpus,
@@ -193,6 +197,7 @@ impl Machine {
             disks,
             vsock,
             mapped: kernel.mapped,
+            roster,
         })
     }
 
@@ -211,7 +216,12 @@ impl Machine {
             .map(|vcpu| vcpu.start(exits.clone(), Arc::clone(&gate)))
             .collect::<anyhow::Result<_>>()?;
         let pause = Arc::new(Pause::new(gate, vcpus));
-        let booted = settle::follow(self.memory.clone(), self.mapped, Arc::clone(&pause))?;
+        let booted = settle::follow(Boot {
+            memory: self.memory.clone(),
+            mapped: self.mapped,
+            roster: self.roster,
+            pause: Arc::clone(&pause),
+        })?;
         let running = Running {
             memory: self.memory,
             _vm: self.vm,

@@ -6,6 +6,7 @@
 #![expect(unsafe_code, reason = "maps files over guest memory")]
 
 mod clean;
+mod cleared;
 mod huge;
 mod pagemap;
 
@@ -22,6 +23,7 @@ use vm_memory::{
 
 use crate::layout;
 pub use clean::{give_back, give_back_own};
+pub use cleared::Touched;
 pub use huge::keep_sparse_small;
 
 /// A page of the host, which all of mvm's hosts have in this size.

@@ -2,8 +2,12 @@
 //!
 //! Booting touches memory that nothing touches afterwards. Most of the kernel's text, to adapt it to
 //! the processor, and of this program's, to put the machine together: what was only read goes back
-//! to the page cache, from which it returns when it is used. And pages that the guest has freed: it
-//! reports them, but where they are parts of a huge page the host must be told to let it be split.
+//! to the page cache, from which it returns when it is used. Pages that Linux clears and does not
+//! come to use, as most of a huge page of which it needs little. And pages that the guest has freed:
+//! it reports them, but where they are parts of a huge page the host must be told to let it be split.
+//!
+//! That happens twice: when all devices have drivers, which is before the guest's first process; and
+//! when what it runs has started.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -13,8 +17,9 @@ use std::time::Duration;
 
 use anyhow::Context;
 use devices::Memory;
+use devices::virtio::roster::Roster;
 
-use crate::memory::{give_back, give_back_own, keep_sparse_small};
+use crate::memory::{Touched, give_back, give_back_own, keep_sparse_small};
 use crate::pause::Pause;
 
 /// For those to boot who have nobody to say that they did; one that takes longer gets back at once
@@ -24,6 +29,21 @@ const BOOT: Duration = Duration::from_secs(2);
 /// From the end of the boot until pages are taken away: what starts then is not slowed down, and
 /// the guest has reported what it freed (after two seconds), which takes text of its own.
 const QUIET: Duration = Duration::from_secs(3);
+
+/// For devices to come to rest while the guest stands still.
+const REST: Duration = Duration::from_millis(10);
+
+/// A machine that boots.
+pub struct Boot {
+    /// The guest's memory.
+    pub memory: Memory,
+    /// What of it is the kernel's file.
+    pub mapped: Vec<Range<u64>>,
+    /// Its virtio devices.
+    pub roster: Arc<Roster>,
+    /// Stops its vCPUs.
+    pub pause: Arc<Pause>,
+}
 
 /// Says that the guest has booted.
 pub struct Booted(Sender<()>);
@@ -40,24 +60,40 @@ impl Booted {
 ///
 /// # Errors
 /// The host has no thread left.
-pub fn follow(
-    memory: Memory,
-    mapped: Vec<Range<u64>>,
-    pause: Arc<Pause>,
-) -> anyhow::Result<Booted> {
+pub fn follow(boot: Boot) -> anyhow::Result<Booted> {
     let (sender, booted) = channel();
     thread::Builder::new()
         .name("settle".into())
-        .spawn(move || settle(&memory, &mapped, &pause, &booted))
+        .spawn(move || boot.settle(&booted))
         .context("cannot start a thread")?;
     Ok(Booted(sender))
 }
 
-fn settle(memory: &Memory, mapped: &[Range<u64>], pause: &Pause, booted: &Receiver<()>) {
-    let _ = booted.recv_timeout(BOOT);
-    thread::sleep(QUIET);
-    // Where it cannot be had, the machine keeps the memory that it has.
-    let _ = pause.during(|| give_back(memory, mapped));
-    let _ = give_back_own();
-    let _ = keep_sparse_small(memory);
+impl Boot {
+    /// Where something cannot be had, the machine keeps the memory that it has.
+    fn settle(&self, booted: &Receiver<()>) {
+        if self.roster.wait_for_drivers(BOOT) {
+            let _ = self.take_before_use();
+        }
+        let _ = booted.recv_timeout(BOOT);
+        thread::sleep(QUIET);
+        let _ = self.pause.during(|| give_back(&self.memory, &self.mapped));
+        let _ = keep_sparse_small(&self.memory);
+        let _ = give_back_own();
+    }
+
+    /// All of it while the guest stands still: pages taken from under a running vCPU cost it an exit
+    /// each time. Cleared pages only here, since later there may be too many to look at.
+    fn take_before_use(&self) -> anyhow::Result<()> {
+        let touched = Touched::of(&self.memory)?;
+        self.pause.during(|| {
+            give_back(&self.memory, &self.mapped)?;
+            let taken = self
+                .roster
+                .during_rest(REST, || touched.give_back_cleared());
+            taken.unwrap_or(Ok(()))?;
+            keep_sparse_small(&self.memory)
+        })?;
+        give_back_own()
+    }
 }

@@ -109,7 +109,7 @@ impl Driver {
         let device = open(&memory);
         let Facts { queue_sizes, .. } = device.facts.clone();
         let interrupt = EventFd::new(EFD_NONBLOCK).unwrap();
-        let mmio = Mmio::new(device, memory.clone(), interrupt).unwrap();
+        let mmio = Mmio::new(device, memory.clone(), interrupt, Arc::default()).unwrap();
         let queues = (0u64..)
             .zip(queue_sizes)
             .map(|(i, size)| DriverQueue::new(i, size))

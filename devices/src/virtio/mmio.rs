@@ -14,6 +14,7 @@ use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 use super::config::Config;
 use super::interrupt::Interrupt;
 use super::queue::Registers;
+use super::roster::Roster;
 use super::worker::{self, Worker};
 use super::{Device, Facts, Handler, Queue};
 use crate::Memory;
@@ -73,6 +74,8 @@ pub struct Mmio {
     interrupt: Interrupt,
     faulted: Arc<AtomicBool>,
     log: Arc<Log>,
+    roster: Arc<Roster>,
+    had_driver: bool,
     queues: Vec<Registers>,
     kicks: Vec<EventFd>,
     status: u32,
@@ -96,11 +99,16 @@ enum PartState {
 }
 
 impl Mmio {
-    /// Puts `device` behind a register window.
+    /// Puts `device` behind a register window, and enters it in the machine's `roster`.
     ///
     /// # Errors
     /// No descriptor is left.
-    pub fn new(device: Device, memory: Memory, interrupt: EventFd) -> anyhow::Result<Self> {
+    pub fn new(
+        device: Device,
+        memory: Memory,
+        interrupt: EventFd,
+        roster: Arc<Roster>,
+    ) -> anyhow::Result<Self> {
         let Device { facts, parts } = device;
         let queues = facts.queue_sizes.iter().copied().map(Registers::new);
         let queues = queues.collect();
@@ -116,6 +124,7 @@ impl Mmio {
                 state: PartState::Resting(part.handler),
             })
             .collect();
+        roster.enter();
         Ok(Self {
             config: Config::new(facts.config.clone()),
             facts,
@@ -124,6 +133,8 @@ impl Mmio {
             interrupt: Interrupt::new(interrupt),
             faulted: Arc::default(),
             log: Arc::new(Log::new()),
+            roster,
+            had_driver: false,
             queues,
             kicks,
             status: 0,
@@ -298,6 +309,10 @@ impl Mmio {
     }
 
     fn activate(&mut self) -> bool {
+        if !self.had_driver {
+            self.had_driver = true;
+            self.roster.driven();
+        }
         match self.start_parts() {
             Ok(()) => true,
             Err(error) => {
@@ -338,6 +353,7 @@ impl Mmio {
                 features: self.driver_features,
                 config: self.config.clone(),
                 interrupt: self.interrupt.clone(),
+                roster: Arc::clone(&self.roster),
                 faulted: self.faulted.clone(),
                 log: self.log.clone(),
             };

@@ -20,6 +20,7 @@ pub mod net;
 pub mod queue;
 pub mod rate_limiter;
 pub mod rng;
+pub mod roster;
 pub mod vsock;
 pub mod worker;
 

@@ -14,6 +14,7 @@ use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
 use super::config::Config;
 use super::interrupt::Interrupt;
+use super::roster::Roster;
 use super::{Fault, Handler, Queue, Watch};
 use crate::log::Log;
 
@@ -36,6 +37,8 @@ pub struct Setup {
     pub config: Config,
     /// Raised when buffers were used.
     pub interrupt: Interrupt,
+    /// The machine's devices.
+    pub roster: Arc<Roster>,
     /// Set when the device needs a reset.
     pub faulted: Arc<AtomicBool>,
     /// What the device has to say.
@@ -65,6 +68,7 @@ impl Worker {
             features: setup.features,
             config: setup.config,
             interrupt: setup.interrupt,
+            roster: setup.roster,
             faulted: setup.faulted,
             log: setup.log.clone(),
             watched: Vec::new(),
@@ -115,6 +119,7 @@ struct Loop {
     features: u64,
     config: Config,
     interrupt: Interrupt,
+    roster: Arc<Roster>,
     faulted: Arc<AtomicBool>,
     log: Arc<Log>,
     /// The handler's descriptors as they are registered.
@@ -125,6 +130,8 @@ struct Loop {
 
 impl MutEventSubscriber for Loop {
     fn init(&mut self, ops: &mut EventOps) {
+        let roster = Arc::clone(&self.roster);
+        let _at_work = roster.at_work();
         let mut added = ops.add(Events::with_data(&self.stop, STOP, EventSet::IN));
         for (index, kick) in (0..).zip(&self.kicks) {
             added = added.and(ops.add(Events::with_data(kick, index, EventSet::IN)));
@@ -141,6 +148,8 @@ impl MutEventSubscriber for Loop {
     }
 
     fn process(&mut self, events: Events, ops: &mut EventOps) {
+        let roster = Arc::clone(&self.roster);
+        let _at_work = roster.at_work();
         let served = match events.data() {
             STOP => {
                 self.running = false;

@@ -14,7 +14,7 @@ use vm_memory::{GuestAddress, GuestMemoryBackend as _, GuestMemoryMmap, GuestMem
 use super::pagemap::Pagemap;
 
 /// A huge page of the processor.
-const HUGE_PAGE_BYTES: u64 = 2 << 20;
+pub(super) const HUGE_PAGE_BYTES: u64 = 2 << 20;
 
 /// Gives small pages to the first two MiB, of which a boot uses a handful.
 ///
