@@ -21,6 +21,9 @@ use crate::machines::{self, Machine, Record, running};
 /// For the guest to end its programs and switch itself off: its own grace is a second.
 const POWER_OFF_TIME: Duration = Duration::from_secs(5);
 
+/// For the machine to say that it does as it was told; one that hangs is not waited for.
+const ORDER_TIME: Duration = Duration::from_secs(10);
+
 /// After SIGKILL the kernel takes the machine apart.
 const KILL_TIME: Duration = Duration::from_secs(10);
 
@@ -97,12 +100,13 @@ fn is_ended_gently(machine: &Machine, timeout: &Timeout, end: &Receiver<()>) -> 
     let patience = seconds.unwrap_or_else(|| program.stop_timeout().into());
     let signal = program.stop_signal().number();
     // A paused guest would hear nothing. It fails where it is not paused.
-    let _ = client::order(name, &Request::Resume);
-    let asked = client::order(name, &Request::Signal { signal });
+    let order = |request: Request| client::order_within(ORDER_TIME, name, &request);
+    let _ = order(Request::Resume);
+    let asked = order(Request::Signal { signal });
     if asked.is_ok() && has_ended(patience) {
         return true;
     }
-    let off = client::order(name, &Request::PowerOff);
+    let off = order(Request::PowerOff);
     off.is_ok() && has_ended(POWER_OFF_TIME)
 }
 
@@ -110,10 +114,13 @@ fn is_ended_gently(machine: &Machine, timeout: &Timeout, end: &Receiver<()>) -> 
 pub fn program(machine: &Machine) -> Program {
     let kept = machine.record.as_ref().map(Record::app_file);
     if let Some(Ok(file)) = kept {
-        return file.app.app;
+        return file.app.program().into_owned();
     }
     // One that does not tell will hardly hear either, but is asked.
-    client::info(&machine.name).map_or_else(|_| Program::default(), |info| info.app.app)
+    client::info(&machine.name).map_or_else(
+        |_| Program::default(),
+        |info| info.app.program().into_owned(),
+    )
 }
 
 fn kill_and_wait(machine: &Machine, end: &Receiver<()>) -> Result<()> {

@@ -57,7 +57,15 @@ pub fn statistics(name: &str) -> anyhow::Result<Statistics> {
 /// # Errors
 /// It says why it cannot.
 pub fn order(name: &str, request: &Request) -> anyhow::Result<()> {
-    match ask(name, request, Some(ANSWER_TIMEOUT))? {
+    order_within(ANSWER_TIMEOUT, name, request)
+}
+
+/// As [`order`], where the answer is to come within `time`.
+///
+/// # Errors
+/// It says why it cannot, or nothing.
+pub fn order_within(time: Duration, name: &str, request: &Request) -> anyhow::Result<()> {
+    match ask(name, request, Some(time))? {
         (Reply::Done, _) => Ok(()),
         (reply, _) => Err(unexpected(&reply)),
     }

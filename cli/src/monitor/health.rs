@@ -128,8 +128,8 @@ impl Health {
                 running: Arc::clone(running),
                 program: program(),
                 stop: (
-                    app.app.stop_signal().number(),
-                    app.app.stop_timeout().into(),
+                    app.program().stop_signal().number(),
+                    app.program().stop_timeout().into(),
                 ),
             };
             let thread = thread::Builder::new().name("health".into());

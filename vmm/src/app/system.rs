@@ -8,7 +8,7 @@ use std::borrow::Cow;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{App, Program, Tty, schema};
+use super::{App, Duration, Program, Tty, schema};
 
 /// Where a `NixOS` system has its programs, those that need privileges first.
 const PATH: &str = "/run/wrappers/bin:/run/current-system/sw/bin";
@@ -21,6 +21,11 @@ pub struct System {
     /// The system's folder in the store, what `nix-build '<nixpkgs/nixos>' -A system` makes.
     #[schemars(schema_with = "schema::store_path")]
     pub path: String,
+    /// How long it may take to switch itself off when it is asked to, before `mvm stop` switches the
+    /// machine off; by default 10 seconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Duration")]
+    pub stop_timeout: Option<Duration>,
 }
 
 impl System {
@@ -38,6 +43,7 @@ impl System {
         let mut program = Program::new(vec![self.init()]);
         program.env.insert("PATH".into(), Some(PATH.into()));
         program.tty = Tty::Always;
+        program.stop_timeout = self.stop_timeout;
         program
     }
 }

@@ -130,11 +130,11 @@ impl fmt::Display for Unit<'_> {
             writeln!(f, "Slice={slice}")?;
         }
         f.write_str(SERVICE)?;
-        if let Some(timeout) = self.app.app.stop_timeout {
+        if let Some(timeout) = self.app.program().stop_timeout {
             let all = Duration::from(timeout) + SPARE_TIME;
             writeln!(f, "TimeoutStopSec={}", all.as_secs())?;
         }
-        if let Some(signal) = self.app.app.stop_signal {
+        if let Some(signal) = self.app.program().stop_signal {
             writeln!(f, "SuccessExitStatus={}", 128 + u32::from(signal.number()))?;
         }
         let target = match self.manager {

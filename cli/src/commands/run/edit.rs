@@ -38,7 +38,7 @@ pub struct Edits {
     /// What the program is asked to end with, instead of `app.stopSignal`
     #[arg(long, value_name = "SIGNAL")]
     stop_signal: Option<Signal>,
-    /// How long it may take to end then, instead of `app.stopTimeout`
+    /// How long it may take to end then, instead of `stopTimeout`
     #[arg(long, value_name = "SECONDS")]
     stop_timeout: Option<u32>,
     /// Name of the machine, instead of `name`
@@ -103,6 +103,11 @@ impl Edits {
             app.labels.insert(name.into(), text.into());
         }
         self.set_program(&mut app.app)?;
+        let stop_timeout = match &mut app.system {
+            Some(system) => &mut system.stop_timeout,
+            None => &mut app.app.stop_timeout,
+        };
+        *stop_timeout = self.stop_timeout.map(Duration::from_secs).or(*stop_timeout);
         image::settle(app)?;
         if let Some(cpus) = self.cpus {
             set_cpus(app, cpus)?;
@@ -148,8 +153,6 @@ impl Edits {
             program.cwd = Some(folder.clone());
         }
         program.stop_signal = self.stop_signal.or(program.stop_signal);
-        let timeout = self.stop_timeout.map(Duration::from_secs);
-        program.stop_timeout = timeout.or(program.stop_timeout);
         program.stdin |= self.interactive;
         if self.tty {
             program.tty = Tty::Always;
