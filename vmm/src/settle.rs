@@ -97,3 +97,57 @@ impl Boot {
         give_back_own()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use vm_memory::{Bytes as _, GuestAddress};
+
+    use super::*;
+    use crate::memory::allocate;
+    use crate::pause::Gate;
+
+    fn boot() -> Boot {
+        let memory = allocate(2 << 20).unwrap();
+        for (gpa, byte) in [(0, 0u8), (0x1000, 1)] {
+            memory.write_obj(byte, GuestAddress(gpa)).unwrap();
+        }
+        Boot {
+            memory,
+            mapped: Vec::new(),
+            roster: Arc::default(),
+            pause: Arc::new(Pause::new(Arc::new(Gate::default()), Vec::new())),
+        }
+    }
+
+    fn touched(boot: &Boot) -> usize {
+        Touched::of(&boot.memory).unwrap().count()
+    }
+
+    #[test]
+    fn what_was_cleared_goes_before_the_machine_is_used() {
+        let boot = boot();
+        assert_eq!(touched(&boot), 2);
+        boot.take_before_use().unwrap();
+        assert_eq!(touched(&boot), 1);
+    }
+
+    #[test]
+    fn nothing_goes_while_a_device_is_at_work() {
+        let boot = boot();
+        let (begun, wait) = channel();
+        let (done, end) = channel::<()>();
+        let roster = Arc::clone(&boot.roster);
+        let device = thread::spawn(move || {
+            roster.during_rest(REST, || {
+                begun.send(()).unwrap();
+                // Whoever else wants rest has to wait, as for a device.
+                let _ = end.recv();
+            })
+        });
+        wait.recv().unwrap();
+        boot.take_before_use().unwrap();
+        assert_eq!(touched(&boot), 2);
+        drop(done);
+        device.join().unwrap();
+    }
+}

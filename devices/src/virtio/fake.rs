@@ -21,6 +21,7 @@ use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
 use super::mmio::Mmio;
+use super::roster::Roster;
 use super::{Device, Facts};
 use crate::Memory;
 
@@ -74,6 +75,8 @@ pub struct Used {
 pub struct Driver {
     /// The device's registers.
     pub mmio: Mmio,
+    /// The machine's devices, of which this is the only one.
+    pub roster: Arc<Roster>,
     /// Guest memory.
     pub memory: Memory,
     /// Kicks only when the device wants it, as Linux does.
@@ -109,13 +112,15 @@ impl Driver {
         let device = open(&memory);
         let Facts { queue_sizes, .. } = device.facts.clone();
         let interrupt = EventFd::new(EFD_NONBLOCK).unwrap();
-        let mmio = Mmio::new(device, memory.clone(), interrupt, Arc::default()).unwrap();
+        let roster = Arc::default();
+        let mmio = Mmio::new(device, memory.clone(), interrupt, Arc::clone(&roster)).unwrap();
         let queues = (0u64..)
             .zip(queue_sizes)
             .map(|(i, size)| DriverQueue::new(i, size))
             .collect();
         Self {
             mmio,
+            roster,
             memory,
             polite: false,
             event_idx: false,

@@ -54,6 +54,12 @@ impl<'a> Touched<'a> {
         })
     }
 
+    /// How many they are.
+    #[cfg(test)]
+    pub fn count(&self) -> usize {
+        self.pages.len()
+    }
+
     /// Gives back those that are zeroes alone.
     ///
     /// Nobody may write to guest memory meanwhile, neither the guest nor a device: what is written

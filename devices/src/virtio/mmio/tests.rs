@@ -1,5 +1,7 @@
 //! The registers and the status machine, against drivers that do as they like.
 
+use std::time::Duration;
+
 use virtio_bindings::virtio_config as bit;
 
 use crate::virtio::fake::Driver;
@@ -95,6 +97,18 @@ fn a_device_is_not_activated_twice() {
     driver.set_register(STATUS, DRIVER_OK);
     assert_eq!(driver.status(), DRIVER_OK);
     assert_serves(&mut driver);
+}
+
+#[test]
+fn the_first_driver_of_a_device_is_told() {
+    let mut driver = Driver::attach(rng::open);
+    let has_driver = |driver: &Driver| driver.roster.wait_for_drivers(Duration::ZERO);
+    assert!(!has_driver(&driver));
+    for _ in 0..3 {
+        driver.bring_up();
+        assert!(has_driver(&driver));
+        driver.reset();
+    }
 }
 
 #[test]
