@@ -25,6 +25,10 @@ use crate::closure::{STORE_DIR, StorePath};
 /// A name of a machine: it is a folder's name, a host's name and a word on command lines.
 pub const NAME_PATTERN: &str = "^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$";
 
+/// A name of what machines share: as a machine's, or a project's and a "_" before that.
+pub const SHARED_NAME_PATTERN: &str =
+    "^(?=.{1,63}$)[a-z0-9]([a-z0-9-]*[a-z0-9])?(_[a-z0-9]([a-z0-9-]*[a-z0-9])?)?$";
+
 /// Labels of letters, digits and "-", with dots between them.
 pub const HOSTNAME_PATTERN: &str =
     r"^[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?(\.[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?)*$";
@@ -86,7 +90,7 @@ pub fn values(app: &App) -> Vec<Complaint> {
     check.shares(&app.shares);
     check.volumes(&app.volumes);
     if let Some(persist) = &app.root.persist {
-        check.name(persist, root().key("root").key("persist"));
+        check.shared_name(persist, root().key("root").key("persist"));
     }
     check.interfaces(app.interfaces.as_deref().unwrap_or_default());
     check.ports(&app.ports);
@@ -123,13 +127,16 @@ impl Check {
     }
 
     fn name(&mut self, name: &str, place: Place) {
-        let allowed = format!(
-            "1 to {MAX_NAME_SIZE} lower-case letters, digits and \"-\", with no \"-\" at either end"
-        );
-        let is_good = name.len() <= MAX_NAME_SIZE
-            && is_label(name)
-            && !name.bytes().any(|byte| byte.is_ascii_uppercase());
-        self.expect(is_good, place, allowed, quoted(name));
+        self.expect(is_name(name), place, name_rule(), quoted(name));
+    }
+
+    /// A name of what machines share: as a machine's, or a project's and a "_" before that.
+    fn shared_name(&mut self, name: &str, place: Place) {
+        let is_good = match name.split_once('_') {
+            Some((project, own)) => name.len() <= MAX_NAME_SIZE && is_name(project) && is_name(own),
+            None => is_name(name),
+        };
+        self.expect(is_good, place, name_rule(), quoted(name));
     }
 
     fn hostname(&mut self, hostname: &str) {
@@ -342,7 +349,7 @@ impl Check {
     fn volume(&mut self, volume: &Volume, place: &Place) {
         let here = |key: &'static str| place.clone().key(key);
         match (&volume.name, &volume.image) {
-            (Some(name), None) => self.name(name, here("name")),
+            (Some(name), None) => self.shared_name(name, here("name")),
             (None, Some(image)) => self.host_path(image, here("image")),
             (None, None) => self.complain(
                 place.clone(),
@@ -601,6 +608,20 @@ fn is_cpu_list(text: &str) -> bool {
         Some((first, last)) => is_number(first) && is_number(last),
         None => is_number(item),
     })
+}
+
+/// Whether a machine can be called so.
+pub fn is_name(name: &str) -> bool {
+    name.len() <= MAX_NAME_SIZE
+        && is_label(name)
+        && !name.bytes().any(|byte| byte.is_ascii_uppercase())
+}
+
+/// What a machine's name must be.
+pub fn name_rule() -> String {
+    format!(
+        "1 to {MAX_NAME_SIZE} lower-case letters, digits and \"-\", with no \"-\" at either end"
+    )
 }
 
 /// One part of a host name.

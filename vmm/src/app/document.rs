@@ -10,7 +10,7 @@ use super::place::{Place, Step};
 use super::quote::quoted;
 
 /// A value, and the offset in bytes at which it starts.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Node {
     /// Offset of the value's first byte.
     pub at: usize,
@@ -19,7 +19,7 @@ pub struct Node {
 }
 
 /// What a value is.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub enum Value {
     /// `null`
     Null,
@@ -36,7 +36,7 @@ pub enum Value {
 }
 
 /// A key and its value.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Member {
     /// Offset of the key's opening quote.
     pub key_at: usize,
@@ -65,6 +65,18 @@ impl Node {
             Value::Object(members) => members.iter().find(|member| member.key == key),
             _ => None,
         }
+    }
+
+    /// The value at `place`, or the innermost around it that there is, and how many steps lead to it.
+    pub fn nearest(&self, place: &Place) -> (&Self, usize) {
+        let mut node = self;
+        for (count, step) in place.steps().iter().enumerate() {
+            match node.step(step) {
+                Some(child) => node = child,
+                None => return (node, count),
+            }
+        }
+        (node, place.steps().len())
     }
 
     fn step(&self, step: &Step) -> Option<&Self> {
@@ -109,6 +121,11 @@ impl Document {
         &self.root
     }
 
+    /// The same, to be changed. What changes keeps its offset.
+    pub const fn root_mut(&mut self) -> &mut Node {
+        &mut self.root
+    }
+
     /// Line and column, both from 1, the column in characters.
     pub fn line_and_column(&self, at: usize) -> (usize, usize) {
         line_and_column(&self.text, at)
@@ -117,14 +134,7 @@ impl Document {
     /// Where the value at `place` starts, or the innermost value around it that the text has:
     /// a default has no line of its own.
     pub fn offset_of(&self, place: &Place) -> usize {
-        let mut node = &self.root;
-        for step in place.steps() {
-            match node.step(step) {
-                Some(child) => node = child,
-                None => break,
-            }
-        }
-        node.at
+        self.root.nearest(place).0.at
     }
 
     /// The place of the value that starts at `at`.
