@@ -62,7 +62,7 @@ pub use console::{Console, ConsoleMode, KernelMessages};
 pub use duration::Duration;
 pub use file::AppFile;
 pub use health::{HealthCheck, Http, MAX_CONTAINS, MAX_HTTP_ANSWER, OnFailure, Ready, Tcp};
-pub use interface::{Interface, InterfaceKind, MAX_INTERFACES};
+pub use interface::{Interface, InterfaceKind, MAX_ALIASES, MAX_INTERFACES};
 pub use json::{MAX_DEPTH, MAX_VALUES};
 pub use kernel::{Kernel, MAX_CMDLINE_SIZE};
 pub use label::{MAX_LABELS, is_label};

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::path::Path;
 
-use super::interface::{MAX_ADDRESSES, MAX_INTERFACE_NAME_SIZE, MAX_MTU, MIN_MTU};
+use super::interface::{MAX_ADDRESSES, MAX_ALIASES, MAX_INTERFACE_NAME_SIZE, MAX_MTU, MIN_MTU};
 use super::label;
 use super::limits::{MAX_LIMITED_DEVICES, MAX_NOFILE, MAX_PIDS, MAX_WEIGHT, MIN_NOFILE, is_slice};
 use super::place::Place;
@@ -32,6 +32,10 @@ pub const SHARED_NAME_PATTERN: &str =
 /// Labels of letters, digits and "-", with dots between them.
 pub const HOSTNAME_PATTERN: &str =
     r"^[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?(\.[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?)*$";
+
+/// What a machine is called in a network: the same with "_".
+pub const ALIAS_PATTERN: &str =
+    r"^[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?(\.[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?)*$";
 
 /// Bytes of a host name (the kernel's `__NEW_UTS_LEN`).
 pub const MAX_HOSTNAME_SIZE: usize = 64;
@@ -426,6 +430,28 @@ impl Check {
             if let Some(rate) = &interface.rate_limit {
                 self.rate(rate, &here("rateLimit"));
             }
+            if let Some(network) = &interface.network {
+                self.name(network, here("network"));
+            }
+            self.aliases(&interface.aliases, &here("aliases"));
+        }
+    }
+
+    fn aliases(&mut self, aliases: &[String], place: &Place) {
+        self.expect(
+            aliases.len() <= MAX_ALIASES,
+            place.clone(),
+            format_args!("at most {MAX_ALIASES} names"),
+            aliases.len(),
+        );
+        let allowed = format!(
+            "1 to {MAX_HOSTNAME_SIZE} letters, digits, \"-\", \"_\" and \".\", with a letter, digit or \"_\" around each \".\""
+        );
+        for (nth, alias) in aliases.iter().take(MAX_ALIASES).enumerate() {
+            // As a host name, but that the tables of a network do not mind "_".
+            let is_good = alias.len() <= MAX_HOSTNAME_SIZE
+                && alias.replace('_', "x").split('.').all(is_label);
+            self.expect(is_good, place.clone().index(nth), &allowed, quoted(alias));
         }
     }
 

@@ -112,6 +112,7 @@ impl Network {
                 (link.addresses, link.gateways) = passt::addresses(routes);
                 Box::new(device::Stream::new(stream).context("cannot use a socket")?)
             }
+            InterfaceKind::Network => anyhow::bail!("this mvm makes no networks of machines"),
             InterfaceKind::Tap | InterfaceKind::Bridge => {
                 let tap = Tap::open(interface, &mut link)?;
                 self.filters.extend(tap.filter);
