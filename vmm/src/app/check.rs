@@ -431,7 +431,7 @@ impl Check {
                 self.rate(rate, &here("rateLimit"));
             }
             if let Some(network) = &interface.network {
-                self.name(network, here("network"));
+                self.shared_name(network, here("network"));
             }
             self.aliases(&interface.aliases, &here("aliases"));
         }

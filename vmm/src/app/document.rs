@@ -67,6 +67,19 @@ impl Node {
         }
     }
 
+    /// Whether it is an object.
+    pub const fn is_object(&self) -> bool {
+        matches!(self.value, Value::Object(_))
+    }
+
+    /// Its members, if it is an object.
+    pub fn members(&self) -> &[Member] {
+        match &self.value {
+            Value::Object(members) => members,
+            _ => &[],
+        }
+    }
+
     /// The value at `place`, or the innermost around it that there is, and how many steps lead to it.
     pub fn nearest(&self, place: &Place) -> (&Self, usize) {
         let mut node = self;
@@ -155,6 +168,25 @@ impl Document {
         place
     }
 
+    /// The place of the object that has a key at `key_at`.
+    pub fn place_around(&self, key_at: usize) -> Place {
+        let mut place = Place::root();
+        let mut node = &self.root;
+        let has_key = |node: &Node| match &node.value {
+            Value::Object(members) => members.iter().any(|member| member.key_at == key_at),
+            _ => false,
+        };
+        while !has_key(node) {
+            let mut children = node.children().into_iter();
+            let Some((step, child)) = children.rfind(|(_, child)| child.at < key_at) else {
+                break;
+            };
+            place.push(step);
+            node = child;
+        }
+        place
+    }
+
     /// Each key and each string in the text, without escapes, in no particular order.
     pub fn strings(&self) -> Vec<&str> {
         let mut strings = Vec::new();
@@ -227,6 +259,16 @@ mod tests {
         ] {
             assert_eq!(document.place_of(document.offset_of(&place)), place);
         }
+    }
+
+    #[test]
+    fn a_key_finds_its_object() {
+        let document = document();
+        let inner = TEXT.find("\"a\"").expect("a key");
+        let place = Place::root().key("é").index(1);
+        assert_eq!(document.place_around(inner), place);
+        let last = TEXT.find("\"b\"").expect("a key");
+        assert_eq!(document.place_around(last), Place::root());
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize};
 
-use super::check::{ALIAS_PATTERN, MAX_HOSTNAME_SIZE, NAME_PATTERN};
+use super::check::{ALIAS_PATTERN, MAX_HOSTNAME_SIZE, SHARED_NAME_PATTERN};
 use super::{Mac, Rate, Subnet, address, count};
 
 /// Interfaces of one machine: each is a device with an interrupt of its own.
@@ -57,7 +57,7 @@ pub struct Interface {
     pub bridge: Option<String>,
     /// The network of type "network": machines of this user that name the same one reach each other.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "String", regex(pattern = NAME_PATTERN))]
+    #[schemars(with = "String", regex(pattern = SHARED_NAME_PATTERN))]
     pub network: Option<String>,
     /// What the machine is called there, besides its name and its host name.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

@@ -98,7 +98,7 @@ fn read_from<T: DeserializeOwned>(
     };
     findings.extend(state.unknown.take().into_iter().map(|unknown| Finding {
         at: unknown.key_at,
-        place: document.place_of(unknown.object_at),
+        place: document.place_around(unknown.key_at),
         spoilt: None,
         message: unknown.message,
     }));
@@ -127,7 +127,6 @@ impl State {
             let others = others.map_or(&[][..], |(_, others)| others);
             let instead = suggest::instead_of(&member.key, &[fields, others].concat());
             unknown.push(UnknownKey {
-                object_at: object.at,
                 key_at: member.key_at,
                 message: format!("unknown key {}{instead}", quoted(&member.key)),
             });
@@ -136,7 +135,6 @@ impl State {
 }
 
 struct UnknownKey {
-    object_at: usize,
     key_at: usize,
     message: String,
 }
