@@ -3,6 +3,7 @@
 pub mod attach;
 pub mod check;
 pub mod completion;
+pub mod compose;
 pub mod cp;
 pub mod create;
 pub mod doctor;

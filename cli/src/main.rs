@@ -7,6 +7,7 @@ mod audience;
 mod carrier;
 mod cgroup;
 mod commands;
+mod compose;
 mod control;
 mod detach;
 mod emulator;
@@ -71,6 +72,9 @@ enum Command {
     Pause(commands::pause::PauseArgs),
     Unpause(commands::pause::UnpauseArgs),
     Wait(commands::wait::Args),
+    Up(commands::compose::UpArgs),
+    Down(commands::compose::DownArgs),
+    Compose(commands::compose::Args),
     #[command(visible_alias = "list")]
     Ps(commands::ps::Args),
     Port(commands::port::Args),
@@ -116,7 +120,11 @@ impl Command {
     fn concern(&self) -> Concern {
         match self {
             Self::Run(args) if !args.starts() => Concern::Nothing,
-            Self::Run(_) | Self::Start(_) | Self::Restart(_) | Self::Update(_) => Concern::Starts,
+            Self::Run(_) | Self::Start(_) | Self::Restart(_) | Self::Update(_) | Self::Up(_) => {
+                Concern::Starts
+            }
+            Self::Compose(args) if args.starts() => Concern::Starts,
+            Self::Compose(args) if !args.finds() => Concern::Nothing,
             Self::Check(_)
             | Self::Doctor(_)
             | Self::Settings(_)
@@ -150,6 +158,9 @@ impl Command {
             Self::Pause(args) => commands::pause::pause(args),
             Self::Unpause(args) => commands::pause::unpause(args),
             Self::Wait(args) => commands::wait::run(args),
+            Self::Up(args) => commands::compose::run_up(args),
+            Self::Down(args) => commands::compose::run_down(args),
+            Self::Compose(args) => commands::compose::run(args),
             Self::Ps(args) => commands::ps::run(args),
             Self::Port(args) => commands::port::run(args),
             Self::Ip(args) => commands::port::ip(args),

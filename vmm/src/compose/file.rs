@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use super::{Project, Service, Variables, check, keys, machine, merge, variables};
+use super::{Project, Service, Variables, keys, machine, merge, variables};
 use crate::app::document::{Document, Member, Node, Value};
 use crate::app::file::{at_most, complaints_of, document_of, problem_at, whole_file};
 use crate::app::quote::one_line;
@@ -106,7 +106,7 @@ impl ComposeFile {
         };
         problems.extend(source.read_services(folder, &mut project));
         if is_whole && problems.is_empty() {
-            let complaints = check::project(&project);
+            let complaints = project.check();
             problems.extend(complaints.into_iter().map(|one| source.locate(one)));
         }
         let problems = once(problems);

@@ -4,8 +4,8 @@
 //! may have, or before a "_", which no project's name has. So volumes and networks of two projects are
 //! never the same, and machines are told apart by their labels.
 
-use super::{Project, Service};
-use crate::app::{App, Interface, InterfaceKind, Volume};
+use super::{Project, Service, check};
+use crate::app::{App, Complaint, Interface, InterfaceKind, Volume};
 
 /// The label that says which project a machine is of.
 pub const PROJECT_LABEL: &str = "mvm.project";
@@ -30,6 +30,38 @@ impl Project {
     /// The name of a service's machine `number`, from 1.
     pub fn machine_name(&self, service: &str, number: u32) -> String {
         name(&self.name, service, number)
+    }
+
+    /// Whether the service has a machine of that name.
+    pub fn has(&self, service: &str, machine: &str) -> bool {
+        let scale = self
+            .services
+            .get(service)
+            .map_or(0, |service| service.scale);
+        (1..=scale).any(|number| self.machine_name(service, number) == machine)
+    }
+
+    /// Has the service be so many machines.
+    ///
+    /// # Errors
+    /// There is no such service, or it cannot be more than one.
+    pub fn set_scale(&mut self, name: &str, scale: u32) -> Result<(), String> {
+        let Some(service) = self.services.get_mut(name) else {
+            return Err(format!("there is no service {name}"));
+        };
+        if let Some(why) = service.why_single().filter(|_| scale > 1) {
+            return Err(format!("{name} must be 1, is {scale}: {why}"));
+        }
+        service.scale = scale;
+        match self.check().first() {
+            Some(complaint) => Err(complaint.to_string()),
+            None => Ok(()),
+        }
+    }
+
+    /// All that is wrong with its values, each with its place in a file.
+    pub fn check(&self) -> Vec<Complaint> {
+        check::project(self)
     }
 
     /// The machine `number` of `service`, from 1.
