@@ -10,6 +10,7 @@ pub mod doctor;
 pub mod events;
 pub mod exec;
 pub mod generate;
+pub mod import;
 pub mod inspect;
 pub mod logs;
 pub mod man;

@@ -14,6 +14,7 @@ mod emulator;
 mod environment;
 mod events;
 mod image;
+mod import;
 mod init_binary;
 mod logs;
 mod machines;
@@ -75,6 +76,7 @@ enum Command {
     Up(commands::compose::UpArgs),
     Down(commands::compose::DownArgs),
     Compose(commands::compose::Args),
+    Import(commands::import::Args),
     #[command(visible_alias = "list")]
     Ps(commands::ps::Args),
     Port(commands::port::Args),
@@ -130,6 +132,7 @@ impl Command {
             | Self::Settings(_)
             | Self::Version(_)
             | Self::Schema(_)
+            | Self::Import(_)
             | Self::Generate(_)
             | Self::Completion(_)
             | Self::Man(_)
@@ -161,6 +164,7 @@ impl Command {
             Self::Up(args) => commands::compose::run_up(args),
             Self::Down(args) => commands::compose::run_down(args),
             Self::Compose(args) => commands::compose::run(args),
+            Self::Import(args) => commands::import::run(args),
             Self::Ps(args) => commands::ps::run(args),
             Self::Port(args) => commands::port::run(args),
             Self::Ip(args) => commands::port::ip(args),
