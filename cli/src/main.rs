@@ -14,9 +14,11 @@ mod environment;
 mod events;
 mod image;
 mod init_binary;
+mod lasting;
 mod logs;
 mod machines;
 mod monitor;
+mod networks;
 mod openmetrics;
 mod output;
 mod places;
@@ -92,6 +94,7 @@ enum Command {
     Schema(commands::schema::Args),
     Generate(commands::generate::Args),
     Completion(commands::completion::Args),
+    Network(commands::network::Args),
     Emulator(emulator::Args),
     #[command(hide = true)]
     Man(commands::man::Args),
@@ -116,6 +119,7 @@ impl Command {
     fn concern(&self) -> Concern {
         match self {
             Self::Run(args) if !args.starts() => Concern::Nothing,
+            Self::Network(args) if !args.finds() => Concern::Nothing,
             Self::Run(_) | Self::Start(_) | Self::Restart(_) | Self::Update(_) => Concern::Starts,
             Self::Check(_)
             | Self::Doctor(_)
@@ -171,6 +175,7 @@ impl Command {
             Self::Generate(args) => commands::generate::run(args),
             Self::Completion(args) => commands::completion::run(args),
             Self::Man(args) => commands::man::run::<Cli>(args),
+            Self::Network(args) => commands::network::run(args),
             Self::Emulator(args) => emulator::run(args),
             Self::Monitor(args) => commands::monitor::run(args),
             Self::Supervise(args) => commands::monitor::supervise(args),
