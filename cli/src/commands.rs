@@ -16,6 +16,7 @@ pub mod logs;
 pub mod man;
 pub mod metrics;
 pub mod monitor;
+pub mod network;
 pub mod pause;
 pub mod port;
 pub mod ps;

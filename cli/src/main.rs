@@ -16,9 +16,11 @@ mod events;
 mod image;
 mod import;
 mod init_binary;
+mod lasting;
 mod logs;
 mod machines;
 mod monitor;
+mod networks;
 mod openmetrics;
 mod output;
 mod places;
@@ -98,6 +100,7 @@ enum Command {
     Schema(commands::schema::Args),
     Generate(commands::generate::Args),
     Completion(commands::completion::Args),
+    Network(commands::network::Args),
     Emulator(emulator::Args),
     #[command(hide = true)]
     Man(commands::man::Args),
@@ -127,6 +130,7 @@ impl Command {
             }
             Self::Compose(args) if args.starts() => Concern::Starts,
             Self::Compose(args) if !args.finds() => Concern::Nothing,
+            Self::Network(args) if !args.finds() => Concern::Nothing,
             Self::Check(_)
             | Self::Doctor(_)
             | Self::Settings(_)
@@ -186,6 +190,7 @@ impl Command {
             Self::Generate(args) => commands::generate::run(args),
             Self::Completion(args) => commands::completion::run(args),
             Self::Man(args) => commands::man::run::<Cli>(args),
+            Self::Network(args) => commands::network::run(args),
             Self::Emulator(args) => emulator::run(args),
             Self::Monitor(args) => commands::monitor::run(args),
             Self::Supervise(args) => commands::monitor::supervise(args),

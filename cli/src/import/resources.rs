@@ -47,13 +47,12 @@ pub fn convert(service: &Section<'_>, converted: &mut Ordered) {
         own.insert("cpus".into(), cpus.into());
     }
     converted.put("limits", own);
-    let number = |text: &str| text.parse::<u32>().ok();
-    let replicas = deploy
-        .as_ref()
-        .and_then(|deploy| deploy.read("replicas", "a number", number));
+    let count = |text: &str| text.parse::<u32>().ok();
+    let of_deploy = deploy.as_ref();
+    let replicas = of_deploy.and_then(|deploy| deploy.read("replicas", "a number", count));
     converted.put(
         "scale",
-        service.read("scale", "a number", number).or(replicas),
+        service.read("scale", "a number", count).or(replicas),
     );
     if let Some(deploy) = &deploy {
         // Taken by whoever reads the policy.
