@@ -15,5 +15,5 @@ pub use follow::{Ending, Follow, colour};
 pub use order::{kill_all, stop_all};
 pub use progress::Progress;
 pub use replica::{Member, Replica, members, replicas};
-pub use scope::Scope;
+pub use scope::{Scope, load};
 pub use starter::{Starter, Waits};

@@ -41,13 +41,7 @@ impl Scope {
     /// # Errors
     /// There is none, or all that is wrong with it.
     pub fn load(&self) -> Result<ComposeFile> {
-        let file = self.find()?;
-        let variables = variables(&file)?;
-        Ok(ComposeFile::load(
-            &file,
-            self.project.as_deref(),
-            &variables,
-        )?)
+        load(&self.find()?, self.project.as_deref())
     }
 
     /// The file, if there is one or one was named. Without one a project is known by its name alone.
@@ -88,8 +82,16 @@ fn in_folder() -> Option<PathBuf> {
     files.into_iter().find(|file| file.exists())
 }
 
+/// Reads the file of a project, which is called `name` whatever the file says.
+///
+/// # Errors
+/// Its variables cannot be read, or all that is wrong with it.
+pub fn load(file: &Path, name: Option<&str>) -> Result<ComposeFile> {
+    Ok(ComposeFile::load(file, name, &variables(file)?)?)
+}
+
 /// The variables that `file` may ask for.
-pub fn variables(file: &Path) -> Result<Variables> {
+fn variables(file: &Path) -> Result<Variables> {
     let folder = file.parent().unwrap_or(Path::new("."));
     let beside = folder.join(VARIABLES_FILE);
     let mut variables = environment::Variables::new();

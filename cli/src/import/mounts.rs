@@ -146,16 +146,12 @@ fn secrets(service: &Section<'_>, known: &Known<'_>) -> Map<String, Value> {
         .enumerate()
     {
         let place = service.at("secrets").index(nth);
-        let section = Section::of(item, place.clone(), service.remarks);
-        let (source, target, mode, owner) = match item.text() {
-            Some(name) => (Some(name), None, None, None),
-            None => (
-                section.text("source"),
-                section.text("target"),
-                section.text("mode"),
-                section.text("uid"),
-            ),
-        };
+        let section = item
+            .text()
+            .is_none()
+            .then(|| Section::of(item, place.clone(), service.remarks));
+        let text = |key| section.as_ref().and_then(|section| section.text(key));
+        let (source, target) = (item.text().or_else(|| text("source")), text("target"));
         let Some((name, value)) = source.and_then(|name| Some((name, known.secrets.get(name)?)))
         else {
             let message = "is not converted: `secrets` of the file says nothing of it that mvm has";
@@ -164,11 +160,11 @@ fn secrets(service: &Section<'_>, known: &Known<'_>) -> Map<String, Value> {
         };
         let mut value = value.clone();
         // Docker's are for all to read.
-        value["mode"] = mode
+        value["mode"] = text("mode")
             .map_or("0444", |mode| mode.trim_start_matches("0o"))
             .into();
-        if let Some(owner) = owner {
-            value["owner"] = match section.text("gid") {
+        if let Some(owner) = text("uid") {
+            value["owner"] = match text("gid") {
                 Some(group) => format!("{owner}:{group}").into(),
                 None => owner.into(),
             };
@@ -180,7 +176,7 @@ fn secrets(service: &Section<'_>, known: &Known<'_>) -> Map<String, Value> {
         if let Some(target) = target.filter(|target| target.starts_with('/')) {
             value["path"] = target.into();
         }
-        if item.text().is_none() {
+        if let Some(section) = section {
             section.finish();
         }
         secrets.insert(own.into(), value);
