@@ -13,6 +13,7 @@ const HOST: u8 = 1;
 /// The first and the last that a machine can have; behind them is that of all.
 const FIRST: u8 = 2;
 const LAST: u8 = 254;
+const COUNT: u64 = LAST as u64 - FIRST as u64 + 1;
 
 /// Second bytes of networks: of 10.0.0.0/8, that part which hand-made networks use less.
 const SECOND_FIRST: u8 = 64;
@@ -119,8 +120,7 @@ impl Leases {
 
     /// The first from the name's own place on that nobody had, else one whose machine is gone.
     fn free(&self, name: &str, is_there: impl Fn(&str) -> bool) -> Option<Ipv4Addr> {
-        let count = u64::from(LAST.abs_diff(FIRST)).saturating_add(1);
-        let start = u8::try_from(hash(name) % count).unwrap_or_default();
+        let start = u8::try_from(hash(name) % COUNT).unwrap_or_default();
         let own = FIRST.wrapping_add(start);
         let in_order = (own..=LAST).chain(FIRST..own);
         let mut all = in_order.map(|last| self.subnet.address(last));

@@ -180,7 +180,7 @@ mod tests {
             let left = incoming.restore(&mut room);
             room[left..left + now.len()].copy_from_slice(now);
             incoming.take(&room[..left + now.len()], |frame| {
-                frames.push(frame.to_vec())
+                frames.push(frame.to_vec());
             })?;
             rest = later;
         }

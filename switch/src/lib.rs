@@ -26,6 +26,7 @@
     expect(
         clippy::arithmetic_side_effects,
         clippy::indexing_slicing,
+        clippy::panic,
         clippy::unwrap_used,
         reason = "a test that panics has failed, which is what it is for"
     )

@@ -30,7 +30,7 @@ const REVERSE: &str = ".in-addr.arpa";
 #[derive(Debug, Default)]
 pub struct Names {
     addresses: BTreeMap<String, Vec<Ipv4Addr>>,
-    names: BTreeMap<Ipv4Addr, String>,
+    machines: BTreeMap<Ipv4Addr, String>,
     /// Which of several addresses was first in the last answer.
     turn: usize,
 }
@@ -43,7 +43,7 @@ impl Names {
         aliases: impl Iterator<Item = &'a String>,
         address: Ipv4Addr,
     ) {
-        self.names.insert(address, name.to_owned());
+        self.machines.insert(address, name.to_owned());
         for name in aliases.map(String::as_str).chain([name]) {
             let all = self.addresses.entry(name.to_ascii_lowercase()).or_default();
             if !all.contains(&address) {
@@ -54,7 +54,7 @@ impl Names {
 
     /// The machine with that address has gone.
     pub fn remove(&mut self, address: Ipv4Addr) {
-        self.names.remove(&address);
+        self.machines.remove(&address);
         self.addresses.retain(|_, all| {
             all.retain(|one| *one != address);
             !all.is_empty()
@@ -102,7 +102,7 @@ impl Names {
         let backwards = name.strip_suffix(REVERSE)?;
         let parts: Vec<_> = backwards.rsplit('.').collect();
         let address: Ipv4Addr = parts.join(".").parse().ok()?;
-        self.names.get(&address).map(String::as_str)
+        self.machines.get(&address).map(String::as_str)
     }
 }
 

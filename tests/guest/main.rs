@@ -20,6 +20,7 @@ mod limits;
 mod logs;
 mod memory;
 mod network;
+mod network_between;
 mod network_root;
 mod nixos;
 mod notify;

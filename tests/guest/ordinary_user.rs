@@ -192,10 +192,25 @@ fn server() -> serde_json::Value {
     })
 }
 
+/// Another machine, which asks the server for a page by its name.
+fn client() -> serde_json::Value {
+    json!({
+        "version": 1,
+        "name": "client",
+        "memory": "128M",
+        "app": {
+            "entrypoint": ["curl", "--silent", "--show-error", "--fail", "http://web/page"],
+            "env": { "PATH": format!("{}/bin", fixture("tools")) },
+        },
+        "interfaces": [{ "type": "network", "network": "shop" }],
+    })
+}
+
 #[test]
-fn a_service_with_a_port_and_a_volume() -> Result<()> {
+fn a_service_with_a_port_a_volume_and_a_network() -> Result<()> {
     let user = User::new()?;
     fs::write(user.path("app.json"), server().to_string())?;
+    fs::write(user.path("client.json"), client().to_string())?;
     fs::write(user.path("page"), "by an ordinary user\n")?;
     let publish = format!("{}:80", free_port());
     let (port, _) = publish.split_once(':').context("two ports")?;
@@ -204,9 +219,12 @@ fn a_service_with_a_port_and_a_volume() -> Result<()> {
         String::from_utf8(on_host(&format!("curl --silent --show-error --fail {url}")))
     };
 
-    user.carry_out(&["run", "-d", "--wait", "-p", &publish, "app.json"])?;
+    let flags = ["-d", "--wait", "--network", "shop", "-p", &publish];
+    user.carry_out(&[&["run"], &flags[..], &["app.json"]].concat())?;
     user.carry_out(&["cp", "page", "web:/data/page"])?;
     assert_eq!(ask()?, "by an ordinary user\n");
+    let page = user.carry_out(&["run", "client.json"])?;
+    assert_eq!(page, "by an ordinary user\n");
     let words = "id -u; stat -c %U /data/page";
     assert_eq!(
         user.carry_out(&["exec", "web", "sh", "-c", words])?,
@@ -249,12 +267,18 @@ const MEMBER: &str = r#"
     setpriv --reuid $1 --regid $2 --clear-groups env -i PATH="$PATH:$4" bash -euc '
         export HOME=$PWD XDG_RUNTIME_DIR=$PWD/run MVM_KERNEL=$PWD/vmlinux
         mvm() { ./mvm --accel kvm "$@"; }
-        mvm run -d --wait -p $0:80 app.json
+        mvm run -d --wait --network shop -p $0:80 app.json
         mvm cp page web:/data/page
         curl --silent --show-error --fail http://127.0.0.1:$0/page
+        mvm run client.json
         mvm exec web id -u
         mvm restart web; mvm stop web; mvm start web; mvm rm --force web
         mvm ps --all --quiet
+        # The network goes a while after its last machine.
+        for _ in $(seq 300); do
+            [ -n "$(ls -A run/mvm)" ] || break
+            sleep 0.1
+        done
         ls -A run/mvm
     ' $3
     status=$?
@@ -279,6 +303,7 @@ fn a_service_of_a_member_of_group_kvm() -> Result<()> {
         return Ok(());
     }
     fs::write(user.path("app.json"), server().to_string())?;
+    fs::write(user.path("client.json"), client().to_string())?;
     fs::write(user.path("page"), "by a member\n")?;
     let [uid, port] = [user.ids.0, free_port().into()].map(|number| number.to_string());
     let output = Command::new(mvm_test::mvm())
@@ -289,6 +314,9 @@ fn a_service_of_a_member_of_group_kvm() -> Result<()> {
     let errors = String::from_utf8_lossy(&output.stderr);
     ensure!(output.status.success(), "{}\n{errors}", output.status);
     let seen = String::from_utf8(output.stdout)?;
-    assert_eq!(seen, "web\nby a member\n0\nweb\nweb\nweb\nweb\nleft: \n");
+    assert_eq!(
+        seen,
+        "web\nby a member\nby a member\n0\nweb\nweb\nweb\nweb\nleft: \n"
+    );
     Ok(())
 }

@@ -3,8 +3,9 @@
 use std::fs::{self, OpenOptions, Permissions};
 use std::io::{self, ErrorKind};
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -97,8 +98,21 @@ pub fn serve(name: &str) -> Result<()> {
         .try_clone_to_owned()
         .context("there is no socket")?;
     let folder = Folder::of(name);
+    let own = number(&folder.socket());
     let mut server = Server::new(name, UnixListener::from(listener))?;
-    let turn = server.run(LINGER, || folder.try_turn())?;
-    folder.remove(turn);
+    let turn = server.run(LINGER, || match folder.try_turn()? {
+        // Somebody has removed it, and nobody can come any more; what is there is another one's.
+        _ if number(&folder.socket()) != own => Ok(Some(None)),
+        turn => Ok(turn.map(Some)),
+    })?;
+    if let Some(turn) = turn {
+        folder.remove(turn);
+    }
     Ok(())
+}
+
+/// By which a file is told from another one in its place; none if there is none.
+fn number(path: &Path) -> Option<(u64, u64)> {
+    let facts = fs::symlink_metadata(path).ok()?;
+    Some((facts.dev(), facts.ino()))
 }

@@ -126,15 +126,15 @@ fn a_machine_that_does_not_read_holds_up_nobody() {
         switch.join(2, "two"),
         switch.join(3, "slow"),
     );
-    let large = one.frame(&slow, &[7; 60_000]);
+    let large = one.frame(&slow, &vec![7; 60_000]);
     for number in 0..200u8 {
         one.send(&large);
         let frame = one.frame(&two, &[number]);
         one.send(&frame);
         assert_eq!(two.receive(), frame);
     }
-    let list = UnixStream::connect(&switch.path).unwrap();
-    let counters = hello::list(&list).unwrap().counters;
+    let asked = UnixStream::connect(&switch.path).unwrap();
+    let counters = hello::list(&asked).unwrap().counters;
     assert_eq!(counters.delivered + counters.overrun, 400);
     assert!(counters.overrun > 100, "{counters:?}");
     // What it gets when it reads again is whole, and there are new ones behind it.

@@ -269,7 +269,7 @@ mod tests {
             let (stream, theirs) = UnixStream::pair()?;
             self.0.push(theirs);
             let name = interface.network.as_deref().unwrap();
-            let third = if name == "other" { 1 } else { 0 };
+            let third = u8::from(name == "other");
             Ok(Place {
                 stream,
                 rejoin: Box::new(|| Err(std::io::Error::other("none"))),

@@ -321,10 +321,10 @@ mod tests {
             let kinds = app.interfaces().into_iter().map(|interface| interface.kind);
             kinds.collect::<Vec<_>>()
         };
-        use InterfaceKind::{Network, User};
-        assert_eq!(kinds("--network shop"), [Network]);
-        assert_eq!(kinds("-p 80 --network shop"), [User, Network]);
-        assert_eq!(kinds("--network shop --network back"), [Network, Network]);
+        let (user, network) = (InterfaceKind::User, InterfaceKind::Network);
+        assert_eq!(kinds("--network shop"), [network]);
+        assert_eq!(kinds("-p 80 --network shop"), [user, network]);
+        assert_eq!(kinds("--network shop --network back"), [network, network]);
         let flags = ["--network", "shop", "--network-alias", "db"];
         let interface = edited(&flags).unwrap().interfaces().remove(0);
         assert_eq!(interface.network.as_deref(), Some("shop"));
