@@ -12,7 +12,7 @@ mod scope;
 mod starter;
 
 pub use follow::{Ending, Follow, colour};
-pub use order::{kill_all, stop_all};
+pub use order::{in_reverse, kill_all};
 pub use progress::Progress;
 pub use replica::{Member, Replica, members, replicas};
 pub use scope::{Scope, load};

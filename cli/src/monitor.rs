@@ -158,6 +158,7 @@ pub fn run(start: Start<'_>) -> anyhow::Result<Ended> {
             commands: Some(commands),
             started: Some(Box::new(started)),
             stop_signal: app.app.stop_signal.map(Signal::number),
+            hears_twice: false,
         };
         let is_typed_at = wants_terminal(app.program().tty);
         let keeper = start.streams.keeper(&start.running.name(), is_typed_at)?;

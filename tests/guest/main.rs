@@ -6,6 +6,7 @@
 mod accel;
 mod attach;
 mod background;
+mod compose;
 mod copy;
 mod exec;
 mod exit_status;

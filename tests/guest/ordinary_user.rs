@@ -15,9 +15,10 @@ use mvm_test::fixture;
 use serde_json::json;
 use tempfile::TempDir;
 
+use crate::compose;
 use crate::network::free_port;
 use crate::on_host;
-use crate::runs_emulated_host;
+use crate::{runs_emulated_host, until};
 
 /// Users, one for each test, and group where /dev/kvm has none: no system gives anyone such a number.
 const NOBODYS: u32 = 54_321;
@@ -253,6 +254,57 @@ fn a_service_with_a_port_a_volume_and_a_network() -> Result<()> {
         assert!(Instant::now() < deadline, "{left:?}");
         thread::sleep(Duration::from_millis(100));
     }
+    Ok(())
+}
+
+#[test]
+fn a_shop_of_an_ordinary_user() -> Result<()> {
+    let user = User::new()?;
+    let port = free_port();
+    let mut shop = compose::shop(port)?;
+    // What root's checkout has is not for all to read.
+    for name in ["web.py", "worker.py", "redis.py"] {
+        let code = mvm_test::repository().join("examples/shop/code").join(name);
+        fs::copy(code, user.path("data").join(name))?;
+        user.give(&user.path("data").join(name))?;
+    }
+    for name in ["web", "worker"] {
+        shop["services"][name]["shares"][0]["source"] = "./data".into();
+    }
+    fs::write(user.path("compose.json"), shop.to_string())?;
+    user.carry_out(&["up", "-d", "--wait"])?;
+    assert_eq!(compose::order(port), "1");
+    compose::await_shipped(port, 1, 1);
+
+    let inspected = user.carry_out(&["inspect", "shop-redis"])?;
+    let inspected: serde_json::Value = serde_json::from_str(&inspected)?;
+    let pid = inspected[0]["pid"].to_string();
+    let is_emulated = user
+        .carry_out(&["emulator", "status"])?
+        .contains("runs, ready");
+    let mut kill = if is_emulated {
+        let mut kill = user.mvm();
+        kill.args(["emulator", "exec", "--"]);
+        kill
+    } else {
+        let mut kill = Command::new("env");
+        kill.uid(user.ids.0).gid(user.ids.1);
+        kill
+    };
+    assert!(kill.args(["kill", "-9", &pid]).status()?.success());
+    until(|| {
+        let state = user.carry_out(&["inspect", "shop-redis"]);
+        let state = state.and_then(|text| Ok(serde_json::from_str::<serde_json::Value>(&text)?));
+        state.is_ok_and(|state| {
+            state[0]["restarts"] == 1 && state[0]["health"]["status"] == "healthy"
+        })
+    });
+    user.carry_out(&["down"])?;
+    user.carry_out(&["up", "-d", "--wait"])?;
+    compose::await_shipped(port, 1, 1);
+    let removed = user.carry_out(&["down", "-v"])?;
+    assert!(removed.ends_with("shop-redis\nshop_data\n"), "{removed}");
+    assert_eq!(user.carry_out(&["ps", "--all", "--quiet"])?, "");
     Ok(())
 }
 

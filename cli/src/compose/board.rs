@@ -131,3 +131,85 @@ impl<'a> Board<'a> {
         self.far.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::sync::mpsc;
+    use std::thread;
+    use std::time::Duration;
+
+    use vmm::app::App;
+
+    use super::*;
+
+    /// A machine of a service that needs another one to be so.
+    fn replica(service: &str, number: u32, needs: &[(&str, Condition)]) -> Replica {
+        let needs = needs
+            .iter()
+            .map(|(name, condition)| ((*name).to_owned(), *condition));
+        let app = App::new(format!("{service}-{number}"), Vec::new());
+        Replica::of(service, app, needs.collect::<BTreeMap<_, _>>())
+    }
+
+    fn shop() -> Vec<Replica> {
+        vec![
+            replica("db", 1, &[]),
+            replica("db", 2, &[]),
+            replica(
+                "web",
+                1,
+                &[
+                    ("db", Condition::Healthy),
+                    ("elsewhere", Condition::Started),
+                ],
+            ),
+        ]
+    }
+
+    #[test]
+    fn it_is_free_once_all_machines_of_what_it_needs_are_so() {
+        let replicas = shop();
+        let board = Board::new(&replicas);
+        assert_eq!(board.await_needs(0), Ok(()));
+        thread::scope(|scope| {
+            let (sender, free) = mpsc::channel();
+            let board = &board;
+            scope.spawn(move || sender.send(board.await_needs(2)));
+            for (nth, condition) in [
+                (0, Condition::Started),
+                (1, Condition::Started),
+                (0, Condition::Healthy),
+                (1, Condition::Completed),
+            ] {
+                board.reach(nth, condition);
+                assert!(free.recv_timeout(Duration::from_millis(10)).is_err());
+            }
+            board.reach(1, Condition::Healthy);
+            assert_eq!(free.recv(), Ok(Ok(())));
+        });
+        assert!(board.is_awaited("db", Condition::Healthy));
+        assert!(!board.is_awaited("db", Condition::Started));
+    }
+
+    #[test]
+    fn it_is_not_started_when_what_it_needs_has_failed() {
+        let replicas = shop();
+        let board = Board::new(&replicas);
+        board.reach(0, Condition::Healthy);
+        board.fail(1);
+        assert_eq!(board.await_needs(2), Err(Obstacle::Failed("db".into())));
+    }
+
+    #[test]
+    fn nothing_is_started_any_more_once_that_is_said() {
+        let replicas = shop();
+        let board = Board::new(&replicas);
+        thread::scope(|scope| {
+            let waiting = scope.spawn(|| board.await_needs(2));
+            board.cancel();
+            assert_eq!(waiting.join().unwrap(), Err(Obstacle::Cancelled));
+        });
+        assert_eq!(board.await_needs(0), Err(Obstacle::Cancelled));
+    }
+}

@@ -14,7 +14,7 @@ use signal_hook::consts::signal::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use vmm::compose::Project;
 
-use super::{Member, Replica, Starter, kill_all, members, stop_all};
+use super::{Member, Replica, Starter, in_reverse, kill_all, members};
 use crate::commands::logs::{How, Log, Logs, PERIOD};
 use crate::commands::stop::Timeout;
 use crate::events::{self, Event, Happened};
@@ -131,7 +131,7 @@ impl Follow<'_> {
         while !self.starter.is_done() {
             thread::sleep(PERIOD);
         }
-        stop_all(Some(self.project), &self.members()?, |member| {
+        in_reverse(Some(self.project), &self.members()?, |member| {
             member.stop(&Timeout::default())
         })
     }

@@ -16,7 +16,7 @@ use crate::output::say;
 ///
 /// # Errors
 /// It could not be done with some: each has been told.
-pub fn stop_all(
+pub fn in_reverse(
     project: Option<&Project>,
     members: &[Member],
     act: impl Fn(&Member) -> Result<()> + Sync,

@@ -109,6 +109,18 @@ pub fn members(project: &str) -> Result<Vec<Member>> {
 }
 
 impl Replica {
+    /// A machine of a service that needs others.
+    #[cfg(test)]
+    pub fn of(service: &str, app: App, needs: BTreeMap<String, Condition>) -> Self {
+        Self {
+            service: service.into(),
+            app,
+            needs,
+            wanted: None,
+            source: Arc::default(),
+        }
+    }
+
     /// The machine's name.
     pub fn name(&self) -> &str {
         &self.app.name

@@ -6,7 +6,8 @@ class Redis:
     """A connection; each command waits for its answer."""
 
     def __init__(self, host, port=6379):
-        self.socket = socket.create_connection((host, port))
+        # A machine that is killed does not say so: whoever waits for it must end some time.
+        self.socket = socket.create_connection((host, port), timeout=5)
         self.answers = self.socket.makefile("rb")
 
     def __enter__(self):

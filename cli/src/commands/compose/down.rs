@@ -9,7 +9,7 @@ use vmm::volume;
 use super::up::say_orphans;
 use crate::commands::rm::stop_and_forget;
 use crate::commands::stop::Timeout;
-use crate::compose::{Scope, members, stop_all};
+use crate::compose::{Scope, in_reverse, members};
 use crate::output::print;
 
 /// Stop the services, and remove their machines
@@ -38,7 +38,7 @@ pub fn run(scope: &Scope, args: &Args) -> Result<ExitCode> {
         say_orphans(members.iter().filter(|member| is_orphan(&member.service)));
         members.retain(|member| !is_orphan(&member.service));
     }
-    stop_all(project, &members, |member| {
+    in_reverse(project, &members, |member| {
         stop_and_forget(&member.machine, &args.timeout)?;
         print(format!("{}\n", member.machine.name).as_bytes())
     })?;

@@ -6,7 +6,7 @@ use anyhow::{Result, ensure};
 
 use super::ensure_known;
 use crate::commands::stop::Timeout;
-use crate::compose::{Progress, Scope, Starter, Waits, members, replicas, stop_all};
+use crate::compose::{Progress, Scope, Starter, Waits, in_reverse, members, replicas};
 use crate::events::{self, Happened};
 
 /// Stop services and start them again, as they are
@@ -36,7 +36,7 @@ pub fn run(scope: &Scope, args: &Args) -> Result<ExitCode> {
         !members.is_empty(),
         "no service has a machine; `mvm up` makes them"
     );
-    stop_all(Some(project), &members, |member| member.stop(&args.timeout))?;
+    in_reverse(Some(project), &members, |member| member.stop(&args.timeout))?;
     let mut replicas = replicas(project, &project.order(), file.path())?;
     replicas.retain_mut(|replica| {
         let member = members

@@ -10,7 +10,7 @@ use super::{ensure_known, scale};
 use crate::commands::rm::stop_and_forget;
 use crate::commands::stop::Timeout;
 use crate::compose::{
-    Ending, Follow, Member, Progress, Scope, Starter, Waits, members, replicas, stop_all,
+    Ending, Follow, Member, Progress, Scope, Starter, Waits, in_reverse, members, replicas,
 };
 use crate::output::say;
 
@@ -94,7 +94,7 @@ fn remove_surplus(project: &Project, also_orphans: bool) -> Result<()> {
         say_orphans(surplus.iter().filter(|member| is_orphan(member)));
         surplus.retain(|member| !is_orphan(member));
     }
-    stop_all(Some(project), &surplus, |member| {
+    in_reverse(Some(project), &surplus, |member| {
         stop_and_forget(&member.machine, &Timeout::default())
     })
 }
