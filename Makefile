@@ -58,6 +58,7 @@ bench: all fixtures
 	bench/net
 	bench/blk
 	bench/emulator
+	bench/compose
 
 # What `make` has built, so that root does not build.
 install:

@@ -155,6 +155,9 @@ pub struct Company<'a> {
     pub started: Option<Box<dyn FnOnce() + 'a>>,
     /// What SIGTERM is for the program, if not SIGTERM.
     pub stop_signal: Option<u8>,
+    /// Whether a second request to end is the program's, too, which makes of it what it will. A third is
+    /// this process' in any case.
+    pub hears_twice: bool,
 }
 
 impl Company<'_> {
@@ -356,7 +359,8 @@ impl<S: Signals> Attached<'_, S> {
                         }
                         continue;
                     }
-                    if self.impatience > 1 || (self.impatience > 0 && self.end.is_some()) {
+                    let most = 1 + u32::from(self.company.hears_twice);
+                    if self.impatience > most || (self.impatience > 0 && self.end.is_some()) {
                         return Some(Outcome::GaveUp { signal });
                     }
                     let signal = self.company.translate(signal);

@@ -22,15 +22,22 @@ pub fn set(variables: &mut Variables, words: &[String]) -> Result<()> {
 /// Sets what the file of `--env-file` says: what `--env` takes, one in a line. Lines that are empty
 /// or begin with "#" say nothing, and no quotes are taken away.
 pub fn set_from(variables: &mut Variables, file: &Path) -> Result<()> {
+    read(variables, file).context("--env-file")
+}
+
+/// Sets what such a file says.
+///
+/// # Errors
+/// It cannot be read, or a line says no variable.
+pub fn read(variables: &mut Variables, file: &Path) -> Result<()> {
     let shown = file.display();
-    let text =
-        fs::read_to_string(file).with_context(|| format!("--env-file: cannot read {shown}"))?;
+    let text = fs::read_to_string(file).with_context(|| format!("cannot read {shown}"))?;
     for (nth, line) in text.lines().enumerate() {
         let line = line.trim_start();
         if line.is_empty() || line.starts_with('#') {
             continue;
         }
-        let here = || format!("--env-file: {shown}:{}", nth + 1);
+        let here = || format!("{shown}:{}", nth + 1);
         let (name, value) = entry(line).with_context(here)?;
         let is_word = !name.contains(char::is_whitespace);
         ensure!(is_word, "{}: {name:?} is no name of a variable", here());

@@ -56,12 +56,19 @@ pub fn load(path: &Path) -> Result<AppFile> {
 
 fn load_file(path: &Path) -> Result<AppFile> {
     let mut file = AppFile::load(path)?;
-    if let Some(name) = file.app.image.clone()
-        && !is_root_folder(Path::new(&name))
-    {
-        fill_in(&mut file.app, &read(&name)?)?;
-    }
+    complete(&mut file.app)?;
     Ok(file)
+}
+
+/// Gives `app` what it leaves to its image, if it has one.
+///
+/// # Errors
+/// The image cannot be read, or does not go with what `app` says.
+pub fn complete(app: &mut App) -> Result<()> {
+    match app.image.clone() {
+        Some(name) if !is_root_folder(Path::new(&name)) => fill_in(app, &read(&name)?),
+        _ => Ok(()),
+    }
 }
 
 /// The image that an app.json names: by its id, or by its file.

@@ -7,16 +7,20 @@ mod audience;
 mod carrier;
 mod cgroup;
 mod commands;
+mod compose;
 mod control;
 mod detach;
 mod emulator;
 mod environment;
 mod events;
 mod image;
+mod import;
 mod init_binary;
+mod lasting;
 mod logs;
 mod machines;
 mod monitor;
+mod networks;
 mod openmetrics;
 mod output;
 mod places;
@@ -71,6 +75,10 @@ enum Command {
     Pause(commands::pause::PauseArgs),
     Unpause(commands::pause::UnpauseArgs),
     Wait(commands::wait::Args),
+    Up(commands::compose::UpArgs),
+    Down(commands::compose::DownArgs),
+    Compose(commands::compose::Args),
+    Import(commands::import::Args),
     #[command(visible_alias = "list")]
     Ps(commands::ps::Args),
     Port(commands::port::Args),
@@ -92,6 +100,7 @@ enum Command {
     Schema(commands::schema::Args),
     Generate(commands::generate::Args),
     Completion(commands::completion::Args),
+    Network(commands::network::Args),
     Emulator(emulator::Args),
     #[command(hide = true)]
     Man(commands::man::Args),
@@ -116,12 +125,18 @@ impl Command {
     fn concern(&self) -> Concern {
         match self {
             Self::Run(args) if !args.starts() => Concern::Nothing,
-            Self::Run(_) | Self::Start(_) | Self::Restart(_) | Self::Update(_) => Concern::Starts,
+            Self::Run(_) | Self::Start(_) | Self::Restart(_) | Self::Update(_) | Self::Up(_) => {
+                Concern::Starts
+            }
+            Self::Compose(args) if args.starts() => Concern::Starts,
+            Self::Compose(args) if !args.finds() => Concern::Nothing,
+            Self::Network(args) if !args.finds() => Concern::Nothing,
             Self::Check(_)
             | Self::Doctor(_)
             | Self::Settings(_)
             | Self::Version(_)
             | Self::Schema(_)
+            | Self::Import(_)
             | Self::Generate(_)
             | Self::Completion(_)
             | Self::Man(_)
@@ -150,6 +165,10 @@ impl Command {
             Self::Pause(args) => commands::pause::pause(args),
             Self::Unpause(args) => commands::pause::unpause(args),
             Self::Wait(args) => commands::wait::run(args),
+            Self::Up(args) => commands::compose::run_up(args),
+            Self::Down(args) => commands::compose::run_down(args),
+            Self::Compose(args) => commands::compose::run(args),
+            Self::Import(args) => commands::import::run(args),
             Self::Ps(args) => commands::ps::run(args),
             Self::Port(args) => commands::port::run(args),
             Self::Ip(args) => commands::port::ip(args),
@@ -171,6 +190,7 @@ impl Command {
             Self::Generate(args) => commands::generate::run(args),
             Self::Completion(args) => commands::completion::run(args),
             Self::Man(args) => commands::man::run::<Cli>(args),
+            Self::Network(args) => commands::network::run(args),
             Self::Emulator(args) => emulator::run(args),
             Self::Monitor(args) => commands::monitor::run(args),
             Self::Supervise(args) => commands::monitor::supervise(args),

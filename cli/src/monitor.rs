@@ -47,6 +47,7 @@ use crate::image::RootFs;
 use crate::logs::{Collector, Keep, Observer};
 use crate::machines::Running;
 use crate::machines::record::End;
+use crate::networks::Places;
 use crate::output::say;
 use crate::secrets::Secrets;
 use crate::systemd::{self, Notice, Sockets};
@@ -86,6 +87,8 @@ pub struct Start<'a> {
 /// mvm or the guest failed.
 pub fn run(start: Start<'_>) -> anyhow::Result<Ended> {
     let app = &start.file.app;
+    // Their processes are not this machine's, and have none of its limits.
+    let places = Places::reserve(app, start.running.name())?;
     // Before anything is allocated and any thread started, so that all of it counts.
     let _cgroup = Cgroup::enter(&app.name, &app.limits, &start.running.cgroup())?;
     let listener = server::listen(&start.running.socket())?;
@@ -97,7 +100,7 @@ pub fn run(start: Start<'_>) -> anyhow::Result<Ended> {
     let secrets = start.secrets.files(app)?;
     let kernel = kernel(app.kernel.path.as_deref())?;
     let init = init_binary::read()?;
-    let mut outside = Outside::open(app, start.sockets)?;
+    let mut outside = Outside::open(app, start.sockets, places)?;
     let (host, port) = UnixStream::pair().context("cannot make a socket")?;
     let inputs = Inputs {
         kernel: &kernel,
@@ -155,6 +158,7 @@ pub fn run(start: Start<'_>) -> anyhow::Result<Ended> {
             commands: Some(commands),
             started: Some(Box::new(started)),
             stop_signal: app.program().stop_signal.map(Signal::number),
+            hears_twice: false,
         };
         let is_typed_at = wants_terminal(app.program().tty);
         let keeper = start.streams.keeper(&start.running.name(), is_typed_at)?;

@@ -109,7 +109,8 @@ impl Outlook {
     }
 }
 
-fn with_last_lines(name: &str, why: &str, record: &Record) -> anyhow::Error {
+/// Why something is wrong with the machine called `name`, and what its program said last.
+pub fn with_last_lines(name: &str, why: &str, record: &Record) -> anyhow::Error {
     let mut reader = Reader::open(&logs::output(&record.logs()));
     let mut last = VecDeque::new();
     while let Ok(Some(line)) = reader.next_line() {

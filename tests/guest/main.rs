@@ -6,6 +6,7 @@
 mod accel;
 mod attach;
 mod background;
+mod compose;
 mod copy;
 mod exec;
 mod exit_status;
@@ -20,6 +21,7 @@ mod limits;
 mod logs;
 mod memory;
 mod network;
+mod network_between;
 mod network_root;
 mod nixos;
 mod notify;

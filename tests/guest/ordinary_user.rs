@@ -15,9 +15,10 @@ use mvm_test::fixture;
 use serde_json::json;
 use tempfile::TempDir;
 
+use crate::compose;
 use crate::network::free_port;
 use crate::on_host;
-use crate::runs_emulated_host;
+use crate::{runs_emulated_host, until};
 
 /// Users, one for each test, and group where /dev/kvm has none: no system gives anyone such a number.
 const NOBODYS: u32 = 54_321;
@@ -192,10 +193,25 @@ fn server() -> serde_json::Value {
     })
 }
 
+/// Another machine, which asks the server for a page by its name.
+fn client() -> serde_json::Value {
+    json!({
+        "version": 1,
+        "name": "client",
+        "memory": "128M",
+        "app": {
+            "entrypoint": ["curl", "--silent", "--show-error", "--fail", "http://web/page"],
+            "env": { "PATH": format!("{}/bin", fixture("tools")) },
+        },
+        "interfaces": [{ "type": "network", "network": "shop" }],
+    })
+}
+
 #[test]
-fn a_service_with_a_port_and_a_volume() -> Result<()> {
+fn a_service_with_a_port_a_volume_and_a_network() -> Result<()> {
     let user = User::new()?;
     fs::write(user.path("app.json"), server().to_string())?;
+    fs::write(user.path("client.json"), client().to_string())?;
     fs::write(user.path("page"), "by an ordinary user\n")?;
     let publish = format!("{}:80", free_port());
     let (port, _) = publish.split_once(':').context("two ports")?;
@@ -204,9 +220,12 @@ fn a_service_with_a_port_and_a_volume() -> Result<()> {
         String::from_utf8(on_host(&format!("curl --silent --show-error --fail {url}")))
     };
 
-    user.carry_out(&["run", "-d", "--wait", "-p", &publish, "app.json"])?;
+    let flags = ["-d", "--wait", "--network", "shop", "-p", &publish];
+    user.carry_out(&[&["run"], &flags[..], &["app.json"]].concat())?;
     user.carry_out(&["cp", "page", "web:/data/page"])?;
     assert_eq!(ask()?, "by an ordinary user\n");
+    let page = user.carry_out(&["run", "client.json"])?;
+    assert_eq!(page, "by an ordinary user\n");
     let words = "id -u; stat -c %U /data/page";
     assert_eq!(
         user.carry_out(&["exec", "web", "sh", "-c", words])?,
@@ -238,6 +257,57 @@ fn a_service_with_a_port_and_a_volume() -> Result<()> {
     Ok(())
 }
 
+#[test]
+fn a_shop_of_an_ordinary_user() -> Result<()> {
+    let user = User::new()?;
+    let port = free_port();
+    let mut shop = compose::shop(port)?;
+    // What root's checkout has is not for all to read.
+    for name in ["web.py", "worker.py", "redis.py"] {
+        let code = mvm_test::repository().join("examples/shop/code").join(name);
+        fs::copy(code, user.path("data").join(name))?;
+        user.give(&user.path("data").join(name))?;
+    }
+    for name in ["web", "worker"] {
+        shop["services"][name]["shares"][0]["source"] = "./data".into();
+    }
+    fs::write(user.path("compose.json"), shop.to_string())?;
+    user.carry_out(&["up", "-d", "--wait"])?;
+    assert_eq!(compose::order(port), "1");
+    compose::await_shipped(port, 1, 1);
+
+    let inspected = user.carry_out(&["inspect", "shop-redis"])?;
+    let inspected: serde_json::Value = serde_json::from_str(&inspected)?;
+    let pid = inspected[0]["pid"].to_string();
+    let is_emulated = user
+        .carry_out(&["emulator", "status"])?
+        .contains("runs, ready");
+    let mut kill = if is_emulated {
+        let mut kill = user.mvm();
+        kill.args(["emulator", "exec", "--"]);
+        kill
+    } else {
+        let mut kill = Command::new("env");
+        kill.uid(user.ids.0).gid(user.ids.1);
+        kill
+    };
+    assert!(kill.args(["kill", "-9", &pid]).status()?.success());
+    until(|| {
+        let state = user.carry_out(&["inspect", "shop-redis"]);
+        let state = state.and_then(|text| Ok(serde_json::from_str::<serde_json::Value>(&text)?));
+        state.is_ok_and(|state| {
+            state[0]["restarts"] == 1 && state[0]["health"]["status"] == "healthy"
+        })
+    });
+    user.carry_out(&["down"])?;
+    user.carry_out(&["up", "-d", "--wait"])?;
+    compose::await_shipped(port, 1, 1);
+    let removed = user.carry_out(&["down", "-v"])?;
+    assert!(removed.ends_with("shop-redis\nshop_data\n"), "{removed}");
+    assert_eq!(user.carry_out(&["ps", "--all", "--quiet"])?, "");
+    Ok(())
+}
+
 /// The same as the user `$1` with the group `$2`, which may use KVM, and the port `$3`, with the
 /// fixtures' programs in `$4`; prints what is seen.
 const MEMBER: &str = r#"
@@ -249,12 +319,18 @@ const MEMBER: &str = r#"
     setpriv --reuid $1 --regid $2 --clear-groups env -i PATH="$PATH:$4" bash -euc '
         export HOME=$PWD XDG_RUNTIME_DIR=$PWD/run MVM_KERNEL=$PWD/vmlinux
         mvm() { ./mvm --accel kvm "$@"; }
-        mvm run -d --wait -p $0:80 app.json
+        mvm run -d --wait --network shop -p $0:80 app.json
         mvm cp page web:/data/page
         curl --silent --show-error --fail http://127.0.0.1:$0/page
+        mvm run client.json
         mvm exec web id -u
         mvm restart web; mvm stop web; mvm start web; mvm rm --force web
         mvm ps --all --quiet
+        # The network goes a while after its last machine.
+        for _ in $(seq 300); do
+            [ -n "$(ls -A run/mvm)" ] || break
+            sleep 0.1
+        done
         ls -A run/mvm
     ' $3
     status=$?
@@ -279,6 +355,7 @@ fn a_service_of_a_member_of_group_kvm() -> Result<()> {
         return Ok(());
     }
     fs::write(user.path("app.json"), server().to_string())?;
+    fs::write(user.path("client.json"), client().to_string())?;
     fs::write(user.path("page"), "by a member\n")?;
     let [uid, port] = [user.ids.0, free_port().into()].map(|number| number.to_string());
     let output = Command::new(mvm_test::mvm())
@@ -289,6 +366,9 @@ fn a_service_of_a_member_of_group_kvm() -> Result<()> {
     let errors = String::from_utf8_lossy(&output.stderr);
     ensure!(output.status.success(), "{}\n{errors}", output.status);
     let seen = String::from_utf8(output.stdout)?;
-    assert_eq!(seen, "web\nby a member\n0\nweb\nweb\nweb\nweb\nleft: \n");
+    assert_eq!(
+        seen,
+        "web\nby a member\nby a member\n0\nweb\nweb\nweb\nweb\nleft: \n"
+    );
     Ok(())
 }

@@ -11,6 +11,7 @@ pub mod board;
 pub mod boot;
 pub mod bus;
 pub mod closure;
+pub mod compose;
 pub mod console;
 pub mod counts;
 pub mod cpuid;

@@ -22,6 +22,9 @@ use crate::app::{App, Rate, Volume};
 use crate::state;
 use make::Wanted;
 
+/// What the names of volumes' files end with.
+const SUFFIX: &str = ".raw";
+
 /// The disks of a machine, each held by it, and made if it was missing.
 ///
 /// # Errors
@@ -57,9 +60,50 @@ pub fn serial(nth: usize) -> String {
 pub fn path(volume: &Volume) -> anyhow::Result<PathBuf> {
     match (&volume.image, &volume.name) {
         (Some(image), _) => Ok(image.clone()),
-        (None, Some(name)) => Ok(state::folder()?.join("volumes").join(format!("{name}.raw"))),
+        (None, Some(name)) => file_of(name),
         (None, None) => bail!("a volume has neither name nor image"),
     }
+}
+
+/// The names of this user's volumes, sorted.
+///
+/// # Errors
+/// This user has no home for them, or it cannot be read.
+pub fn names() -> anyhow::Result<Vec<String>> {
+    let folder = folder()?;
+    let entries = match fs::read_dir(&folder) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        other => other.with_context(|| format!("cannot list {}", folder.display()))?,
+    };
+    let name = |entry: fs::DirEntry| {
+        let name = entry.file_name().into_string().ok()?;
+        Some(name.strip_suffix(SUFFIX)?.to_owned())
+    };
+    let mut names: Vec<_> = entries.flatten().filter_map(name).collect();
+    names.sort();
+    Ok(names)
+}
+
+/// Removes a volume with all that is in it. One that is not there is left so.
+///
+/// # Errors
+/// A machine has it, or its file cannot be removed.
+pub fn remove(name: &str) -> anyhow::Result<()> {
+    let path = file_of(name)?;
+    // While it is held, no machine can have it.
+    let _held = match existing(&path, false) {
+        Err(error) if is_missing(&error) => return Ok(()),
+        other => other?,
+    };
+    fs::remove_file(&path).with_context(|| format!("cannot remove {}", path.display()))
+}
+
+fn folder() -> anyhow::Result<PathBuf> {
+    Ok(state::folder()?.join("volumes"))
+}
+
+fn file_of(name: &str) -> anyhow::Result<PathBuf> {
+    Ok(folder()?.join(format!("{name}{SUFFIX}")))
 }
 
 /// What messages call it.

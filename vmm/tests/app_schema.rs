@@ -69,6 +69,12 @@ const BEYOND_SCHEMAS: &[&str] = &[
     "208-same-handed-socket",
     "209-handed-socket-of-datagrams",
     "210-watchdog-too-short",
+    "215-network-without-a-name",
+    "216-network-of-a-user-interface",
+    "219-same-network",
+    "220-gateway-of-a-network",
+    "221-two-addresses-in-a-network",
+    "222-tap-of-a-network",
 ];
 
 fn validator() -> Validator {
@@ -155,6 +161,13 @@ fn good_files() -> Vec<Value> {
                 "unix:/run/web.sock:80",
                 { "host": "unix:/run/a:b", "guest": 80 },
                 { "host": "9000-9009", "guest": "9000-9009", "address": "0.0.0.0", "protocol": "udp", "x-a": 1 },
+            ]),
+        ),
+        with(
+            "interfaces",
+            json!([
+                { "type": "network", "network": "shop" },
+                { "type": "network", "network": "0", "aliases": ["db", "_my_db.x"], "addresses": ["10.0.0.2/24"] },
             ]),
         ),
         with("root", json!({ "type": "tmpfs", "size": "100%" })),

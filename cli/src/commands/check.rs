@@ -10,11 +10,13 @@ use std::process::ExitCode;
 use anyhow::Context;
 use serde::Serialize;
 use vmm::app::{AppFile, Problem, Problems};
+use vmm::compose::is_compose;
 
 use crate::FAILED;
+use crate::compose;
 use crate::output::{print, print_json};
 
-/// Check app.json files and say all that is wrong with them
+/// Check app.json and compose.json files and say all that is wrong with them
 ///
 /// Looks at syntax and values, then at this host: whether the kernel, the shared folders, the
 /// entrypoint and its closure are there. Exits with 0 if all files are good, else with 125.
@@ -56,7 +58,10 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
 }
 
 fn report(path: &Path) -> Report {
-    let outcome = AppFile::load(path).and_then(|file| file.check_host());
+    let outcome = match is_compose(path) {
+        true => check_project(path),
+        false => AppFile::load(path).and_then(|file| file.check_host()),
+    };
     let problems: Vec<Problem> = outcome
         .err()
         .into_iter()
@@ -67,6 +72,21 @@ fn report(path: &Path) -> Report {
         ok: problems.is_empty(),
         problems,
     }
+}
+
+fn check_project(path: &Path) -> Result<(), Problems> {
+    let file = compose::load(path, None).map_err(|error| match error.downcast() {
+        Ok(problems) => problems,
+        // Of its variables.
+        Err(error) => Problems::from(Problem {
+            file: path.display().to_string(),
+            line: None,
+            column: None,
+            path: String::new(),
+            message: format!("{error:#}"),
+        }),
+    })?;
+    file.check_host()
 }
 
 fn print_lines(reports: &[Report], quiet: bool) -> anyhow::Result<()> {

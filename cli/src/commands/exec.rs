@@ -22,6 +22,25 @@ use crate::terminal;
 /// machine's program. When this command goes, the program is killed, unless it was detached.
 #[derive(Debug, clap::Args)]
 pub struct Args {
+    #[command(flatten)]
+    how: How,
+    /// The machine
+    name: String,
+    /// The program and its arguments
+    #[arg(
+        required = true,
+        trailing_var_arg = true,
+        allow_hyphen_values = true,
+        value_name = "COMMAND"
+    )]
+    command: Vec<OsString>,
+}
+
+/// How a program is run in a machine that runs.
+#[derive(Debug, clap::Args)]
+// A group is named by its type, and each command has such a one.
+#[group(skip)]
+pub struct How {
     /// Leave it to itself once it runs; it has no input, and what it says is thrown away
     #[arg(long, short)]
     detach: bool,
@@ -42,16 +61,6 @@ pub struct Args {
     /// Folder that it starts in; by default that of the machine's program
     #[arg(long, short, value_name = "FOLDER")]
     workdir: Option<String>,
-    /// The machine
-    name: String,
-    /// The program and its arguments
-    #[arg(
-        required = true,
-        trailing_var_arg = true,
-        allow_hyphen_values = true,
-        value_name = "COMMAND"
-    )]
-    command: Vec<OsString>,
 }
 
 /// Run a shell in a machine that runs
@@ -79,18 +88,26 @@ pub struct LoginArgs {
 
 /// Runs `mvm exec`.
 pub fn run(args: &Args) -> Result<ExitCode> {
-    let keys = (!args.detach).then_some(&args.keys);
-    execute(&args.name, keys, |app| {
+    run_in(&args.name, &args.how, &args.command)
+}
+
+/// Runs a command in the machine that is called `name`.
+///
+/// # Errors
+/// There is none that runs, or it takes no command.
+pub fn run_in(name: &str, how: &How, command: &[OsString]) -> Result<ExitCode> {
+    let keys = (!how.detach).then_some(&how.keys);
+    execute(name, keys, |app| {
         let program = app.program();
         let mut env = program.env.clone();
-        environment::set(&mut env, &args.env)?;
+        environment::set(&mut env, &how.env)?;
         Ok(Exec {
-            argv: args.command.iter().cloned().map(Into::into).collect(),
+            argv: command.iter().cloned().map(Into::into).collect(),
             env: environment::lines(&env),
-            cwd: Some(args.workdir.as_deref().unwrap_or(program.cwd()).into()),
-            user: Some(args.user.as_deref().unwrap_or(program.user()).into()),
-            tty: args.tty.then(tty),
-            stdin: args.interactive && !args.detach,
+            cwd: Some(how.workdir.as_deref().unwrap_or(program.cwd()).into()),
+            user: Some(how.user.as_deref().unwrap_or(program.user()).into()),
+            tty: how.tty.then(tty),
+            stdin: how.interactive && !how.detach,
             init: false,
         })
     })

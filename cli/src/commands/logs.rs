@@ -1,34 +1,44 @@
 //! `mvm logs`: what kept machines have said.
 
-use std::collections::VecDeque;
-use std::io::{self, ErrorKind, Write};
+mod lines;
+
+use std::io::{self, ErrorKind};
 use std::process::ExitCode;
 use std::thread;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use jiff::{SignedDuration, Timestamp};
-use serde::Serialize;
 
-use crate::logs::{self, Entry, Reader, Stream};
-use crate::machines::{self, Record, running};
+use crate::machines;
+
+pub use lines::{Log, Logs};
 
 /// How often a log is looked at that is followed.
-const PERIOD: Duration = Duration::from_millis(200);
+pub const PERIOD: Duration = Duration::from_millis(200);
 
 /// Print what the programs of machines have said
 ///
 /// Standard output goes to standard output, errors to standard error. Of several machines the lines
 /// are in the order of their times, each behind its machine's name.
 #[derive(Debug, clap::Args)]
-#[expect(
-    clippy::struct_excessive_bools,
-    reason = "each is a flag of the command line"
-)]
 pub struct Args {
     /// The machines
     #[arg(required = true, value_name = "NAME")]
     names: Vec<String>,
+    #[command(flatten)]
+    how: How,
+}
+
+/// Which lines are printed, and how.
+#[derive(Debug, Default, clap::Args)]
+// A group is named by its type, and each command has such a one.
+#[group(skip)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a flag of the command line"
+)]
+pub struct How {
     /// Go on until the machines have ended
     #[arg(long, short)]
     follow: bool,
@@ -55,192 +65,56 @@ pub struct Args {
     mvm: bool,
 }
 
+impl How {
+    /// What comes from now on, until nobody says more.
+    pub fn from_now_on() -> Self {
+        Self {
+            since: Some(Timestamp::now()),
+            follow: true,
+            ..Self::default()
+        }
+    }
+}
+
 /// Runs the command.
 pub fn run(args: &Args) -> Result<ExitCode> {
     let machines = args.names.iter().map(|name| machines::find(name));
     let mut machines = machines.collect::<Result<Vec<_>>>()?;
     machines.sort_by(|one, other| one.name.cmp(&other.name));
     machines.dedup_by(|one, other| one.name == other.name);
-    let logs = machines
-        .iter()
-        .map(|machine| Ok(Log::open(args, machine.kept()?)));
-    match print(args, logs.collect::<Result<_>>()?) {
+    let logs = machines.iter().map(|machine| {
+        let record = machine.kept()?;
+        Ok(Log::open(&args.how, record, &machine.name))
+    });
+    let logs: Vec<Log> = logs.collect::<Result<_>>()?;
+    let names = logs.iter().map(|log| log.shown().len());
+    let width = names.max().filter(|_| logs.len() > 1);
+    print(Logs::new(&args.how, logs, width))
+}
+
+/// Prints the logs, to their ends or until their machines have ended.
+///
+/// # Errors
+/// A log cannot be read, or nobody takes what it says.
+pub fn print(logs: Logs<'_>) -> Result<ExitCode> {
+    match print_all(logs) {
         // A reader that has seen enough.
         Err(error) if is_broken_pipe(&error) => Ok(ExitCode::SUCCESS),
         other => other.map(|()| ExitCode::SUCCESS),
     }
 }
 
-fn print(args: &Args, mut logs: Vec<Log>) -> Result<()> {
-    let names = logs.iter().map(|log| log.name.len());
-    let width = names.max().filter(|_| logs.len() > 1);
-    if let Some(tail) = args.tail {
-        for log in &mut logs {
-            log.skip_to_last(args, tail)?;
-        }
-    }
+fn print_all(mut logs: Logs<'_>) -> Result<()> {
+    logs.skip_to_last()?;
     loop {
         // Asked first: what they said before their end is read after.
-        let goes_on = args.follow && logs.iter().any(|log| running::is_running(&log.name));
-        // What came just now may be younger than what another log does not have yet.
-        let until = width.filter(|_| goes_on).and_then(|_| {
-            let now = Timestamp::now();
-            now.checked_sub(SignedDuration::try_from(PERIOD).ok()?).ok()
-        });
-        while let Some((name, line)) = next(args, &mut logs, until)? {
-            show(args, width, name, line)?;
-        }
-        io::stdout().flush()?;
+        let goes_on = logs.go_on();
+        logs.print_new(goes_on)?;
         if !goes_on {
-            break;
+            return logs.print_rest();
         }
         thread::sleep(PERIOD);
     }
-    for log in &mut logs {
-        let rest = log.reader.rest();
-        if let Some(line) = rest.and_then(|rest| Line::of(args, rest)) {
-            show(args, width, &log.name, line)?;
-        }
-    }
-    Ok(io::stdout().flush()?)
-}
-
-/// The oldest line that has not been shown, unless it came after `until`, and whose it is.
-fn next<'a>(
-    args: &Args,
-    logs: &'a mut [Log],
-    until: Option<Timestamp>,
-) -> Result<Option<(&'a str, Line)>> {
-    let mut oldest: Option<(usize, Option<Timestamp>)> = None;
-    for (nth, log) in logs.iter_mut().enumerate() {
-        if let Some(line) = log.peek(args)? {
-            let time = line.time();
-            let is_late = until.is_some_and(|until| time > Some(until));
-            if !is_late && oldest.is_none_or(|(_, than)| time < than) {
-                oldest = Some((nth, time));
-            }
-        }
-    }
-    let log = oldest.and_then(|(nth, _)| logs.get_mut(nth));
-    Ok(log.and_then(|log| Some((log.name.as_str(), log.waiting.pop_front()?))))
-}
-
-/// A log that is being shown.
-struct Log {
-    name: String,
-    reader: Reader,
-    /// Read and not shown.
-    waiting: VecDeque<Line>,
-}
-
-impl Log {
-    fn open(args: &Args, record: &Record) -> Self {
-        let folder = record.logs();
-        let path = match () {
-            () if args.console => logs::console(&folder),
-            () if args.mvm => logs::monitor(&folder),
-            () => logs::output(&folder),
-        };
-        Self {
-            name: record.name(),
-            reader: Reader::open(&path),
-            waiting: VecDeque::new(),
-        }
-    }
-
-    /// Reads what there is, and keeps the last lines of it.
-    fn skip_to_last(&mut self, args: &Args, count: usize) -> Result<()> {
-        while let Some(line) = self.read(args)? {
-            self.waiting.push_back(line);
-            if self.waiting.len() > count {
-                self.waiting.pop_front();
-            }
-        }
-        Ok(())
-    }
-
-    /// The next line that is asked for, if it has come.
-    fn peek(&mut self, args: &Args) -> Result<Option<&Line>> {
-        if self.waiting.is_empty() {
-            let line = self.read(args)?;
-            self.waiting.extend(line);
-        }
-        Ok(self.waiting.front())
-    }
-
-    fn read(&mut self, args: &Args) -> Result<Option<Line>> {
-        while let Some(line) = self.reader.next_line().context("cannot read the log")? {
-            if let Some(line) = Line::of(args, line) {
-                return Ok(Some(line));
-            }
-        }
-        Ok(None)
-    }
-}
-
-/// A line to show.
-enum Line {
-    Plain(Vec<u8>),
-    Kept(Entry),
-}
-
-impl Line {
-    /// The line if it is asked for.
-    fn of(args: &Args, line: Vec<u8>) -> Option<Self> {
-        if args.console || args.mvm {
-            return Some(Self::Plain(line));
-        }
-        // One that a crash has cut.
-        let entry: Entry = serde_json::from_slice(&line).ok()?;
-        let is_late = args.since.is_none_or(|since| entry.time >= since);
-        let is_early = args.until.is_none_or(|until| entry.time < until);
-        (is_late && is_early).then_some(Self::Kept(entry))
-    }
-
-    fn time(&self) -> Option<Timestamp> {
-        match self {
-            Self::Plain(_) => None,
-            Self::Kept(entry) => Some(entry.time),
-        }
-    }
-}
-
-/// A line with `--json`.
-#[derive(Serialize)]
-struct Told<'a> {
-    name: &'a str,
-    #[serde(flatten)]
-    entry: &'a Entry,
-}
-
-/// Shows a line. `width`: room for the names, if there is more than one.
-fn show(args: &Args, width: Option<usize>, name: &str, line: Line) -> Result<()> {
-    if let (Line::Kept(entry), true) = (&line, args.json) {
-        let line = serde_json::to_string(&Told { name, entry })? + "\n";
-        return Ok(io::stdout().write_all(line.as_bytes())?);
-    }
-    let mut shown = Vec::new();
-    if let Some(width) = width {
-        write!(shown, "{name:width$} | ")?;
-    }
-    if let Some(time) = line.time().filter(|_| args.timestamps) {
-        write!(shown, "{time:.6} ")?;
-    }
-    let is_error = matches!(&line, Line::Kept(entry) if entry.stream == Stream::Stderr);
-    match line {
-        Line::Plain(bytes) => shown.extend(bytes),
-        Line::Kept(entry) => shown.extend(entry.text.into_bytes()),
-    }
-    // A line without an end is nobody else's beginning.
-    if width.is_some() && !shown.ends_with(b"\n") {
-        shown.push(b'\n');
-    }
-    if is_error {
-        io::stderr().write_all(&shown)?;
-    } else {
-        io::stdout().write_all(&shown)?;
-    }
-    Ok(())
 }
 
 /// A time, or a duration before now.

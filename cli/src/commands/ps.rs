@@ -14,21 +14,14 @@ use filter::Filter;
 
 use super::port;
 use crate::control::message::HealthStatus;
-use crate::machines;
+use crate::machines::{self, Machine};
 use crate::output::{print, print_json};
 use crate::state::{State, Status, age};
 use crate::table::table;
 
 /// List machines: those that run, or all
 #[derive(Debug, clap::Args)]
-#[expect(
-    clippy::struct_excessive_bools,
-    reason = "each is a flag of the command line"
-)]
 pub struct Args {
-    /// Also those that do not run
-    #[arg(long, short)]
-    all: bool,
     /// Only those that are so: name=PART, status=STATUS, health=starting, healthy, unhealthy or none,
     /// label=NAME or label=NAME=TEXT. Of several with the same key one must hold, but all of labels.
     /// With a status also those that do not run
@@ -40,6 +33,18 @@ pub struct Args {
     /// Only the last one that was made, also if it does not run
     #[arg(long, short, conflicts_with = "last")]
     latest: bool,
+    #[command(flatten)]
+    how: How,
+}
+
+/// How a list of machines is printed.
+#[derive(Debug, clap::Args)]
+// A group is named by its type, and each command has such a one.
+#[group(skip)]
+pub struct How {
+    /// Also those that do not run
+    #[arg(long, short)]
+    all: bool,
     /// Print names alone
     #[arg(long, short)]
     quiet: bool,
@@ -74,7 +79,7 @@ struct Row {
 pub fn run(args: &Args) -> Result<ExitCode> {
     let mut machines = machines::all()?;
     machines.retain(|machine| args.wants_all() || machine.is_running);
-    if args.quiet && args.filter.is_empty() && args.most().is_none() {
+    if args.how.quiet && args.filter.is_empty() && args.most().is_none() {
         // No machine need be asked.
         return print_names(machines.iter().map(|machine| &machine.name));
     }
@@ -84,10 +89,25 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         states.sort_by_key(|state| Reverse(state.created()));
         states.truncate(most);
     }
-    if args.quiet {
+    print_states(&args.how, &states)
+}
+
+/// Prints those of `machines` that are to be in the list.
+///
+/// # Errors
+/// What is kept of one cannot be read.
+pub fn list(how: &How, machines: &[Machine]) -> Result<ExitCode> {
+    let listed = machines
+        .iter()
+        .filter(|machine| how.all || machine.is_running);
+    print_states(how, &listed.map(State::of).collect::<Result<Vec<_>>>()?)
+}
+
+fn print_states(how: &How, states: &[State]) -> Result<ExitCode> {
+    if how.quiet {
         return print_names(states.iter().map(|state| &state.name));
     }
-    if args.json {
+    if how.json {
         print_json(&states.iter().map(row).collect::<Vec<_>>())?;
     } else {
         let heads = ["NAME", "STATUS", "SINCE", "VCPUS", "MEMORY", "PORTS"];
@@ -99,7 +119,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
 
 impl Args {
     fn wants_all(&self) -> bool {
-        self.all || self.most().is_some() || self.filter.iter().any(Filter::is_of_any)
+        self.how.all || self.most().is_some() || self.filter.iter().any(Filter::is_of_any)
     }
 
     /// As many as there shall be at most.

@@ -8,6 +8,7 @@ use super::start::for_each;
 use super::stop::{Timeout, kill, stop};
 use crate::image;
 use crate::machines::{self, Machine, Running, running};
+use crate::networks;
 use crate::output::{print, print_json};
 
 /// Remove machines that have ended, with their logs
@@ -78,6 +79,7 @@ pub fn stop_and_forget(machine: &Machine, timeout: &Timeout) -> Result<()> {
 /// Runs `mvm prune`.
 pub fn prune(args: &PruneArgs) -> Result<ExitCode> {
     running::sweep()?;
+    networks::sweep()?;
     let mut removed = Vec::new();
     for machine in machines::all()? {
         if !machine.is_running {

@@ -1,20 +1,28 @@
-//! `mvm schema`: the JSON Schema of app.json, for editors and generators.
+//! `mvm schema`: the JSON Schemas of app.json and compose.json, for editors and generators.
 
 use std::process::ExitCode;
 
 use vmm::app::App;
+use vmm::compose::Project;
 
 use crate::output::print_json;
 
-/// Print the JSON Schema of app.json
+/// Print the JSON Schema of app.json, or of compose.json
 ///
 /// An editor that reads it completes keys and marks mistakes:
 /// save it, and name it in the file's "$schema".
 #[derive(Debug, clap::Args)]
-pub struct Args {}
+pub struct Args {
+    /// That of compose.json
+    #[arg(long)]
+    compose: bool,
+}
 
 /// Runs the command.
-pub fn run(_: &Args) -> anyhow::Result<ExitCode> {
-    print_json(&App::schema())?;
+pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    print_json(&match args.compose {
+        true => Project::schema(),
+        false => App::schema(),
+    })?;
     Ok(ExitCode::SUCCESS)
 }

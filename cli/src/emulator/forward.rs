@@ -51,7 +51,13 @@ const OUTSIDE: [&str; 3] = [
 /// Carries this process's own command line out inside the emulated host. `reason`: why not here.
 pub fn carry_out(reason: &str) -> Result<ExitCode> {
     let program = env::current_exe().context("cannot tell where mvm is")?;
-    execute(
+    // It knows itself what a second Ctrl-C means.
+    let company = Company {
+        hears_twice: true,
+        ..Company::default()
+    };
+    execute_in(
+        company,
         [program.into_os_string()]
             .into_iter()
             .chain(env::args_os().skip(1)),
@@ -61,6 +67,14 @@ pub fn carry_out(reason: &str) -> Result<ExitCode> {
 
 /// Executes a program of the host's files inside the emulated host.
 pub fn execute(argv: impl IntoIterator<Item = OsString>, reason: &str) -> Result<ExitCode> {
+    execute_in(Company::default(), argv, reason)
+}
+
+fn execute_in(
+    company: Company<'_>,
+    argv: impl IntoIterator<Item = OsString>,
+    reason: &str,
+) -> Result<ExitCode> {
     let sockets = Sockets::receive()?;
     let folder = Folder::open()?;
     let mut connection = open(&folder, reason)?;
@@ -77,7 +91,7 @@ pub fn execute(argv: impl IntoIterator<Item = OsString>, reason: &str) -> Result
     if let Some((_, variables)) = &keeper {
         exec.env.extend(variables.iter().cloned());
     }
-    run(&mut connection, &exec)
+    run(&mut connection, &exec, company)
 }
 
 /// Keeps the sockets that systemd has handed to this process, if there are any. Returns what those
@@ -102,7 +116,7 @@ fn forget(connection: &mut Connection) -> Result<()> {
         stdin: false,
         ..forget
     };
-    let outcome = run(connection, &forget)?;
+    let outcome = run(connection, &forget, Company::default())?;
     ensure!(
         outcome == ExitCode::SUCCESS,
         "the emulated host cannot forget what it has cached of the store"
@@ -111,10 +125,10 @@ fn forget(connection: &mut Connection) -> Result<()> {
 }
 
 /// Runs one program inside, with this process's streams.
-fn run(connection: &mut Connection, exec: &Exec) -> Result<ExitCode> {
+fn run(connection: &mut Connection, exec: &Exec, company: Company<'_>) -> Result<ExitCode> {
     let stdio = Stdio::inherited()?;
-    let outcome = attach(connection, Program::New(exec), stdio, Company::default())
-        .context("in the emulated host")?;
+    let outcome =
+        attach(connection, Program::New(exec), stdio, company).context("in the emulated host")?;
     match &outcome {
         Outcome::Refused { message, .. } => bail!("in the emulated host: {message}"),
         Outcome::Lost => bail!(

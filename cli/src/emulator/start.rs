@@ -3,21 +3,18 @@
 //! The one thing to know: the command that starts it makes the socket itself and hands it over. So
 //! it can be connected to at once, by this command and any other, and all wait for the same hello.
 
-use std::env;
-use std::ffi::OsStr;
 use std::fs::{self, Permissions};
 use std::io::{self, ErrorKind};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
 use anyhow::{Context, Result};
 
 use super::folder::Folder;
 use super::machine::open_log;
-use crate::systemd;
+use crate::lasting;
 
 /// Connects to the emulated host if there is one.
 pub fn connect(folder: &Folder) -> Result<Option<UnixStream>> {
@@ -66,54 +63,14 @@ pub fn start_process(folder: &Folder, listener: UnixListener) -> Result<()> {
         _ => {}
     }
     let log = open_log(&folder.log())?;
-    let program = env::current_exe().context("cannot tell where mvm is")?;
-    own_scope(&program)
+    lasting::command("mvm's emulated host")?
         .args(["emulator", "serve"])
-        .env_clear()
-        .envs(env::vars_os().filter(|(name, _)| is_its_own(name)))
         .stdin(Stdio::from(OwnedFd::from(listener)))
         .stdout(log.try_clone()?)
         .stderr(log)
         .spawn()
         .context("cannot start the emulated host")?;
     Ok(())
-}
-
-/// The command that executes `program`; as part of a service, outside of it: it serves others as well,
-/// and shall not end with the service that needed it first.
-fn own_scope(program: &Path) -> Command {
-    if !systemd::is_service() {
-        return Command::new(program);
-    }
-    let mut command = Command::new("systemd-run");
-    if !rustix::process::getuid().is_root() {
-        command.arg("--user");
-    }
-    command.args([
-        "--scope",
-        "--quiet",
-        "--collect",
-        "--description=mvm's emulated host",
-        "--",
-    ]);
-    command.arg(program);
-    command
-}
-
-/// Whether the emulated host needs a variable; any other may be a secret of the command that happens
-/// to start it, which it outlives.
-fn is_its_own(name: &OsStr) -> bool {
-    let name = name.as_encoded_bytes();
-    // The bus is how a scope is made.
-    let known = [
-        &b"DBUS_SESSION_BUS_ADDRESS"[..],
-        b"HOME",
-        b"PATH",
-        b"TMPDIR",
-        b"USER",
-    ];
-    let is_known = known.contains(&name);
-    is_known || name.starts_with(b"MVM_") || name.starts_with(b"XDG_")
 }
 
 fn is_absent(error: &io::Error) -> bool {

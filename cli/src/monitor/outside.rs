@@ -9,6 +9,7 @@ use vmm::net::Network;
 use super::carried::Carried;
 use crate::accel::is_inside;
 use crate::emulator::{self, Published};
+use crate::networks::Places;
 use crate::output::say;
 use crate::systemd::Sockets;
 
@@ -23,11 +24,12 @@ pub struct Outside {
 }
 
 impl Outside {
-    /// All that `app` asks for, with the sockets that systemd has handed over.
+    /// All that `app` asks for, with the sockets that systemd has handed over, and its places in
+    /// networks.
     ///
     /// # Errors
     /// The host does not let it have that.
-    pub fn open(app: &App, sockets: Sockets) -> anyhow::Result<Self> {
+    pub fn open(app: &App, sockets: Sockets, mut places: Places) -> anyhow::Result<Self> {
         sockets.tell_unused(&app.ports);
         let published = publish(&app.ports, sockets.keeper.as_deref())?;
         let ports = published
@@ -35,7 +37,7 @@ impl Outside {
             .map_or(&app.ports, |outside| &outside.inside);
         let carried = Carried::open(app, ports, sockets.handed)?;
         Ok(Self {
-            network: Network::open(app, &carried.others)?,
+            network: Network::open(app, &carried.others, &mut places)?,
             carried,
             published,
         })

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::path::Path;
 
-use super::interface::{MAX_ADDRESSES, MAX_INTERFACE_NAME_SIZE, MAX_MTU, MIN_MTU};
+use super::interface::{MAX_ADDRESSES, MAX_ALIASES, MAX_INTERFACE_NAME_SIZE, MAX_MTU, MIN_MTU};
 use super::label;
 use super::limits::{MAX_LIMITED_DEVICES, MAX_NOFILE, MAX_PIDS, MAX_WEIGHT, MIN_NOFILE, is_slice};
 use super::place::Place;
@@ -25,9 +25,17 @@ use crate::closure::{STORE_DIR, StorePath};
 /// A name of a machine: it is a folder's name, a host's name and a word on command lines.
 pub const NAME_PATTERN: &str = "^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$";
 
+/// A name of what machines share: as a machine's, or a project's and a "_" before that.
+pub const SHARED_NAME_PATTERN: &str =
+    "^(?=.{1,63}$)[a-z0-9]([a-z0-9-]*[a-z0-9])?(_[a-z0-9]([a-z0-9-]*[a-z0-9])?)?$";
+
 /// Labels of letters, digits and "-", with dots between them.
 pub const HOSTNAME_PATTERN: &str =
     r"^[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?(\.[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?)*$";
+
+/// What a machine is called in a network: the same with "_".
+pub const ALIAS_PATTERN: &str =
+    r"^[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?(\.[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?)*$";
 
 /// Bytes of a host name (the kernel's `__NEW_UTS_LEN`).
 pub const MAX_HOSTNAME_SIZE: usize = 64;
@@ -86,7 +94,7 @@ pub fn values(app: &App) -> Vec<Complaint> {
     check.shares(&app.shares);
     check.volumes(&app.volumes);
     if let Some(persist) = &app.root.persist {
-        check.name(persist, root().key("root").key("persist"));
+        check.shared_name(persist, root().key("root").key("persist"));
     }
     check.interfaces(app.interfaces.as_deref().unwrap_or_default());
     check.ports(&app.ports);
@@ -123,13 +131,16 @@ impl Check {
     }
 
     fn name(&mut self, name: &str, place: Place) {
-        let allowed = format!(
-            "1 to {MAX_NAME_SIZE} lower-case letters, digits and \"-\", with no \"-\" at either end"
-        );
-        let is_good = name.len() <= MAX_NAME_SIZE
-            && is_label(name)
-            && !name.bytes().any(|byte| byte.is_ascii_uppercase());
-        self.expect(is_good, place, allowed, quoted(name));
+        self.expect(is_name(name), place, name_rule(), quoted(name));
+    }
+
+    /// A name of what machines share: as a machine's, or a project's and a "_" before that.
+    fn shared_name(&mut self, name: &str, place: Place) {
+        let is_good = match name.split_once('_') {
+            Some((project, own)) => name.len() <= MAX_NAME_SIZE && is_name(project) && is_name(own),
+            None => is_name(name),
+        };
+        self.expect(is_good, place, name_rule(), quoted(name));
     }
 
     fn hostname(&mut self, hostname: &str) {
@@ -342,7 +353,7 @@ impl Check {
     fn volume(&mut self, volume: &Volume, place: &Place) {
         let here = |key: &'static str| place.clone().key(key);
         match (&volume.name, &volume.image) {
-            (Some(name), None) => self.name(name, here("name")),
+            (Some(name), None) => self.shared_name(name, here("name")),
             (None, Some(image)) => self.host_path(image, here("image")),
             (None, None) => self.complain(
                 place.clone(),
@@ -419,6 +430,28 @@ impl Check {
             if let Some(rate) = &interface.rate_limit {
                 self.rate(rate, &here("rateLimit"));
             }
+            if let Some(network) = &interface.network {
+                self.shared_name(network, here("network"));
+            }
+            self.aliases(&interface.aliases, &here("aliases"));
+        }
+    }
+
+    fn aliases(&mut self, aliases: &[String], place: &Place) {
+        self.expect(
+            aliases.len() <= MAX_ALIASES,
+            place.clone(),
+            format_args!("at most {MAX_ALIASES} names"),
+            aliases.len(),
+        );
+        let allowed = format!(
+            "1 to {MAX_HOSTNAME_SIZE} letters, digits, \"-\", \"_\" and \".\", with a letter, digit or \"_\" around each \".\""
+        );
+        for (nth, alias) in aliases.iter().take(MAX_ALIASES).enumerate() {
+            // As a host name, but that the tables of a network do not mind "_".
+            let is_good = alias.len() <= MAX_HOSTNAME_SIZE
+                && alias.replace('_', "x").split('.').all(is_label);
+            self.expect(is_good, place.clone().index(nth), &allowed, quoted(alias));
         }
     }
 
@@ -601,6 +634,20 @@ fn is_cpu_list(text: &str) -> bool {
         Some((first, last)) => is_number(first) && is_number(last),
         None => is_number(item),
     })
+}
+
+/// Whether a machine can be called so.
+pub fn is_name(name: &str) -> bool {
+    name.len() <= MAX_NAME_SIZE
+        && is_label(name)
+        && !name.bytes().any(|byte| byte.is_ascii_uppercase())
+}
+
+/// What a machine's name must be.
+pub fn name_rule() -> String {
+    format!(
+        "1 to {MAX_NAME_SIZE} lower-case letters, digits and \"-\", with no \"-\" at either end"
+    )
 }
 
 /// One part of a host name.

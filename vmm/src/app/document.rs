@@ -10,7 +10,7 @@ use super::place::{Place, Step};
 use super::quote::quoted;
 
 /// A value, and the offset in bytes at which it starts.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Node {
     /// Offset of the value's first byte.
     pub at: usize,
@@ -19,7 +19,7 @@ pub struct Node {
 }
 
 /// What a value is.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub enum Value {
     /// `null`
     Null,
@@ -36,7 +36,7 @@ pub enum Value {
 }
 
 /// A key and its value.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Member {
     /// Offset of the key's opening quote.
     pub key_at: usize,
@@ -65,6 +65,31 @@ impl Node {
             Value::Object(members) => members.iter().find(|member| member.key == key),
             _ => None,
         }
+    }
+
+    /// Whether it is an object.
+    pub const fn is_object(&self) -> bool {
+        matches!(self.value, Value::Object(_))
+    }
+
+    /// Its members, if it is an object.
+    pub fn members(&self) -> &[Member] {
+        match &self.value {
+            Value::Object(members) => members,
+            _ => &[],
+        }
+    }
+
+    /// The value at `place`, or the innermost around it that there is, and how many steps lead to it.
+    pub fn nearest(&self, place: &Place) -> (&Self, usize) {
+        let mut node = self;
+        for (count, step) in place.steps().iter().enumerate() {
+            match node.step(step) {
+                Some(child) => node = child,
+                None => return (node, count),
+            }
+        }
+        (node, place.steps().len())
     }
 
     fn step(&self, step: &Step) -> Option<&Self> {
@@ -109,6 +134,11 @@ impl Document {
         &self.root
     }
 
+    /// The same, to be changed. What changes keeps its offset.
+    pub const fn root_mut(&mut self) -> &mut Node {
+        &mut self.root
+    }
+
     /// Line and column, both from 1, the column in characters.
     pub fn line_and_column(&self, at: usize) -> (usize, usize) {
         line_and_column(&self.text, at)
@@ -117,14 +147,7 @@ impl Document {
     /// Where the value at `place` starts, or the innermost value around it that the text has:
     /// a default has no line of its own.
     pub fn offset_of(&self, place: &Place) -> usize {
-        let mut node = &self.root;
-        for step in place.steps() {
-            match node.step(step) {
-                Some(child) => node = child,
-                None => break,
-            }
-        }
-        node.at
+        self.root.nearest(place).0.at
     }
 
     /// The place of the value that starts at `at`.
@@ -139,6 +162,25 @@ impl Document {
                 .into_iter()
                 .rfind(|(_, child)| child.at <= at);
             let Some((step, child)) = around else { break };
+            place.push(step);
+            node = child;
+        }
+        place
+    }
+
+    /// The place of the object that has a key at `key_at`.
+    pub fn place_around(&self, key_at: usize) -> Place {
+        let mut place = Place::root();
+        let mut node = &self.root;
+        let has_key = |node: &Node| match &node.value {
+            Value::Object(members) => members.iter().any(|member| member.key_at == key_at),
+            _ => false,
+        };
+        while !has_key(node) {
+            let mut children = node.children().into_iter();
+            let Some((step, child)) = children.rfind(|(_, child)| child.at < key_at) else {
+                break;
+            };
             place.push(step);
             node = child;
         }
@@ -217,6 +259,16 @@ mod tests {
         ] {
             assert_eq!(document.place_of(document.offset_of(&place)), place);
         }
+    }
+
+    #[test]
+    fn a_key_finds_its_object() {
+        let document = document();
+        let inner = TEXT.find("\"a\"").expect("a key");
+        let place = Place::root().key("é").index(1);
+        assert_eq!(document.place_around(inner), place);
+        let last = TEXT.find("\"b\"").expect("a key");
+        assert_eq!(document.place_around(last), Place::root());
     }
 
     #[test]

@@ -39,31 +39,9 @@ impl AppFile {
     /// Checks the bytes of a file that messages call `name` and whose relative paths start at
     /// `folder`.
     pub fn parse(name: &str, folder: &Path, bytes: &[u8]) -> Result<Self, Problems> {
-        let text = text::decode(bytes).map_err(|(at, message)| {
-            let before = String::from_utf8_lossy(&bytes[..at]);
-            problem_at(
-                name,
-                line_and_column(&before, before.len()),
-                &Place::root(),
-                message,
-            )
-        })?;
-        let parsed = json::parse(text).map_err(|error| {
-            problem_at(
-                name,
-                line_and_column(text, error.at),
-                &error.place,
-                error.message,
-            )
-        })?;
-        let document = parsed.document;
+        let (document, duplicates) = document_of(name, bytes)?;
         let (app, mut findings) = reader::read::<App>(&document);
-        findings.extend(parsed.duplicates.into_iter().map(|duplicate| Finding {
-            at: duplicate.at,
-            place: duplicate.place,
-            spoilt: None,
-            message: duplicate.message,
-        }));
+        findings.extend(duplicates);
         let mut complaints = Vec::new();
         let app = app.map(|mut app| {
             complaints = judge(&mut app, folder, &findings);
@@ -124,19 +102,49 @@ impl AppFile {
     }
 }
 
+/// The bytes of a file that messages call `name` as a document, and each key that came twice.
+///
+/// # Errors
+/// They are no JSON.
+pub fn document_of(name: &str, bytes: &[u8]) -> Result<(Document, Vec<Finding>), Problem> {
+    let text = text::decode(bytes).map_err(|(at, message)| {
+        let before = String::from_utf8_lossy(&bytes[..at]);
+        let position = line_and_column(&before, before.len());
+        problem_at(name, position, &Place::root(), message)
+    })?;
+    let parsed = json::parse(text).map_err(|error| {
+        let position = line_and_column(text, error.at);
+        problem_at(name, position, &error.place, error.message)
+    })?;
+    let duplicates = parsed.duplicates.into_iter().map(|duplicate| Finding {
+        at: duplicate.at,
+        place: duplicate.place,
+        spoilt: None,
+        message: duplicate.message,
+    });
+    Ok((parsed.document, duplicates.collect()))
+}
+
 /// Resolves the paths of `app` and complains about its values, but for those that are stand-ins.
 fn judge(app: &mut App, folder: &Path, findings: &[Finding]) -> Vec<Complaint> {
     let spoilt: Vec<&Place> = findings
         .iter()
         .filter_map(|finding| finding.spoilt.as_ref())
         .collect();
+    let mut complaints = complaints_of(app, folder, spoilt.is_empty());
+    complaints.retain(|complaint| !spoilt.iter().any(|place| complaint.place.is_within(place)));
+    complaints
+}
+
+/// Resolves the paths of `app`, which start at `folder`, and complains about its values; about those
+/// that do not go together only if it is whole, without stand-ins.
+pub fn complaints_of(app: &mut App, folder: &Path, is_whole: bool) -> Vec<Complaint> {
     let mut complaints = resolve(app, folder);
-    complaints.extend(if spoilt.is_empty() {
+    complaints.extend(if is_whole {
         app.check()
     } else {
         check::values(app)
     });
-    complaints.retain(|complaint| !spoilt.iter().any(|place| complaint.place.is_within(place)));
     complaints
 }
 
@@ -195,7 +203,8 @@ fn resolve(app: &mut App, folder: &Path) -> Vec<Complaint> {
     complaints
 }
 
-fn problem_at(
+/// A problem at a line and a column.
+pub fn problem_at(
     name: &str,
     (line, column): (usize, usize),
     place: &Place,
@@ -210,7 +219,8 @@ fn problem_at(
     }
 }
 
-fn whole_file(name: &str, message: String) -> Problem {
+/// A problem that has no line.
+pub fn whole_file(name: &str, message: String) -> Problem {
     Problem {
         file: name.into(),
         line: None,
@@ -221,7 +231,7 @@ fn whole_file(name: &str, message: String) -> Problem {
 }
 
 /// The first [`MAX_PROBLEMS`], and a word on the rest.
-fn at_most(name: &str, problems: Vec<Problem>) -> Problems {
+pub fn at_most(name: &str, problems: Vec<Problem>) -> Problems {
     let mut problems: Vec<Problem> = Problems::new(problems).into_iter().collect();
     if problems.len() > MAX_PROBLEMS {
         problems.truncate(MAX_PROBLEMS);

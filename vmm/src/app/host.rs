@@ -15,6 +15,16 @@ use crate::volume;
 impl AppFile {
     /// All that the file names on the host and that is not there, or not what it should be.
     pub fn check_host(&self) -> Result<(), Problems> {
+        let complaints = self.complaints_of_host();
+        if complaints.is_empty() {
+            return Ok(());
+        }
+        let problems: Vec<Problem> = complaints.into_iter().map(|one| self.locate(one)).collect();
+        Err(Problems::new(problems))
+    }
+
+    /// The same, without lines.
+    pub(crate) fn complaints_of_host(&self) -> Vec<Complaint> {
         let mut complaints = Vec::new();
         let mut expect = |place: Place, outcome: Result<(), String>| {
             if let Err(message) = outcome {
@@ -72,11 +82,7 @@ impl AppFile {
             let message = format!("{error:#}");
             complaints.push(Complaint { place, message });
         }
-        if complaints.is_empty() {
-            return Ok(());
-        }
-        let problems: Vec<Problem> = complaints.into_iter().map(|one| self.locate(one)).collect();
-        Err(Problems::new(problems))
+        complaints
     }
 }
 

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize};
 
+use super::check::{ALIAS_PATTERN, MAX_HOSTNAME_SIZE, SHARED_NAME_PATTERN};
 use super::{Mac, Rate, Subnet, address, count};
 
 /// Interfaces of one machine: each is a device with an interrupt of its own.
@@ -42,7 +43,7 @@ pub struct Interface {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Mac")]
     pub mac: Option<Mac>,
-    /// The largest packet, in bytes. By default 65520 for type "user", else 1500.
+    /// The largest packet, in bytes. By default 65520 for types "user" and "network", else 1500.
     #[serde(
         default,
         skip_serializing_if = "Option::is_none",
@@ -54,7 +55,16 @@ pub struct Interface {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "String", regex(pattern = INTERFACE_NAME_PATTERN))]
     pub bridge: Option<String>,
-    /// The machine's addresses on it, each with its prefix. Type "user" has its own by default.
+    /// The network of type "network": machines of this user that name the same one reach each other.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "String", regex(pattern = SHARED_NAME_PATTERN))]
+    pub network: Option<String>,
+    /// What the machine is called there, besides its name and its host name.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = MAX_ALIASES), inner(regex(pattern = ALIAS_PATTERN), length(max = MAX_HOSTNAME_SIZE)))]
+    pub aliases: Vec<String>,
+    /// The machine's addresses on it, each with its prefix. Types "user" and "network" have their own
+    /// by default, and the latter one at most.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = MAX_ADDRESSES))]
     pub addresses: Vec<Subnet>,
@@ -95,6 +105,9 @@ pub struct Interface {
 /// Addresses of one interface.
 pub const MAX_ADDRESSES: usize = 16;
 
+/// Names of one machine in one network, besides its own.
+pub const MAX_ALIASES: usize = 16;
+
 /// What is at the other end of a network card.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
@@ -107,6 +120,8 @@ pub enum InterfaceKind {
     Tap,
     /// A tap that is a port of one of the host's bridges.
     Bridge,
+    /// A network of machines of one user, who needs no privilege for it. It leads nowhere else.
+    Network,
 }
 
 impl Interface {
@@ -117,11 +132,11 @@ impl Interface {
 
     /// The largest packet, in bytes.
     pub fn mtu(&self) -> u16 {
-        /// What passt allows: a large one stands in for the offloads that its protocol lacks.
-        const PASST_MTU: u16 = 65_520;
+        /// What passt allows: a large one stands in for the offloads that a stream of frames lacks.
+        const STREAM_MTU: u16 = 65_520;
         let given = self.mtu.map(|mtu| u16::try_from(mtu).unwrap_or(u16::MAX));
         given.unwrap_or(match self.kind {
-            InterfaceKind::User => PASST_MTU,
+            InterfaceKind::User | InterfaceKind::Network => STREAM_MTU,
             InterfaceKind::Tap | InterfaceKind::Bridge => 1500,
         })
     }

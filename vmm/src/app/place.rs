@@ -38,6 +38,13 @@ impl Place {
         self
     }
 
+    /// The place one more step inside.
+    #[must_use]
+    pub fn step(mut self, step: Step) -> Self {
+        self.0.push(step);
+        self
+    }
+
     /// The steps, outermost first.
     pub fn steps(&self) -> &[Step] {
         &self.0

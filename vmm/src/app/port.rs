@@ -79,6 +79,11 @@ impl HostEnd {
         }
     }
 
+    /// Whether it is the same one at each start.
+    pub fn is_fixed(&self) -> bool {
+        self.ports() != Some(PortRange::default())
+    }
+
     /// The name by which systemd hands it over, if it does.
     pub fn handed(&self) -> Option<&str> {
         match self {

@@ -58,7 +58,7 @@ pub struct Problems(Vec<Problem>);
 
 impl Problems {
     /// Sorts by place in the file.
-    pub(super) fn new(mut problems: Vec<Problem>) -> Self {
+    pub(crate) fn new(mut problems: Vec<Problem>) -> Self {
         problems.sort_by_key(|problem| (problem.line, problem.column));
         Self(problems)
     }

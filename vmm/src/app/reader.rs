@@ -37,11 +37,32 @@ pub struct Finding {
 /// Reads the tree as a `T`. With findings, the `T` holds stand-ins and is good for checks alone.
 pub fn read<T: DeserializeOwned>(document: &Document) -> (Option<T>, Vec<Finding>) {
     let state = State::default();
+    read_from(document, Reader::new(document.root(), &state))
+}
+
+/// Reads a section as a `T`: a tree that was put together from values of `document`, where each fault
+/// is found. `others`: keys that the section may have in the document, and not in the tree.
+pub fn read_section<T: DeserializeOwned>(
+    document: &Document,
+    section: &Node,
+    others: &'static [&'static str],
+) -> (Option<T>, Vec<Finding>) {
+    let state = State {
+        others: Some((section.at, others)),
+        ..State::default()
+    };
+    read_from(document, Reader::new(section, &state).inside(section))
+}
+
+fn read_from<T: DeserializeOwned>(
+    document: &Document,
+    reader: Reader<'_>,
+) -> (Option<T>, Vec<Finding>) {
+    let (root, state) = (reader.node, reader.state);
     let mut findings: Vec<Finding> = Vec::new();
-    let root = document.root();
     let value = loop {
         state.unknown.borrow_mut().clear();
-        let fault = match T::deserialize(Reader::new(root, &state)) {
+        let fault = match T::deserialize(reader) {
             Ok(value) => break Some(value),
             Err(fault) => fault,
         };
@@ -77,7 +98,7 @@ pub fn read<T: DeserializeOwned>(document: &Document) -> (Option<T>, Vec<Finding
     };
     findings.extend(state.unknown.take().into_iter().map(|unknown| Finding {
         at: unknown.key_at,
-        place: document.place_of(unknown.object_at),
+        place: document.place_around(unknown.key_at),
         spoilt: None,
         message: unknown.message,
     }));
@@ -90,6 +111,8 @@ struct State {
     unknown: RefCell<Vec<UnknownKey>>,
     bad: RefCell<BTreeSet<usize>>,
     missing: RefCell<BTreeSet<(usize, &'static str)>>,
+    /// Where the object is that may have more keys than its type has, and these.
+    others: Option<(usize, &'static [&'static str])>,
 }
 
 impl State {
@@ -100,9 +123,10 @@ impl State {
     fn note_unknown(&self, object: &Node, member: &Member, fields: &'static [&'static str]) {
         let mut unknown = self.unknown.borrow_mut();
         if unknown.len() < MAX_PROBLEMS {
-            let instead = suggest::instead_of(&member.key, fields);
+            let others = self.others.filter(|(at, _)| *at == object.at);
+            let others = others.map_or(&[][..], |(_, others)| others);
+            let instead = suggest::instead_of(&member.key, &[fields, others].concat());
             unknown.push(UnknownKey {
-                object_at: object.at,
                 key_at: member.key_at,
                 message: format!("unknown key {}{instead}", quoted(&member.key)),
             });
@@ -111,7 +135,6 @@ impl State {
 }
 
 struct UnknownKey {
-    object_at: usize,
     key_at: usize,
     message: String,
 }

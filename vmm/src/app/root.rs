@@ -22,7 +22,7 @@ pub struct Root {
     pub size: TmpfsSize,
     /// Name of the volume, one of `volumes`, that keeps what the machine writes to it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "String", regex(pattern = super::check::NAME_PATTERN))]
+    #[schemars(with = "String", regex(pattern = super::check::SHARED_NAME_PATTERN))]
     pub persist: Option<String>,
 }
 

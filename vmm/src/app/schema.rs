@@ -42,7 +42,7 @@ impl App {
 }
 
 /// Each section takes keys of the user's own; and a number's Rust type is nobody's business.
-fn fit(schema: &mut Schema) {
+pub fn fit(schema: &mut Schema) {
     schema.remove("format");
     if schema.get("additionalProperties") == Some(&json!(false)) {
         schema.insert("patternProperties".into(), json!({ "^x-": true }));
@@ -50,7 +50,7 @@ fn fit(schema: &mut Schema) {
 }
 
 /// Doc comments are wrapped for source code; a description is not.
-fn join_lines(schema: &mut Schema) {
+pub fn join_lines(schema: &mut Schema) {
     if let Some(serde_json::Value::String(description)) = schema.get_mut("description") {
         *description = description.replace('\n', " ");
     }

@@ -45,7 +45,9 @@ pub fn read_values<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
         .collect())
 }
 
-struct Short<T>(T);
+/// Such a section as the value of a list or an object.
+#[derive(Default)]
+pub struct Short<T>(pub T);
 
 impl<'de, T: Deserialize<'de>> Deserialize<'de> for Short<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {

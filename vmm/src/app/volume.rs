@@ -22,7 +22,7 @@ pub const MAX_VOLUMES: usize = 8;
 pub struct Volume {
     /// Its name among this user's volumes, which all machines of that user can have, one at a time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "String", regex(pattern = check::NAME_PATTERN))]
+    #[schemars(with = "String", regex(pattern = check::SHARED_NAME_PATTERN))]
     pub name: Option<String>,
     /// Instead of a name: the file that holds it, or a block device; relative to the folder of this
     /// file.

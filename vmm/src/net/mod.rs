@@ -3,6 +3,7 @@
 //! ```text
 //! guest ── virtio-net ── stream socket ── passt ── the host's own sockets      type "user"
 //! guest ── virtio-net ── tap ── the host's routes, or a bridge                 types "tap", "bridge"
+//! guest ── virtio-net ── stream socket ── a switch ── other machines           type "network"
 //! ```
 //!
 //! The guest's init sets addresses, routes and name servers as it is told here: no DHCP.
@@ -16,17 +17,45 @@ mod socket;
 mod tap;
 
 use std::net::IpAddr;
+use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use devices::virtio::net as device;
 
 use crate::app::{App, Interface, InterfaceKind, Mac, Port, Rate, Subnet};
+pub use device::Fetch as Rejoin;
 pub use handed::Handed;
 use passt::Passt;
 pub use published::{Socket, take};
 pub use socket::{BACKLOG, SocketFile, UnixSocket};
 use tap::Tap;
+
+/// A machine's place in a network of machines.
+pub struct Place {
+    /// Frames.
+    pub stream: UnixStream,
+    /// How to come by another stream when that ends.
+    pub rejoin: Rejoin,
+    /// The machine's address there.
+    pub address: Subnet,
+    /// Where it asks for the names of others.
+    pub name_server: IpAddr,
+    /// The largest packet, in bytes.
+    pub mtu: u16,
+}
+
+/// Joins networks for one machine.
+pub trait Joins {
+    /// The machine's name, which no other of this user's that runs has.
+    fn machine(&self) -> &str;
+
+    /// A place in the network of `interface`, for a card with that address.
+    ///
+    /// # Errors
+    /// The network does not let it in; says why.
+    fn join(&mut self, interface: &Interface, mac: Mac) -> anyhow::Result<Place>;
+}
 
 /// The network of one machine, as long as this process lives.
 pub struct Network {
@@ -63,7 +92,7 @@ impl Network {
     ///
     /// # Errors
     /// A part cannot be had; says which key asks for it.
-    pub fn open(app: &App, ports: &[Port]) -> anyhow::Result<Self> {
+    pub fn open(app: &App, ports: &[Port], joins: &mut dyn Joins) -> anyhow::Result<Self> {
         let mut network = Self {
             cards: Vec::new(),
             passt: None,
@@ -72,13 +101,16 @@ impl Network {
             name_servers: Vec::new(),
             ports: ports.to_vec(),
         };
+        let mut leads_out = false;
         for (nth, interface) in app.interfaces().iter().enumerate() {
             network
-                .add(app, nth, interface)
+                .add(app, nth, interface, joins)
                 .with_context(|| format!("interfaces[{nth}]"))?;
+            leads_out |= interface.kind != InterfaceKind::Network;
         }
-        if !network.cards.is_empty() {
-            network.name_servers = resolver::name_servers();
+        // Behind those of networks, which refuse to speak of names that are not theirs.
+        if leads_out {
+            network.name_servers.extend(resolver::name_servers());
         }
         Ok(network)
     }
@@ -96,10 +128,21 @@ impl Network {
         self.passt.take().map_or(Ok(()), Passt::wait_until_ready)
     }
 
-    fn add(&mut self, app: &App, nth: usize, interface: &Interface) -> anyhow::Result<()> {
+    fn add(
+        &mut self,
+        app: &App,
+        nth: usize,
+        interface: &Interface,
+        joins: &mut dyn Joins,
+    ) -> anyhow::Result<()> {
+        // In a network of machines there may be several that were made from one file.
+        let name = match interface.kind {
+            InterfaceKind::Network => joins.machine(),
+            _ => &app.name,
+        };
         let mut link = Link {
             name: interface.name(nth),
-            mac: interface.mac.unwrap_or_else(|| mac(app, nth, interface)),
+            mac: interface.mac.unwrap_or_else(|| mac(name, nth, interface)),
             mtu: interface.mtu(),
             addresses: interface.addresses.clone(),
             gateways: interface.gateway.into_iter().collect(),
@@ -111,6 +154,15 @@ impl Network {
                 self.passt = Some(passt);
                 (link.addresses, link.gateways) = passt::addresses(routes);
                 Box::new(device::Stream::new(stream).context("cannot use a socket")?)
+            }
+            InterfaceKind::Network => {
+                let place = joins.join(interface, link.mac)?;
+                self.ensure_apart(place.address)?;
+                link.mtu = link.mtu.min(place.mtu);
+                link.addresses = vec![place.address];
+                self.name_servers.push(place.name_server);
+                let card = format!("net{nth}");
+                Box::new(device::Rejoining::new(card, place.stream, place.rejoin)?)
             }
             InterfaceKind::Tap | InterfaceKind::Bridge => {
                 let tap = Tap::open(interface, &mut link)?;
@@ -129,13 +181,37 @@ impl Network {
         self.links.push(link);
         Ok(())
     }
+
+    /// Whether no other link has addresses of the same network, of which a guest could use but one.
+    fn ensure_apart(&self, new: Subnet) -> anyhow::Result<()> {
+        let taken = |link: &&Link| link.addresses.iter().any(|address| overlap(*address, new));
+        match self.links.iter().find(taken) {
+            None => Ok(()),
+            Some(link) => bail!(
+                "its addresses, those around {new}, are the same as on {}; a network of another name has others",
+                link.name
+            ),
+        }
+    }
+}
+
+/// Whether two networks have addresses in common.
+fn overlap(one: Subnet, other: Subnet) -> bool {
+    let bits = u32::from(one.prefix.min(other.prefix));
+    match (one.address, other.address) {
+        (IpAddr::V4(one), IpAddr::V4(other)) => {
+            let differing = one.to_bits() ^ other.to_bits();
+            differing.leading_zeros() >= bits
+        }
+        _ => false,
+    }
 }
 
 /// A card's address that stays the same from one start to the next, and is another for each
 /// machine's name and card (FNV-1a; locally administered, IEEE 802 §8.4).
-fn mac(app: &App, nth: usize, interface: &Interface) -> Mac {
+fn mac(name: &str, nth: usize, interface: &Interface) -> Mac {
     let words = [
-        &app.name,
+        name,
         &nth.to_string(),
         interface.host_name.as_deref().unwrap_or_default(),
     ];
@@ -154,19 +230,18 @@ mod tests {
 
     #[test]
     fn addresses_are_stable_and_differ() {
-        let app = |name: &str| App::new(name, vec!["sh".into()]);
         let tap = Interface {
             host_name: Some("tap0".into()),
             ..Interface::default()
         };
         let user = Interface::default();
         let macs = [
-            mac(&app("web"), 0, &user),
-            mac(&app("web"), 1, &user),
-            mac(&app("db"), 0, &user),
-            mac(&app("web"), 0, &tap),
+            mac("web", 0, &user),
+            mac("web", 1, &user),
+            mac("db", 0, &user),
+            mac("web", 0, &tap),
         ];
-        assert_eq!(macs[0], mac(&app("web"), 0, &user));
+        assert_eq!(macs[0], mac("web", 0, &user));
         for (nth, one) in macs.iter().enumerate() {
             assert_eq!(one.0[0], 2);
             assert!(!macs[..nth].contains(one), "{one}");
@@ -175,7 +250,66 @@ mod tests {
 
     #[test]
     fn a_machine_that_asks_for_no_network_has_none() {
-        let network = Network::open(&App::new("a", vec!["sh".into()]), &[]).unwrap();
+        let app = App::new("a", vec!["sh".into()]);
+        let network = Network::open(&app, &[], &mut Lan::default()).unwrap();
         assert!(network.cards.is_empty() && network.name_servers.is_empty());
+    }
+
+    /// Gives the first machine of each network the address 10.64.0.2, but for the last of them.
+    #[derive(Default)]
+    struct Lan(Vec<UnixStream>);
+
+    impl Joins for Lan {
+        fn machine(&self) -> &'static str {
+            "a-2"
+        }
+
+        fn join(&mut self, interface: &Interface, given: Mac) -> anyhow::Result<Place> {
+            assert_eq!(given, mac("a-2", self.0.len(), interface));
+            let (stream, theirs) = UnixStream::pair()?;
+            self.0.push(theirs);
+            let name = interface.network.as_deref().unwrap();
+            let third = u8::from(name == "other");
+            Ok(Place {
+                stream,
+                rejoin: Box::new(|| Err(std::io::Error::other("none"))),
+                address: format!("10.64.{third}.2/24").parse().unwrap(),
+                name_server: format!("10.64.{third}.1").parse()?,
+                mtu: 9000,
+            })
+        }
+    }
+
+    fn in_networks(names: &[&str]) -> anyhow::Result<Network> {
+        let mut app = App::new("a", vec!["sh".into()]);
+        let interfaces = names.iter().map(|name| Interface {
+            kind: InterfaceKind::Network,
+            network: Some((*name).into()),
+            ..Interface::default()
+        });
+        app.interfaces = Some(interfaces.collect());
+        Network::open(&app, &[], &mut Lan::default())
+    }
+
+    #[test]
+    fn a_network_says_what_the_guest_is_to_set() {
+        let network = in_networks(&["shop", "other"]).unwrap();
+        assert_eq!(network.cards.len(), 2);
+        let link = &network.links[1];
+        assert_eq!((&*link.name, link.mtu), ("eth1", 9000));
+        assert_eq!(link.addresses, ["10.64.1.2/24".parse().unwrap()]);
+        assert!(link.gateways.is_empty());
+        // The host's would be out of reach.
+        let servers = ["10.64.0.1", "10.64.1.1"].map(|server| server.parse::<IpAddr>().unwrap());
+        assert_eq!(network.name_servers, servers);
+    }
+
+    #[test]
+    fn two_networks_of_the_same_addresses_are_refused() {
+        let error = in_networks(&["shop", "shop-2"]).err().unwrap();
+        assert_eq!(
+            format!("{error:#}"),
+            "interfaces[1]: its addresses, those around 10.64.0.2/24, are the same as on eth0; a network of another name has others"
+        );
     }
 }

@@ -6,7 +6,8 @@ use std::path::PathBuf;
 
 use anyhow::{Context, bail};
 use vmm::app::{
-    App, Complaint, CpuQuota, Duration, MAX_VCPUS, Port, Program, Restart, Signal, Step, Tty,
+    App, Complaint, CpuQuota, Duration, Interface, InterfaceKind, MAX_VCPUS, Port, Program,
+    Restart, Signal, Step, Tty,
 };
 
 use crate::environment;
@@ -75,6 +76,12 @@ pub struct Edits {
     /// Have a port of the host that is picked lead to each that the image says its program serves
     #[arg(long, short = 'P')]
     publish_all: bool,
+    /// Have the machine in a network of this user's, besides `interfaces`
+    #[arg(long, value_name = "NAME")]
+    network: Vec<String>,
+    /// What the machine is called in the networks of --network, besides its name
+    #[arg(long, value_name = "NAME", requires = "network")]
+    network_alias: Vec<String>,
     /// Whether the machine is started again when it has ended in the background, instead of
     /// `restart`: no, on-failure[:N], always or unless-stopped
     #[arg(long, value_name = "POLICY")]
@@ -129,6 +136,7 @@ impl Edits {
             let ports = image::exposed_ports(app).context("--publish-all")?;
             app.ports.extend(ports);
         }
+        self.add_networks(app);
         for mount in &self.volume {
             mount.add_to(app)?;
         }
@@ -136,6 +144,21 @@ impl Edits {
             Some(complaint) => bail!("{}", words(complaint)),
             None => Ok(()),
         }
+    }
+
+    /// What the file has by default stays: a card that its ports need.
+    fn add_networks(&self, app: &mut App) {
+        if self.network.is_empty() {
+            return;
+        }
+        let mut interfaces = app.interfaces();
+        interfaces.extend(self.network.iter().map(|network| Interface {
+            kind: InterfaceKind::Network,
+            network: Some(network.clone()),
+            aliases: self.network_alias.clone(),
+            ..Interface::default()
+        }));
+        app.interfaces = Some(interfaces);
     }
 
     fn set_program(&self, program: &mut Program) -> anyhow::Result<()> {
@@ -192,6 +215,8 @@ fn words(complaint: &Complaint) -> String {
         ["memory"] => "--memory",
         ["kernel", "path"] => "--kernel",
         ["ports", ..] => "--publish",
+        ["interfaces", "network"] => "--network",
+        ["interfaces", "aliases"] => "--network-alias",
         ["shares" | "volumes", ..] => "--volume",
         ["app", "entrypoint"] => "--entrypoint",
         ["app", "args"] => "arguments behind \"--\"",
@@ -293,6 +318,23 @@ mod tests {
     }
 
     #[test]
+    fn networks_come_to_the_cards_that_there_are() {
+        let kinds = |flags: &str| {
+            let app = edited(&flags.split(' ').collect::<Vec<_>>()).unwrap();
+            let kinds = app.interfaces().into_iter().map(|interface| interface.kind);
+            kinds.collect::<Vec<_>>()
+        };
+        let (user, network) = (InterfaceKind::User, InterfaceKind::Network);
+        assert_eq!(kinds("--network shop"), [network]);
+        assert_eq!(kinds("-p 80 --network shop"), [user, network]);
+        assert_eq!(kinds("--network shop --network back"), [network, network]);
+        let flags = ["--network", "shop", "--network-alias", "db"];
+        let interface = edited(&flags).unwrap().interfaces().remove(0);
+        assert_eq!(interface.network.as_deref(), Some("shop"));
+        assert_eq!(interface.aliases, ["db"]);
+    }
+
+    #[test]
     fn what_is_wrong_is_told_by_its_flag() {
         for (flags, error) in [
             ("--name A", "--name: must be 1 to 63 lower-case"),
@@ -309,6 +351,16 @@ mod tests {
                 "--volume: must be an absolute path, is \"srv\"",
             ),
             ("-v Data:/srv", "--volume: must be 1 to 63 lower-case"),
+            ("--network Shop", "--network: must be 1 to 63 lower-case"),
+            (
+                "--network a --network a",
+                "--network: \"a\" is the network of interfaces[0] too",
+            ),
+            (
+                "--network a --network-alias /",
+                "--network-alias: must be 1 to 64 letters",
+            ),
+            ("--network-alias a", "error: the following required"),
             (
                 "-v a:/d -v b:/d",
                 "--volume: \"/d\" is the mountPoint of volumes[0]",

@@ -1,14 +1,16 @@
 //! virtio-net: a network card with one pair of queues (virtio 1.2 §5.1).
 //!
 //! Frames go between guest pages and a descriptor of the host's, without a copy on the way but for
-//! small ones that came together. What is at the other end is a [`Backend`]: a [`Stream`] (passt) or
-//! a [`Tap`]. When that fails, the guest sees its link go down. Left out: the control queue and what
-//! needs it (several pairs, filters by address), and UDP segmentation.
+//! small ones that came together. What is at the other end is a [`Backend`]: a [`Stream`] (passt), one
+//! that is replaced when it ends ([`Rejoining`]), or a [`Tap`]. When that fails, the guest sees its
+//! link go down. Left out: the control queue and what needs it (several pairs, filters by address),
+//! and UDP segmentation.
 
 mod ahead;
 mod counters;
 mod header;
 mod posted;
+mod rejoin;
 mod stream;
 mod tap;
 
@@ -22,6 +24,7 @@ use vmm_sys_util::epoll::EventSet;
 pub use self::counters::Counters;
 use self::header::{ETHERNET_BYTES, FRAME_BYTES_MAX, HEADER_BYTES, Header, Rules, TAG_BYTES};
 use self::posted::Posted;
+pub use self::rejoin::{Fetch, Rejoining};
 pub use self::stream::Stream;
 pub use self::tap::Tap;
 use super::rate_limiter::{Rate, Throttle};

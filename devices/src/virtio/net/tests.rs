@@ -1,5 +1,6 @@
 //! A card on a stream, against a driver and a host that are slow, gone, or malicious.
 
+mod rejoin;
 mod throttle;
 
 use std::io::{Read, Write};

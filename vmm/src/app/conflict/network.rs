@@ -38,7 +38,7 @@ type Complain<'a> = &'a mut dyn FnMut(&'static str, String);
 /// Keys that only one kind of interface has.
 fn keys_of_kinds(interface: &Interface, complain: Complain<'_>) {
     let kind = interface.kind;
-    let is_tap = kind != InterfaceKind::User;
+    let is_tap = matches!(kind, InterfaceKind::Tap | InterfaceKind::Bridge);
     if kind == InterfaceKind::Bridge && interface.bridge.is_none() {
         complain(
             "type",
@@ -49,6 +49,7 @@ fn keys_of_kinds(interface: &Interface, complain: Complain<'_>) {
     if kind != InterfaceKind::Bridge && interface.bridge.is_some() {
         complain("bridge", only("\"bridge\""));
     }
+    keys_of_networks(interface, complain);
     if !is_tap && interface.host_name.is_some() {
         complain("hostName", only("\"tap\" or \"bridge\""));
     }
@@ -70,6 +71,35 @@ fn keys_of_kinds(interface: &Interface, complain: Complain<'_>) {
         if interface.gateway.is_some() {
             complain("gateway", own.into());
         }
+    }
+}
+
+/// Keys of type "network", and those that it has another use for.
+fn keys_of_networks(interface: &Interface, complain: Complain<'_>) {
+    if interface.kind != InterfaceKind::Network {
+        let only = || "is of no use unless type is \"network\"".to_owned();
+        if interface.network.is_some() {
+            complain("network", only());
+        }
+        if !interface.aliases.is_empty() {
+            complain("aliases", only());
+        }
+        return;
+    }
+    if interface.network.is_none() {
+        complain("type", "\"network\" needs `network`, its name".into());
+    }
+    if interface.gateway.is_some() {
+        let none = "is of no use in type \"network\", which leads nowhere else";
+        complain("gateway", none.into());
+    }
+    match interface.addresses[..] {
+        [] => {}
+        [subnet] if subnet.address.is_ipv4() => {}
+        _ => complain(
+            "addresses",
+            "must be one address of IPv4 in type \"network\"".into(),
+        ),
     }
 }
 
@@ -102,7 +132,7 @@ fn gateway(interface: &Interface, complain: Complain<'_>) {
     };
     if interface.local_address.is_some() {
         complain("gateway", "is hostAddress where that is given".into());
-    } else if interface.kind != InterfaceKind::User
+    } else if !matches!(interface.kind, InterfaceKind::User | InterfaceKind::Network)
         && !interface
             .addresses
             .iter()
@@ -141,6 +171,15 @@ fn twins(interfaces: &[Interface], nth: usize, complain: Complain<'_>) {
             complain(
                 "mac",
                 format!("{mac} is the address of interfaces[{first}] too"),
+            );
+        }
+        if let Some(network) = &interface.network
+            && other.network.as_ref() == Some(network)
+        {
+            let network = quoted(network);
+            complain(
+                "network",
+                format!("{network} is the network of interfaces[{first}] too"),
             );
         }
         if (interface.kind, other.kind) == (InterfaceKind::User, InterfaceKind::User) {

@@ -1,0 +1,119 @@
+//! A service's program: its command, its environment, who it is.
+
+use std::fs;
+
+use serde_json::{Map, Value};
+
+use super::ordered::Ordered;
+use super::project::Known;
+use super::section::Section;
+use super::service::pairs;
+use super::words;
+use super::yaml::{self, Yaml};
+
+/// Converts what a service says of its program.
+pub fn convert(service: &Section<'_>, known: &Known<'_>) -> Ordered {
+    let mut app = Ordered::default();
+    app.put("entrypoint", command(service, "entrypoint"));
+    app.put("args", command(service, "command"));
+    app.put("env", environment(service, known));
+    if let Some(folder) = service.text("working_dir") {
+        app.put("cwd", words::text(folder));
+    }
+    if let Some(user) = service.text("user") {
+        app.put("user", words::text(user));
+    }
+    for (key, own) in [("tty", "tty"), ("stdin_open", "stdin")] {
+        if service.flag(key) {
+            app.put(own, true);
+        }
+    }
+    if let Some(signal) = service.text("stop_signal") {
+        app.put("stopSignal", signal);
+    }
+    let patience = service.read(
+        "stop_grace_period",
+        "a duration such as 1m30s",
+        words::duration,
+    );
+    app.put("stopTimeout", patience);
+    app
+}
+
+/// A program and its arguments: those of a list, or the words of a line.
+fn command(service: &Section<'_>, key: &str) -> Vec<String> {
+    let Some(yaml) = service.take(key) else {
+        return Vec::new();
+    };
+    if matches!(yaml.value, yaml::Value::List(_)) {
+        return service.texts(key).into_iter().map(words::text).collect();
+    }
+    let words = yaml.text().and_then(shlex::split);
+    if words.is_none() {
+        service.say(key, yaml, "is not converted: its quotes do not end");
+    }
+    words
+        .unwrap_or_default()
+        .iter()
+        .map(|word| words::text(word))
+        .collect()
+}
+
+/// What `env_file` says, and above it `environment`.
+fn environment(service: &Section<'_>, known: &Known<'_>) -> Map<String, Value> {
+    let mut env = Map::new();
+    if let Some(yaml) = service.take("env_file") {
+        for item in yaml.items() {
+            from_file(service, item, known, &mut env);
+        }
+    }
+    for (name, value) in pairs(service, "environment") {
+        let value = match value {
+            Some(text) => words::text(text),
+            // That of whoever starts it, if there is one.
+            None => format!("${{{name}:-}}"),
+        };
+        env.insert(name.into(), value.into());
+    }
+    env
+}
+
+/// The variables of a file, which are copied: an app.json names no such file.
+fn from_file(service: &Section<'_>, item: &Yaml, known: &Known<'_>, env: &mut Map<String, Value>) {
+    let section;
+    let name = match item.text() {
+        Some(name) => Some(name),
+        None => {
+            section = Section::of(item, service.at("env_file"), service.remarks);
+            section.take("required");
+            section.text("path")
+        }
+    };
+    let Some(name) = name else { return };
+    let text = match fs::read_to_string(known.folder.join(name)) {
+        Ok(text) => text,
+        Err(error) => {
+            let message = format!("is not converted: cannot read {name}: {error}");
+            return service.say("env_file", item, message);
+        }
+    };
+    let lines = text
+        .lines()
+        .map(str::trim)
+        .filter(|line| !line.is_empty() && !line.starts_with('#'));
+    for line in lines {
+        let line = line.strip_prefix("export ").unwrap_or(line);
+        if let Some((name, value)) = line.split_once('=') {
+            let value = unquoted(value.trim()).replace("${", "$${");
+            env.insert(name.trim().into(), value.into());
+        }
+    }
+    let message = format!("is copied: changes of {name} do not count any more");
+    service.say("env_file", item, message);
+}
+
+/// A value without the quotes around it.
+fn unquoted(value: &str) -> &str {
+    let inner = |quote: char| value.strip_prefix(quote)?.strip_suffix(quote);
+    inner('"').or_else(|| inner('\'')).unwrap_or(value)
+}

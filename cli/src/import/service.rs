@@ -1,0 +1,329 @@
+//! A service: what of it is neither its program nor its files nor what it may use.
+
+use serde_json::{Map, Value, json};
+use vmm::app::Place;
+
+use super::ordered::Ordered;
+use super::project::Known;
+use super::section::{Section, boolean};
+use super::yaml::{self, Yaml};
+use super::{mounts, program, resources, words};
+
+/// Keys for which there is nothing to do, and why.
+const LEFT: [(&str, &str); 5] = [
+    (
+        "container_name",
+        "the machine is called as the project and the service are",
+    ),
+    (
+        "expose",
+        "machines of a network reach all ports of each other",
+    ),
+    ("init", "each machine has a process 1 that does that"),
+    ("tmpfs", "the machine's root is in memory"),
+    ("pull_policy", "mvm fetches no images"),
+];
+
+/// Converts a service, which is called `name` in its file.
+pub fn convert(name: &str, service: &Section<'_>, yaml: &Yaml, known: &Known<'_>) -> Ordered {
+    let mut converted = Ordered::default();
+    if words::name(name) != name {
+        let own = words::name(name);
+        let place = service.place.clone();
+        let message =
+            format!("is called {own}, and {name} in its networks: mvm's names are hosts'");
+        service.remarks.say(yaml, &place, message);
+    }
+    converted.put("image", image(name, service, yaml));
+    converted.put_object("app", program::convert(service, known));
+    if let Some(hostname) = service.text("hostname") {
+        converted.put("hostname", words::text(hostname));
+    }
+    converted.put("labels", labels(service));
+    resources::convert(service, &mut converted);
+    mounts::convert(service, known, &mut converted);
+    converted.put("ports", ports(service));
+    converted.put("healthcheck", healthcheck(service));
+    converted.put("restart", restart(service));
+    converted.put("dependsOn", depends_on(service, known));
+    networks(name, service, &mut converted);
+    converted.put("profiles", service.texts("profiles"));
+    for (key, why) in LEFT {
+        service.leave(key, why);
+    }
+    converted
+}
+
+fn image(name: &str, service: &Section<'_>, yaml: &Yaml) -> String {
+    let image = service.text("image").map(words::text);
+    let file = words::image_file(image.as_deref().unwrap_or(name));
+    let how = match &image {
+        Some(image) => format!("`docker save {image} -o {file}` makes it"),
+        None => format!("`docker build` and `docker save … -o {file}` make it"),
+    };
+    if let Some(build) = service.take("build") {
+        let message = format!("is not converted: mvm builds no images; {how}");
+        service.say("build", build, message);
+    } else {
+        let at = service.take("image").unwrap_or(yaml);
+        service.say("image", at, format!("is read from {file}; {how}"));
+    }
+    file
+}
+
+/// Names and texts, of a mapping or of a list of `NAME=TEXT`.
+pub fn pairs<'a>(service: &Section<'a>, key: &str) -> Vec<(&'a str, Option<&'a str>)> {
+    let Some(yaml) = service.take(key) else {
+        return Vec::new();
+    };
+    let mut pairs = Vec::new();
+    let mut add = |yaml: &Yaml, name: &'a str, value: &'a yaml::Value| match value {
+        yaml::Value::Text(text) => pairs.push((name, Some(text.as_str()))),
+        yaml::Value::Null => pairs.push((name, None)),
+        _ => service.say(key, yaml, "is not converted: it is no text"),
+    };
+    match &yaml.value {
+        yaml::Value::Map(entries) => {
+            for (name, value) in entries {
+                add(value, name, &value.value);
+            }
+        }
+        _ => {
+            for item in service.texts(key) {
+                pairs.push(match item.split_once('=') {
+                    Some((name, text)) => (name, Some(text)),
+                    None => (item, None),
+                });
+            }
+        }
+    }
+    pairs
+}
+
+fn labels(service: &Section<'_>) -> Value {
+    let labels = pairs(service, "labels").into_iter();
+    let labels =
+        labels.map(|(name, text)| (name.to_owned(), words::text(text.unwrap_or("")).into()));
+    labels.collect::<Map<_, Value>>().into()
+}
+
+fn ports(service: &Section<'_>) -> Vec<String> {
+    let Some(yaml) = service.take("ports") else {
+        return Vec::new();
+    };
+    let place = service.at("ports");
+    let mut ports = Vec::new();
+    for (nth, item) in yaml.items().iter().enumerate() {
+        let place = place.clone().index(nth);
+        let port = match &item.value {
+            yaml::Value::Text(text) => short_port(text),
+            _ => long_port(item, place.clone(), service),
+        };
+        match port {
+            Some(port) => ports.push(port),
+            None => {
+                service
+                    .remarks
+                    .say(item, &place, "is not converted: it is no port that mvm has")
+            }
+        }
+    }
+    ports
+}
+
+/// `[[ADDRESS:]HOST:]GUEST[/PROTOCOL]`. Docker's are open to all unless an address says otherwise.
+fn short_port(text: &str) -> Option<String> {
+    let (rest, protocol) = match text.rsplit_once('/') {
+        None | Some((_, "tcp")) => (text.strip_suffix("/tcp").unwrap_or(text), ""),
+        Some((rest, "udp")) => (rest, "/udp"),
+        Some(_) => return None,
+    };
+    if words::has_variable(rest) {
+        let is_whole = rest.matches(':').count() >= 2 && !rest.contains(":-");
+        let all = if is_whole { "" } else { "0.0.0.0:" };
+        return Some(format!("{all}{}{protocol}", words::text(rest)));
+    }
+    let (rest, guest) = rest.rsplit_once(':').unwrap_or(("", rest));
+    let (address, host) = match rest.rsplit_once(':') {
+        Some((address, host)) => (address, host),
+        None => ("0.0.0.0", rest),
+    };
+    Some(format!("{address}:{host}:{guest}{protocol}"))
+}
+
+fn long_port(item: &Yaml, place: Place, service: &Section<'_>) -> Option<String> {
+    let port = Section::of(item, place, service.remarks);
+    let guest = port.text("target")?;
+    let host = port.text("published").unwrap_or("");
+    let address = port.text("host_ip").unwrap_or("0.0.0.0");
+    let protocol = match port.text("protocol") {
+        None | Some("tcp") => "",
+        Some("udp") => "/udp",
+        Some(_) => return None,
+    };
+    let text = format!("{address}:{host}:{guest}{protocol}");
+    // Of one host there is one mode.
+    port.take("mode");
+    port.take("name");
+    port.take("app_protocol");
+    port.finish();
+    Some(words::text(&text))
+}
+
+fn healthcheck(service: &Section<'_>) -> Value {
+    let Some(check) = service.section("healthcheck") else {
+        return Value::Null;
+    };
+    let test = check.take("test");
+    let is_off = check.flag("disable");
+    let texts: Vec<&str> = test
+        .into_iter()
+        .flat_map(Yaml::items)
+        .filter_map(Yaml::text)
+        .collect();
+    let is_list = test.is_some_and(|test| test.text().is_none());
+    let exec: Vec<String> = match (&texts[..], is_list) {
+        (["CMD", command @ ..], true) => command.iter().map(|word| words::text(word)).collect(),
+        (["CMD-SHELL", line], true) | ([line], false) if !is_off => {
+            vec!["/bin/sh".into(), "-c".into(), words::text(line)]
+        }
+        _ => Vec::new(),
+    };
+    let mut converted = Map::new();
+    let keys = [
+        ("interval", "interval"),
+        ("timeout", "timeout"),
+        ("start_period", "startPeriod"),
+    ];
+    for (key, own) in keys {
+        if let Some(time) = check.read(key, "a duration such as 1m30s", words::duration) {
+            converted.insert(own.into(), time.into());
+        }
+    }
+    if let Some(retries) = check.read("retries", "a number", |text| text.parse::<u32>().ok()) {
+        converted.insert("retries".into(), retries.max(1).into());
+    }
+    check.leave(
+        "start_interval",
+        "in the start period a check comes each second",
+    );
+    check.finish();
+    if is_off || exec.is_empty() {
+        if let Some(yaml) = service.take("healthcheck") {
+            let message =
+                "is not converted: a check of the image cannot be changed or left out alone";
+            service.say("healthcheck", yaml, message);
+        }
+        return Value::Null;
+    }
+    converted.insert("exec".into(), exec.into());
+    converted.into()
+}
+
+fn restart(service: &Section<'_>) -> Value {
+    let own = service.read("restart", "a policy that mvm has", |text| {
+        let (policy, count) = text.split_once(':').unwrap_or((text, ""));
+        let retries = match count {
+            "" => None,
+            count => Some(count.parse::<u32>().ok()?),
+        };
+        ["no", "on-failure", "always", "unless-stopped"]
+            .contains(&policy)
+            .then(|| match retries {
+                Some(retries) => json!({ "policy": policy, "maxRetries": retries }),
+                None => policy.into(),
+            })
+    });
+    let of_deploy = resources::restart_policy(service, own.is_some());
+    own.or(of_deploy).unwrap_or_default()
+}
+
+fn depends_on(service: &Section<'_>, known: &Known<'_>) -> Value {
+    let own = |name: &str| {
+        known
+            .services
+            .get(name)
+            .cloned()
+            .unwrap_or_else(|| words::name(name))
+    };
+    let Some(yaml) = service.take("depends_on") else {
+        return Value::Null;
+    };
+    if !matches!(yaml.value, yaml::Value::Map(_)) {
+        let needs = service.texts("depends_on").into_iter().map(own);
+        return needs.collect::<Vec<_>>().into();
+    }
+    let section = Section::of(yaml, service.at("depends_on"), service.remarks);
+    let mut needs = Map::new();
+    for (name, yaml) in section.take_all() {
+        let need = Section::of(yaml, section.at(name), section.remarks);
+        let condition = need.read("condition", "one that mvm has", |text| match text {
+            "service_started" => Some("started"),
+            "service_healthy" => Some("healthy"),
+            "service_completed_successfully" => Some("completed"),
+            _ => None,
+        });
+        if let Some(yaml) = need.take("required")
+            && yaml.text().and_then(boolean) == Some(false)
+        {
+            need.say(
+                "required",
+                yaml,
+                "is not converted: what is needed must be there",
+            );
+        }
+        need.finish();
+        needs.insert(own(name), condition.unwrap_or("started").into());
+    }
+    needs.into()
+}
+
+/// Its networks; and its name there, where it has another one here.
+fn networks(name: &str, service: &Section<'_>, converted: &mut Ordered) {
+    let own_alias = (words::name(name) != name).then(|| name.to_owned());
+    let with_alias = |aliases: Vec<String>| {
+        let aliases: Vec<_> = aliases.into_iter().chain(own_alias.clone()).collect();
+        if aliases.is_empty() {
+            json!({})
+        } else {
+            json!({ "aliases": aliases })
+        }
+    };
+    if let Some(mode) = service.take("network_mode") {
+        if mode.text() == Some("none") {
+            converted.put_always("networks", json!([]));
+            converted.put_always("interfaces", json!([]));
+            return;
+        }
+        service.say(
+            "network_mode",
+            mode,
+            "is not converted: the service is in \"default\"",
+        );
+    }
+    let Some(yaml) = service.take("networks") else {
+        if own_alias.is_some() {
+            converted.put("networks", json!({ "default": with_alias(Vec::new()) }));
+        }
+        return;
+    };
+    let mut networks = Map::new();
+    if matches!(yaml.value, yaml::Value::Map(_)) {
+        let section = Section::of(yaml, service.at("networks"), service.remarks);
+        for (network, yaml) in section.take_all() {
+            let member = Section::of(yaml, section.at(network), section.remarks);
+            let aliases = member
+                .texts("aliases")
+                .into_iter()
+                .map(words::text)
+                .collect();
+            member.finish();
+            networks.insert(words::name(network), with_alias(aliases));
+        }
+    } else {
+        for network in service.texts("networks") {
+            networks.insert(words::name(network), with_alias(Vec::new()));
+        }
+    }
+    converted.put("networks", networks);
+}

@@ -1,0 +1,55 @@
+//! Processes that outlive the command that needs them first, since they serve others as well.
+
+use std::env;
+use std::ffi::OsStr;
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::{Context, Result};
+
+use crate::systemd;
+
+/// The command that executes this program once more; what systemd calls it is `description`, if that is
+/// asked.
+///
+/// # Errors
+/// Nobody knows where the program is.
+pub fn command(description: &str) -> Result<Command> {
+    let program = env::current_exe().context("cannot tell where mvm is")?;
+    let mut command = own_scope(&program, description);
+    command
+        .env_clear()
+        .envs(env::vars_os().filter(|(name, _)| is_its_own(name)));
+    Ok(command)
+}
+
+/// The command that executes `program`; as part of a service, outside of it: it shall not end with the
+/// service that needed it first.
+fn own_scope(program: &Path, description: &str) -> Command {
+    if !systemd::is_service() {
+        return Command::new(program);
+    }
+    let mut command = Command::new("systemd-run");
+    if !rustix::process::getuid().is_root() {
+        command.arg("--user");
+    }
+    command.args(["--scope", "--quiet", "--collect"]);
+    command.arg(format!("--description={description}"));
+    command.arg("--").arg(program);
+    command
+}
+
+/// Whether it needs a variable; any other may be a secret of the command that happens to start it.
+fn is_its_own(name: &OsStr) -> bool {
+    let name = name.as_encoded_bytes();
+    // The bus is how a scope is made.
+    let known = [
+        &b"DBUS_SESSION_BUS_ADDRESS"[..],
+        b"HOME",
+        b"PATH",
+        b"TMPDIR",
+        b"USER",
+    ];
+    let is_known = known.contains(&name);
+    is_known || name.starts_with(b"MVM_") || name.starts_with(b"XDG_")
+}

@@ -1,0 +1,118 @@
+//! The process of a network: how it is started, and what it does until nobody needs it.
+
+use std::fs::{self, OpenOptions, Permissions};
+use std::io::{self, ErrorKind};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use guest::descriptors;
+use switch::server::Server;
+
+use super::connect;
+use super::folder::Folder;
+use crate::lasting;
+
+/// How long a network without machines is kept: for one that is started again.
+const LINGER: Duration = Duration::from_secs(5);
+
+/// Connects to the network `name`, whose process is started if there is none.
+///
+/// The process gets its socket from whoever starts it, so that it can be connected to at once.
+///
+/// # Errors
+/// The host has no process left, or the folder is not this user's alone.
+pub fn reach(name: &str) -> Result<UnixStream> {
+    let folder = Folder::of(name);
+    if let Some(stream) = connect(&folder)? {
+        return Ok(stream);
+    }
+    let _turn = folder.turn()?;
+    // Somebody else may have had the turn before.
+    if let Some(stream) = connect(&folder)? {
+        return Ok(stream);
+    }
+    let socket = folder.socket();
+    match fs::remove_file(&socket) {
+        Err(error) if error.kind() != ErrorKind::NotFound => {
+            return Err(error).with_context(|| format!("cannot remove {}", socket.display()));
+        }
+        _ => {}
+    }
+    let listener = UnixListener::bind(&socket)
+        .with_context(|| format!("cannot listen on {}", socket.display()))?;
+    fs::set_permissions(&socket, Permissions::from_mode(0o600))
+        .with_context(|| format!("cannot close {} to others", socket.display()))?;
+    start(&folder, listener)?;
+    UnixStream::connect(&socket).with_context(|| format!("cannot reach {folder}"))
+}
+
+fn start(folder: &Folder, listener: UnixListener) -> Result<()> {
+    let path = folder.log();
+    let mut options = OpenOptions::new();
+    options.write(true).create(true).truncate(true).mode(0o600);
+    let log = options
+        .open(&path)
+        .with_context(|| format!("cannot open {}", path.display()))?;
+    // That process leaves the other one to the host, whose this one may be for long.
+    let status = lasting::command("mvm's network")?
+        .args(["network", "serve", "--detach", folder.name()])
+        .stdin(Stdio::from(OwnedFd::from(listener)))
+        .stdout(Stdio::null())
+        .stderr(log)
+        .status()
+        .with_context(|| format!("cannot start {folder}"))?;
+    let said = fs::read_to_string(&path).unwrap_or_default();
+    let said = said.lines().last().unwrap_or("it does not say why");
+    ensure!(status.success(), "cannot start {folder}: {said}");
+    Ok(())
+}
+
+/// Has another process be the network, and does not wait for it.
+///
+/// # Errors
+/// The host has no process left.
+pub fn detach(name: &str) -> Result<()> {
+    Command::new("/proc/self/exe")
+        .args(["network", "serve", name])
+        .spawn()
+        .context("cannot start a process")?;
+    Ok(())
+}
+
+/// Is the network `name` until it has had no machine for a while: standard input is its socket.
+///
+/// # Errors
+/// The host's files or sockets fail.
+pub fn serve(name: &str) -> Result<()> {
+    // Away from the terminal and the folder of whoever needed it first.
+    rustix::process::setsid().context("cannot leave the terminal")?;
+    std::env::set_current_dir("/").context("cannot change to /")?;
+    descriptors::raise_limit();
+    let listener = io::stdin()
+        .as_fd()
+        .try_clone_to_owned()
+        .context("there is no socket")?;
+    let folder = Folder::of(name);
+    let own = number(&folder.socket());
+    let mut server = Server::new(name, UnixListener::from(listener))?;
+    let turn = server.run(LINGER, || match folder.try_turn()? {
+        // Somebody has removed it, and nobody can come any more; what is there is another one's.
+        _ if number(&folder.socket()) != own => Ok(Some(None)),
+        turn => Ok(turn.map(Some)),
+    })?;
+    if let Some(turn) = turn {
+        folder.remove(turn);
+    }
+    Ok(())
+}
+
+/// By which a file is told from another one in its place; none if there is none.
+fn number(path: &Path) -> Option<(u64, u64)> {
+    let facts = fs::symlink_metadata(path).ok()?;
+    Some((facts.dev(), facts.ino()))
+}
