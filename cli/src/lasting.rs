@@ -27,8 +27,13 @@ pub fn command_here() -> Result<Command> {
     Ok(with_its_own(Command::new(program()?)))
 }
 
+/// The program of this process; one that was replaced meanwhile is had by way of the process.
 fn program() -> Result<PathBuf> {
-    env::current_exe().context("cannot tell where mvm is")
+    let path = env::current_exe().context("cannot tell where mvm is")?;
+    if path.exists() {
+        return Ok(path);
+    }
+    Ok(format!("/proc/{}/exe", std::process::id()).into())
 }
 
 fn with_its_own(mut command: Command) -> Command {

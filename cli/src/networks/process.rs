@@ -85,7 +85,7 @@ fn start(folder: &Folder, listener: UnixListener) -> Result<()> {
 /// # Errors
 /// The host has no process left.
 pub fn detach(name: &str) -> Result<()> {
-    Command::new("/proc/self/exe")
+    lasting::command_here()?
         .args(["network", "serve", name])
         .spawn()
         .context("cannot start a process")?;
