@@ -76,7 +76,7 @@ impl Project {
 }
 
 /// A file with the fixtures' programs at hand in each service.
-fn file(services: Value) -> Value {
+fn file(services: &Value) -> Value {
     json!({
         "name": "p",
         "defaults": {
@@ -180,7 +180,7 @@ fn a_shop_comes_up_survives_a_kill_and_keeps_what_is_on_its_volume() -> Result<(
 #[test]
 fn two_projects_at_once_do_not_reach_each_other() -> Result<()> {
     let services = json!({ "web": shell(PAGE), "probe": shell("exec sleep 1000") });
-    let mut file = file(services);
+    let mut file = file(&services);
     // Else what is not answered there is looked for outside.
     file["networks"] = json!({ "default": { "internal": true } });
     let project = Project::new(&file)?;
@@ -225,7 +225,7 @@ fn those_that_need_no_other_are_started_at_once() -> Result<()> {
         service["healthcheck"] = health;
         ((*name).to_owned(), service)
     });
-    let project = Project::new(&file(services.collect::<serde_json::Map<_, _>>().into()))?;
+    let project = Project::new(&file(&services.collect::<serde_json::Map<_, _>>().into()))?;
     project.done(&["up", "-d", "--wait"])?;
     let events = project.events()?;
     let first = events.iter().position(|event| event.starts_with("ready "));
@@ -243,7 +243,7 @@ fn ctrl_c_ends_those_first_that_need_others() -> Result<()> {
     let mut services = json!({ "a": shell(SERVICE), "b": shell(SERVICE), "c": shell(SERVICE) });
     services["b"]["dependsOn"] = json!(["a"]);
     services["c"]["dependsOn"] = json!(["b"]);
-    let project = Project::new(&file(services))?;
+    let project = Project::new(&file(&services))?;
     let mut up = project.spawn(&["up"])?;
     let said = up.wait_for("c | up\n")?;
     assert_eq!(said, "a | up\nb | up\nc | up\n");
@@ -271,7 +271,7 @@ fn a_second_ctrl_c_kills_what_does_not_end() -> Result<()> {
     let deaf = "trap '' TERM; echo up; while true; do sleep 1; done";
     let mut service = shell(deaf);
     service["app"]["stopTimeout"] = json!("1h");
-    let project = Project::new(&file(json!({ "deaf": service })))?;
+    let project = Project::new(&file(&json!({ "deaf": service })))?;
     let mut up = project.spawn(&["up"])?;
     up.wait_for("deaf | up\n")?;
     up.signal(Signal::INT)?;
@@ -292,7 +292,7 @@ fn how_a_service_ends_is_told_with_its_last_words() -> Result<()> {
     let mut flaky = shell("echo working; exit 4");
     flaky["restart"] = json!({ "policy": "on-failure", "maxRetries": 1 });
     let services = json!({ "flaky": flaky, "web": shell("exec sleep 1000") });
-    let project = Project::new(&file(services))?;
+    let project = Project::new(&file(&services))?;
     let output = project.compose(&["up", "--exit-code-from", "flaky"])?;
     assert_eq!(output.status, 4, "{output}");
     let errors = output.stderr();
@@ -312,7 +312,7 @@ fn how_a_service_ends_is_told_with_its_last_words() -> Result<()> {
     job["healthcheck"] = json!({ "exec": ["true"], "interval": "1h" });
     let mut web = shell("exec sleep 1000");
     web["dependsOn"] = json!({ "job": "healthy" });
-    project.write(&file(json!({ "job": job, "web": web })))?;
+    project.write(&file(&json!({ "job": job, "web": web })))?;
     let output = project.compose(&["up", "-d", "--wait"])?;
     assert_eq!(output.status, 125, "{output}");
     let errors = output.stderr();
@@ -332,7 +332,7 @@ fn how_a_service_ends_is_told_with_its_last_words() -> Result<()> {
 fn machines_follow_their_file_and_no_others_are_touched() -> Result<()> {
     let mut services = json!({ "web": shell(PAGE), "probe": shell("exec sleep 1000") });
     services["web"]["scale"] = json!(2);
-    let project = Project::new(&file(services.clone()))?;
+    let project = Project::new(&file(&services))?;
     project.done(&["up", "-d"])?;
     let seen = "import socket; print(len({one[4] for one in socket.getaddrinfo(\"web\", 80)}))";
     let exec = ["exec", "probe", "python3", "-c", seen];
@@ -344,7 +344,7 @@ fn machines_follow_their_file_and_no_others_are_touched() -> Result<()> {
     assert_eq!(project.done(&["ps", "-aq"])?, "p-probe\np-web\n");
     services["probe"]["app"]["env"] = json!({ "A": "b" });
     services["web"]["scale"] = json!(1);
-    project.write(&file(services.clone()))?;
+    project.write(&file(&services))?;
     let up = project.compose(&["up", "-d"])?;
     let lines = up.stderr();
     assert!(lines.contains("p-probe: recreated\n"), "{up}");
@@ -357,9 +357,9 @@ fn machines_follow_their_file_and_no_others_are_touched() -> Result<()> {
         assert_eq!(project.count(event)?, count, "{event}");
     }
 
-    let services = services.as_object_mut().context("an object")?;
-    services.remove("probe");
-    project.write(&file(services.clone().into()))?;
+    let left = services.as_object_mut().context("an object")?;
+    left.remove("probe");
+    project.write(&file(&services))?;
     let up = project.compose(&["up", "-d"])?;
     assert!(
         up.stderr()
@@ -384,7 +384,7 @@ fn what_must_be_completed_is_before_others_start() -> Result<()> {
     for name in ["init", "web"] {
         services[name]["volumes"] = json!([{ "name": "data", "mountPoint": "/data" }]);
     }
-    let mut file = file(services);
+    let mut file = file(&services);
     file["volumes"] = json!({ "data": { "size": "16M" } });
     let project = Project::new(&file)?;
     let up = project.compose(&["up"])?;

@@ -262,7 +262,8 @@ fn a_shop_of_an_ordinary_user() -> Result<()> {
     let user = User::new()?;
     let port = free_port();
     let mut shop = compose::shop(port)?;
-    // What root's checkout has is not for all to read.
+    // What root's checkout has is not for all to read; the programs are nobody's.
+    fs::set_permissions(user.path("data"), Permissions::from_mode(0o755))?;
     for name in ["web.py", "worker.py", "redis.py"] {
         let code = mvm_test::repository().join("examples/shop/code").join(name);
         fs::copy(code, user.path("data").join(name))?;

@@ -58,9 +58,10 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
 }
 
 fn report(path: &Path) -> Report {
-    let outcome = match is_compose(path) {
-        true => check_project(path),
-        false => AppFile::load(path).and_then(|file| file.check_host()),
+    let outcome = if is_compose(path) {
+        check_project(path)
+    } else {
+        AppFile::load(path).and_then(|file| file.check_host())
     };
     let problems: Vec<Problem> = outcome
         .err()

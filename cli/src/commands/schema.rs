@@ -20,9 +20,10 @@ pub struct Args {
 
 /// Runs the command.
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    print_json(&match args.compose {
-        true => Project::schema(),
-        false => App::schema(),
+    print_json(&if args.compose {
+        Project::schema()
+    } else {
+        App::schema()
     })?;
     Ok(ExitCode::SUCCESS)
 }

@@ -1,5 +1,6 @@
 //! How far the machines of a project are while they are started, each in a thread of its own.
 
+use std::collections::BTreeSet;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 use vmm::compose::Condition;
@@ -7,22 +8,10 @@ use vmm::compose::Condition;
 use super::Replica;
 
 /// How far one machine is.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default)]
 struct Far {
-    started: bool,
-    healthy: bool,
-    completed: bool,
-    failed: bool,
-}
-
-impl Far {
-    fn is(self, condition: Condition) -> bool {
-        match condition {
-            Condition::Started => self.started,
-            Condition::Healthy => self.healthy,
-            Condition::Completed => self.completed,
-        }
-    }
+    reached: BTreeSet<Condition>,
+    has_failed: bool,
 }
 
 /// Where threads say how far their machines are, and wait for others.
@@ -53,16 +42,14 @@ impl<'a> Board<'a> {
 
     /// The machine with number `nth` is so far.
     pub fn reach(&self, nth: usize, condition: Condition) {
-        self.set(nth, |far| match condition {
-            Condition::Started => far.started = true,
-            Condition::Healthy => far.healthy = true,
-            Condition::Completed => far.completed = true,
+        self.set(nth, |far| {
+            far.reached.insert(condition);
         });
     }
 
     /// It will get no further.
     pub fn fail(&self, nth: usize) {
-        self.set(nth, |far| far.failed = true);
+        self.set(nth, |far| far.has_failed = true);
     }
 
     /// Nothing more is to be started.
@@ -78,7 +65,10 @@ impl<'a> Board<'a> {
 
     /// Whether the program of the machine with number `nth` has been run.
     pub fn is_started(&self, nth: usize) -> bool {
-        self.lock().0.get(nth).is_some_and(|far| far.started)
+        self.lock()
+            .0
+            .get(nth)
+            .is_some_and(|far| far.reached.contains(&Condition::Started))
     }
 
     /// Whether some machine of these needs the service to be so.
@@ -101,9 +91,9 @@ impl<'a> Board<'a> {
             let mut is_free = true;
             for (other, far) in self.replicas.iter().zip(&far.0) {
                 if let Some(condition) = replica.needs.get(&other.service)
-                    && !far.is(*condition)
+                    && !far.reached.contains(condition)
                 {
-                    if far.failed {
+                    if far.has_failed {
                         return Err(Obstacle::Failed(other.service.clone()));
                     }
                     is_free = false;

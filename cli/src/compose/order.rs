@@ -83,9 +83,10 @@ impl Member {
     /// # Errors
     /// It cannot even be killed.
     pub fn stop(&self, timeout: &Timeout) -> Result<()> {
-        match self.machine.is_running {
-            true => stop::stop(&self.machine, timeout),
-            false => Ok(()),
+        if self.machine.is_running {
+            stop::stop(&self.machine, timeout)
+        } else {
+            Ok(())
         }
     }
 }

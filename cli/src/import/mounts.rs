@@ -124,17 +124,16 @@ fn long<'a>(mount: &Section<'a>, say: &impl Fn(&str)) -> Option<Mount<'a>> {
         mount.take("tmpfs");
         return None;
     }
-    match (kind, source, target) {
-        ("volume" | "bind", Some(source), Some(target)) => Some(Mount {
-            source,
-            target,
-            is_read_only,
-        }),
-        _ => {
-            say("is not converted: it is no mount that mvm has");
-            None
-        }
-    }
+    let is_known = ["volume", "bind"].contains(&kind);
+    let (Some(source), Some(target), true) = (source, target, is_known) else {
+        say("is not converted: it is no mount that mvm has");
+        return None;
+    };
+    Some(Mount {
+        source,
+        target,
+        is_read_only,
+    })
 }
 
 fn secrets(service: &Section<'_>, known: &Known<'_>) -> Map<String, Value> {

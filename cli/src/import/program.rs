@@ -80,15 +80,13 @@ fn environment(service: &Section<'_>, known: &Known<'_>) -> Map<String, Value> {
 
 /// The variables of a file, which are copied: an app.json names no such file.
 fn from_file(service: &Section<'_>, item: &Yaml, known: &Known<'_>, env: &mut Map<String, Value>) {
-    let section;
-    let name = match item.text() {
-        Some(name) => Some(name),
-        None => {
-            section = Section::of(item, service.at("env_file"), service.remarks);
-            section.take("required");
-            section.text("path")
-        }
-    };
+    let section = || Section::of(item, service.at("env_file"), service.remarks);
+    let name = item.text().or_else(|| {
+        let section = section();
+        // One that cannot be read is told in any case.
+        section.take("required");
+        section.text("path")
+    });
     let Some(name) = name else { return };
     let text = match fs::read_to_string(known.folder.join(name)) {
         Ok(text) => text,

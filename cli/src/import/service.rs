@@ -119,14 +119,11 @@ fn ports(service: &Section<'_>) -> Vec<String> {
             yaml::Value::Text(text) => short_port(text),
             _ => long_port(item, place.clone(), service),
         };
-        match port {
-            Some(port) => ports.push(port),
-            None => {
-                service
-                    .remarks
-                    .say(item, &place, "is not converted: it is no port that mvm has")
-            }
+        if port.is_none() {
+            let message = "is not converted: it is no port that mvm has";
+            service.remarks.say(item, &place, message);
         }
+        ports.extend(port);
     }
     ports
 }

@@ -22,11 +22,13 @@ fn converted(name: &str) -> Imported {
 }
 
 fn remarks(imported: &Imported) -> String {
-    imported
-        .remarks
-        .iter()
-        .map(|remark| format!("{remark}\n"))
-        .collect()
+    let lines = imported.remarks.iter().map(ToString::to_string);
+    let lines: Vec<_> = lines.collect();
+    lines.join(
+        "
+",
+    ) + "
+"
 }
 
 #[test]
@@ -67,9 +69,9 @@ fn each_key_of_a_service_is_converted_or_named() {
     ] {
         let text = format!("services:\n  a:\n    image: a\n    {key}: [x]\n");
         let imported = convert("a.yml", &folder(), &text).unwrap();
-        let place = format!("a.yml:4:");
+        let place = "a.yml:4:";
         let named = remarks(&imported);
-        let line = named.lines().find(|line| line.starts_with(&place));
+        let line = named.lines().find(|line| line.starts_with(place));
         let line = line.unwrap_or_else(|| panic!("{key}: {named}"));
         assert!(
             line.contains(&format!("services.a.{key}: is not converted")),

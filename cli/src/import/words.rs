@@ -16,7 +16,7 @@ pub fn text(text: &str) -> String {
             }
             rest = after;
         } else if end > 0 && !from.starts_with(|c: char| c.is_ascii_digit()) {
-            converted.push_str(&format!("${{{}}}", &from[..end]));
+            converted.extend(["${", &from[..end], "}"]);
             rest = &from[end..];
         } else {
             converted.push('$');
@@ -59,9 +59,10 @@ pub fn duration(text: &str) -> Option<String> {
         rest = &from[name.len()..];
     }
     let ms = micros.div_ceil(1000);
-    Some(match ms.is_multiple_of(1000) {
-        true => format!("{}s", ms / 1000),
-        false => format!("{ms}ms"),
+    Some(if ms.is_multiple_of(1000) {
+        format!("{}s", ms / 1000)
+    } else {
+        format!("{ms}ms")
     })
 }
 

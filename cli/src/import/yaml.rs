@@ -62,7 +62,7 @@ pub fn parse(text: &str) -> Result<Yaml> {
                     )
                 };
                 while let Some(event) = reader.parser.next_event() {
-                    let (event, span) = event.map_err(wrong)?;
+                    let (event, span) = event.map_err(|error| wrong(&error))?;
                     ensure!(
                         is_over(&event),
                         "{}: a second document begins",
@@ -85,7 +85,7 @@ struct Reader<'a> {
 impl<'a> Reader<'a> {
     fn next(&mut self) -> Result<(Event<'a>, Span)> {
         let event = self.parser.next_event().context("it ends too early")?;
-        event.map_err(wrong)
+        event.map_err(|error| wrong(&error))
     }
 
     fn value(&mut self, event: Event<'a>, span: Span, depth: usize) -> Result<Yaml> {
@@ -102,9 +102,10 @@ impl<'a> Reader<'a> {
             Event::Scalar(text, style, anchor, _) => {
                 let is_null = style == ScalarStyle::Plain
                     && ["", "~", "null", "Null", "NULL"].contains(&&*text);
-                let value = match is_null {
-                    true => Value::Null,
-                    false => Value::Text(text.into_owned()),
+                let value = if is_null {
+                    Value::Null
+                } else {
+                    Value::Text(text.into_owned())
                 };
                 (value, anchor)
             }
@@ -143,9 +144,8 @@ impl<'a> Reader<'a> {
                 break;
             }
             let line = span.start.line();
-            let key = match self.value(event, span, depth + 1)?.value {
-                Value::Text(key) => key,
-                _ => bail!("{line}: a key is no text"),
+            let Value::Text(key) = self.value(event, span, depth + 1)?.value else {
+                bail!("{line}: a key is no text");
             };
             let (event, span) = self.next()?;
             let value = self.value(event, span, depth + 1)?;
@@ -189,7 +189,7 @@ fn merge(entries: &mut Vec<(String, Yaml)>, value: Yaml) -> Result<()> {
     }
 }
 
-fn wrong(error: saphyr_parser::ScanError) -> anyhow::Error {
+fn wrong(error: &saphyr_parser::ScanError) -> anyhow::Error {
     let (line, column) = (error.marker().line(), error.marker().col() + 1);
     anyhow!("{line}:{column}: {}", error.info())
 }
@@ -281,7 +281,7 @@ mod tests {
         for nth in 1..9 {
             let alias = format!("*a{}", nth - 1);
             let items = vec![alias; 10].join(", ");
-            text += &format!("a{nth}: &a{nth} [{items}]\n");
+            text = format!("{text}a{nth}: &a{nth} [{items}]\n");
         }
         let error = read(&text).unwrap_err();
         assert!(error.contains("more than 65536 values"), "{error}");

@@ -192,7 +192,8 @@ impl Check<'_> {
         for (volume, users) in users {
             for (nth, (name, at, is_reader)) in users.iter().enumerate() {
                 let clash = users[..nth].iter().find(|(other, _, other_reads)| {
-                    !(*is_reader && *other_reads) && !self.is_after(name, other)
+                    let is_shared = *is_reader && *other_reads;
+                    !is_shared && !self.is_after(name, other)
                 });
                 if let Some((other, ..)) = clash {
                     let message = format!(
@@ -230,14 +231,15 @@ impl Check<'_> {
             for complaint in self.project.machine(name, service, 1).check() {
                 let is_of_network =
                     complaint.place.steps().first() == Some(&Step::Key("interfaces".into()));
-                let place = match is_of_network {
-                    true => of(name).key("networks"),
-                    false => complaint
+                let place = if is_of_network {
+                    of(name).key("networks")
+                } else {
+                    complaint
                         .place
                         .steps()
                         .iter()
                         .cloned()
-                        .fold(of(name), Place::step),
+                        .fold(of(name), Place::step)
                 };
                 self.complain(place, complaint.message);
             }

@@ -141,9 +141,10 @@ impl ComposeFile {
             problems.extend(complaints.map(|one| self.source.locate_in(name, &one).2));
         }
         let problems = once(problems);
-        match problems.is_empty() {
-            true => Ok(()),
-            false => Err(at_most(&self.source.name, problems)),
+        if problems.is_empty() {
+            Ok(())
+        } else {
+            Err(at_most(&self.source.name, problems))
         }
     }
 }

@@ -29,6 +29,10 @@ pub struct File {
     pub defaults: Section,
     /// The services, by name: the keys of an app.json, and what of them is the project's.
     #[schemars(extend("minProperties" = 1))]
+    #[expect(
+        clippy::zero_sized_map_values,
+        reason = "each value is seen to be an object"
+    )]
     pub services: BTreeMap<String, Section>,
     /// What is to be said of networks, by name. Each service is in "default" unless it names others.
     #[serde(default)]

@@ -77,9 +77,10 @@ impl Project {
 
     /// A name of the project's, or of all machines' if it is external.
     fn shared_name(&self, name: &str, is_external: bool) -> String {
-        match is_external {
-            true => name.to_owned(),
-            false => volume_prefix(&self.name) + name,
+        if is_external {
+            name.to_owned()
+        } else {
+            volume_prefix(&self.name) + name
         }
     }
 

@@ -65,7 +65,7 @@ impl Project {
         self.services
             .iter()
             .map(|(name, service)| {
-                let needs = service.depends_on.keys().filter_map(|name| known(name));
+                let needs = service.depends_on.keys().filter_map(&known);
                 (name.as_str(), needs.collect())
             })
             .collect()

@@ -19,6 +19,10 @@ use crate::output::say;
 /// Each is started as soon as those that it needs are as its dependsOn says, all that can be at once.
 /// Machines that are what the file says are left alone, others are made anew.
 #[derive(Debug, clap::Args)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a flag of the command line"
+)]
 pub struct Args {
     /// Leave them in the background
     #[arg(long, short)]

@@ -14,31 +14,35 @@ use crate::machines::{Record, running};
 /// Logs that are being shown.
 pub struct Logs<'a> {
     how: &'a How,
-    logs: Vec<Log>,
+    shown: Vec<Log>,
     width: Option<usize>,
 }
 
 impl<'a> Logs<'a> {
     /// `width`: room for the names before the lines; none for no names.
     pub fn new(how: &'a How, logs: Vec<Log>, width: Option<usize>) -> Self {
-        Self { how, logs, width }
+        Self {
+            how,
+            shown: logs,
+            width,
+        }
     }
 
     /// One more.
     pub fn push(&mut self, log: Log) {
-        self.logs.push(log);
+        self.shown.push(log);
     }
 
     /// Whether the log of that machine is among them.
     pub fn has(&self, machine: &str) -> bool {
-        self.logs.iter().any(|log| log.machine == machine)
+        self.shown.iter().any(|log| log.machine == machine)
     }
 
     /// Whether they are followed, and a machine runs whose log may grow.
     pub fn go_on(&self) -> bool {
         self.how.follow
             && self
-                .logs
+                .shown
                 .iter()
                 .any(|log| running::is_running(&log.machine))
     }
@@ -49,7 +53,7 @@ impl<'a> Logs<'a> {
     /// A log cannot be read.
     pub fn skip_to_last(&mut self) -> Result<()> {
         if let Some(tail) = self.how.tail {
-            for log in &mut self.logs {
+            for log in &mut self.shown {
                 log.skip_to_last(self.how, tail)?;
             }
         }
@@ -66,7 +70,7 @@ impl<'a> Logs<'a> {
             let now = Timestamp::now();
             now.checked_sub(SignedDuration::try_from(PERIOD).ok()?).ok()
         });
-        while let Some((log, line)) = next(self.how, &mut self.logs, until)? {
+        while let Some((log, line)) = next(self.how, &mut self.shown, until)? {
             show(self.how, self.width, log, line)?;
         }
         Ok(io::stdout().flush()?)
@@ -77,7 +81,7 @@ impl<'a> Logs<'a> {
     /// # Errors
     /// Nobody takes them.
     pub fn print_rest(&mut self) -> Result<()> {
-        for log in &mut self.logs {
+        for log in &mut self.shown {
             let rest = log.reader.rest();
             if let Some(line) = rest.and_then(|rest| Line::of(self.how, rest)) {
                 show(self.how, self.width, log, line)?;
