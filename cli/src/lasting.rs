@@ -2,7 +2,7 @@
 
 use std::env;
 use std::ffi::OsStr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result};
@@ -15,12 +15,32 @@ use crate::systemd;
 /// # Errors
 /// Nobody knows where the program is.
 pub fn command(description: &str) -> Result<Command> {
-    let program = env::current_exe().context("cannot tell where mvm is")?;
-    let mut command = own_scope(&program, description);
+    let program = program()?;
+    Ok(with_its_own(own_scope(&program, description)))
+}
+
+/// The same where it is: for when there is no scope to be had.
+///
+/// # Errors
+/// As [`command`].
+pub fn command_here() -> Result<Command> {
+    Ok(with_its_own(Command::new(program()?)))
+}
+
+/// The program of this process; one that was replaced meanwhile is had by way of the process.
+fn program() -> Result<PathBuf> {
+    let path = env::current_exe().context("cannot tell where mvm is")?;
+    if path.exists() {
+        return Ok(path);
+    }
+    Ok(format!("/proc/{}/exe", std::process::id()).into())
+}
+
+fn with_its_own(mut command: Command) -> Command {
     command
         .env_clear()
         .envs(env::vars_os().filter(|(name, _)| is_its_own(name)));
-    Ok(command)
+    command
 }
 
 /// The command that executes `program`; as part of a service, outside of it: it shall not end with the

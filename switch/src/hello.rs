@@ -122,6 +122,8 @@ pub struct Counters {
     pub unknown: u64,
     /// Dropped: its machine does not read as fast as others send.
     pub overrun: u64,
+    /// Dropped: to all, of so many that others would wait for them.
+    pub storm: u64,
 }
 
 /// Joins the network whose switch is at the other end of `stream`, which carries frames from then on.

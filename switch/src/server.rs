@@ -24,6 +24,10 @@ const PORTS_MAX: usize = 512;
 /// Bytes that are read from one machine before others get their turn: some of the largest frames.
 const READ_BYTES: usize = 256 << 10;
 
+/// Deliveries of one machine's frames to all, before others get their turn: a few milliseconds. What
+/// more there is of them is dropped.
+const FLOOD_MAX: usize = 4096;
+
 /// Sockets that are told of at once.
 const EVENTS_MAX: usize = 64;
 
@@ -38,6 +42,8 @@ pub struct Server {
     ports: BTreeMap<fabric::Port, Port>,
     last: fabric::Port,
     room: Vec<u8>,
+    /// Deliveries to all in this turn.
+    flooded: usize,
     /// Since when there is no machine.
     empty_since: Option<Instant>,
 }
@@ -87,6 +93,7 @@ impl Server {
             ports: BTreeMap::new(),
             last: LISTENER,
             room: vec![0; Incoming::ROOM_BYTES.saturating_add(READ_BYTES)],
+            flooded: 0,
             empty_since: Some(Instant::now()),
         })
     }
@@ -221,6 +228,7 @@ impl Server {
     }
 
     fn read(&mut self, number: fabric::Port) -> Result<(), Gone> {
+        self.flooded = 0;
         let mut room = std::mem::take(&mut self.room);
         let read = self.read_into(number, &mut room);
         self.room = room;
@@ -316,6 +324,11 @@ impl Server {
             Verdict::Deliver(to) => self.deliver(to, frame),
             Verdict::Flood => {
                 let others: Vec<_> = self.fabric.others(from).collect();
+                self.flooded = self.flooded.saturating_add(others.len());
+                if self.flooded > FLOOD_MAX {
+                    count(&mut self.fabric.counters.storm);
+                    return;
+                }
                 for to in others {
                     self.deliver(to, frame);
                 }

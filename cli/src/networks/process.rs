@@ -15,7 +15,7 @@ use switch::server::Server;
 
 use super::connect;
 use super::folder::Folder;
-use crate::lasting;
+use crate::{lasting, systemd};
 
 /// How long a network without machines is kept: for one that is started again.
 const LINGER: Duration = Duration::from_secs(5);
@@ -58,14 +58,22 @@ fn start(folder: &Folder, listener: UnixListener) -> Result<()> {
     let log = options
         .open(&path)
         .with_context(|| format!("cannot open {}", path.display()))?;
-    // That process leaves the other one to the host, whose this one may be for long.
-    let status = lasting::command("mvm's network")?
-        .args(["network", "serve", "--detach", folder.name()])
-        .stdin(Stdio::from(OwnedFd::from(listener)))
-        .stdout(Stdio::null())
-        .stderr(log)
-        .status()
-        .with_context(|| format!("cannot start {folder}"))?;
+    let listener = OwnedFd::from(listener);
+    // That process leaves the other one to the host, as this one may be there for long.
+    let run = |mut command: Command| {
+        command
+            .args(["network", "serve", "--detach", folder.name()])
+            .stdin(Stdio::from(listener.try_clone()?))
+            .stdout(Stdio::null())
+            .stderr(log.try_clone()?)
+            .status()
+            .with_context(|| format!("cannot start {folder}"))
+    };
+    let mut status = run(lasting::command("mvm's network")?)?;
+    if !status.success() && systemd::is_service() {
+        // A service that may not ask for a scope; other machines go on when it ends.
+        status = run(lasting::command_here()?)?;
+    }
     let said = fs::read_to_string(&path).unwrap_or_default();
     let said = said.lines().last().unwrap_or("it does not say why");
     ensure!(status.success(), "cannot start {folder}: {said}");
@@ -77,7 +85,7 @@ fn start(folder: &Folder, listener: UnixListener) -> Result<()> {
 /// # Errors
 /// The host has no process left.
 pub fn detach(name: &str) -> Result<()> {
-    Command::new("/proc/self/exe")
+    lasting::command_here()?
         .args(["network", "serve", name])
         .spawn()
         .context("cannot start a process")?;

@@ -151,6 +151,28 @@ fn a_machine_that_does_not_read_holds_up_nobody() {
 }
 
 #[test]
+fn a_storm_of_frames_to_all_is_cut_short() {
+    let switch = Running::start();
+    let (one, two) = (switch.join(1, "one"), switch.join(2, "two"));
+    let idle: Vec<_> = (3..203).map(|n| switch.join(n, &format!("m{n}"))).collect();
+    let mut to_all = one.frame(&two, b"");
+    to_all[..6].fill(0xff);
+    let framed = [&(to_all.len() as u32).to_be_bytes()[..], &to_all].concat();
+    (&one.stream).write_all(&framed.repeat(1000)).unwrap();
+    let frame = one.frame(&two, b"words");
+    one.send(&frame);
+    let mut to_all_came = 0;
+    while two.receive() != frame {
+        to_all_came += 1;
+    }
+    let asked = UnixStream::connect(&switch.path).unwrap();
+    let counters = hello::list(&asked).unwrap().counters;
+    assert!(counters.storm > 0 && to_all_came > 0, "{counters:?}");
+    assert_eq!(counters.storm + to_all_came, 1000);
+    drop(idle);
+}
+
+#[test]
 fn who_breaks_the_stream_is_out_and_nobody_else() {
     let switch = Running::start();
     let (one, two) = (switch.join(1, "one"), switch.join(2, "two"));
