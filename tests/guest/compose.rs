@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::network::free_port;
-use crate::{on_host, until, where_machines_run};
+use crate::{kill_where_machines_run, on_host, until};
 
 /// A file of a project, and a set of machines that no other test sees.
 struct Project {
@@ -153,11 +153,7 @@ fn a_shop_comes_up_survives_a_kill_and_keeps_what_is_on_its_volume() -> Result<(
     await_shipped(port, 1, 1);
 
     let pid = project.machines.inspect("shop-redis")?["pid"].to_string();
-    assert!(
-        where_machines_run(&["kill", "-9", &pid])
-            .status()?
-            .success()
-    );
+    kill_where_machines_run(&pid)?;
     let is_back = |seen: &Value| seen["restarts"] == 1 && seen["health"]["status"] == "healthy";
     project.machines.inspect_until("shop-redis", is_back)?;
     assert_eq!(order(port), "2");

@@ -49,6 +49,7 @@ use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use anyhow::{Result, ensure};
 use mvm_test::{Machine, fixture};
 
 /// A machine that runs `script` in bash, with all programs of the fixtures at hand.
@@ -110,6 +111,13 @@ fn where_machines_run(command: &[&str]) -> Command {
     let mut command = Command::new(words[0]);
     command.args(&words[1..]);
     command
+}
+
+/// Sends SIGKILL to a process there. By the shell itself, since a small host has no such program.
+fn kill_where_machines_run(pid: &str) -> Result<()> {
+    let status = where_machines_run(&["sh", "-c", "kill -9 \"$0\"", pid]).status()?;
+    ensure!(status.success(), "cannot kill {pid}: {status}");
+    Ok(())
 }
 
 /// A program that is no kernel: a position-independent ELF file.

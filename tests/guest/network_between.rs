@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use mvm_test::{Machine, Machines};
 use serde_json::{Value, json};
 
-use crate::{runs_emulated_host, shell, tool, until, where_machines_run};
+use crate::{kill_where_machines_run, runs_emulated_host, shell, tool, until, where_machines_run};
 
 /// A page for all who come, once its machine says "ready".
 const PAGE: &str = "mkdir /tmp/www; echo the store > /tmp/www/page; busybox httpd -p 80 -h /tmp/www; \
@@ -206,8 +206,7 @@ fn traffic_goes_on_when_the_network_is_killed() -> Result<()> {
         talker.wait_for(word)?;
         let before = told(&machines)?["pid"].take();
         let pid = before.to_string();
-        let killed = where_machines_run(&["kill", "-KILL", &pid]).status()?;
-        assert!(killed.success());
+        kill_where_machines_run(&pid)?;
         until(|| told(&machines).is_ok_and(|network| network["pid"] != before));
     }
     // The same connection, and newly found names.
