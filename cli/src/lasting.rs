@@ -2,10 +2,16 @@
 
 use std::env;
 use std::ffi::OsStr;
+use std::fs::{self, Permissions};
+use std::io::{self, ErrorKind};
+use std::os::fd::AsFd;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result};
+use guest::descriptors;
 
 use crate::systemd;
 
@@ -25,6 +31,40 @@ pub fn command(description: &str) -> Result<Command> {
 /// As [`command`].
 pub fn command_here() -> Result<Command> {
     Ok(with_its_own(Command::new(program()?)))
+}
+
+/// Listens at `socket`, which nobody but this user can connect to, in place of one that is left over.
+///
+/// # Errors
+/// The host does not let it.
+pub fn listen(socket: &Path) -> Result<UnixListener> {
+    match fs::remove_file(socket) {
+        Err(error) if error.kind() != ErrorKind::NotFound => {
+            return Err(error).with_context(|| format!("cannot remove {}", socket.display()));
+        }
+        _ => {}
+    }
+    let listener = UnixListener::bind(socket)
+        .with_context(|| format!("cannot listen on {}", socket.display()))?;
+    fs::set_permissions(socket, Permissions::from_mode(0o600))
+        .with_context(|| format!("cannot close {} to others", socket.display()))?;
+    Ok(listener)
+}
+
+/// Makes this process one that lasts; the socket that it was given as its standard input.
+///
+/// # Errors
+/// It was given none, or cannot leave where it is.
+pub fn take_over() -> Result<UnixListener> {
+    // Away from the terminal and the folder of the command that needed it first.
+    rustix::process::setsid().context("cannot leave the terminal")?;
+    env::set_current_dir("/").context("cannot change to /")?;
+    descriptors::raise_limit();
+    let listener = io::stdin()
+        .as_fd()
+        .try_clone_to_owned()
+        .context("there is no socket")?;
+    Ok(listener.into())
 }
 
 /// The program of this process; one that was replaced meanwhile is had by way of the process.

@@ -12,16 +12,14 @@ mod service;
 mod sessions;
 
 use std::fs::{self, File};
-use std::io;
-use std::os::fd::AsFd;
 use std::os::unix::net::UnixListener;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use guest::descriptors;
 use guest::protocol::{MACHINE, Message};
 
 use super::folder::Folder;
+use crate::lasting;
 use client::Client;
 use service::Service;
 
@@ -42,15 +40,7 @@ enum End {
 
 /// Carries `mvm emulator serve` out: standard input is the socket that listens.
 pub fn serve() -> Result<()> {
-    // Away from the terminal and the folder of the command that needed it first.
-    rustix::process::setsid().context("cannot leave the terminal")?;
-    std::env::set_current_dir("/").context("cannot change to /")?;
-    descriptors::raise_limit();
-    let listener = io::stdin()
-        .as_fd()
-        .try_clone_to_owned()
-        .context("there is no socket")?;
-    let listener = UnixListener::from(listener);
+    let listener = lasting::take_over()?;
     listener.set_nonblocking(true)?;
     let folder = Folder::open()?;
     let _alive = folder.claim()?;

@@ -3,10 +3,9 @@
 //! The one thing to know: the command that starts it makes the socket itself and hands it over. So
 //! it can be connected to at once, by this command and any other, and all wait for the same hello.
 
-use std::fs::{self, Permissions};
+use std::fs;
 use std::io::{self, ErrorKind};
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::process::Stdio;
 
@@ -39,16 +38,7 @@ pub fn reach(
         return Ok(stream);
     }
     let socket = folder.socket();
-    match fs::remove_file(&socket) {
-        Err(error) if error.kind() != ErrorKind::NotFound => {
-            return Err(error).with_context(|| format!("cannot remove {}", socket.display()));
-        }
-        _ => {}
-    }
-    let listener = UnixListener::bind(&socket)
-        .with_context(|| format!("cannot listen on {}", socket.display()))?;
-    fs::set_permissions(&socket, Permissions::from_mode(0o600))
-        .with_context(|| format!("cannot close {} to others", socket.display()))?;
+    let listener = lasting::listen(&socket)?;
     start(listener)?;
     UnixStream::connect(&socket).context("cannot connect to the emulated host")
 }

@@ -1,16 +1,14 @@
 //! The process of a network: how it is started, and what it does until nobody needs it.
 
-use std::fs::{self, OpenOptions, Permissions};
-use std::io::{self, ErrorKind};
-use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::fs::{self, OpenOptions};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use guest::descriptors;
 use switch::server::Server;
 
 use super::connect;
@@ -37,16 +35,7 @@ pub fn reach(name: &str) -> Result<UnixStream> {
         return Ok(stream);
     }
     let socket = folder.socket();
-    match fs::remove_file(&socket) {
-        Err(error) if error.kind() != ErrorKind::NotFound => {
-            return Err(error).with_context(|| format!("cannot remove {}", socket.display()));
-        }
-        _ => {}
-    }
-    let listener = UnixListener::bind(&socket)
-        .with_context(|| format!("cannot listen on {}", socket.display()))?;
-    fs::set_permissions(&socket, Permissions::from_mode(0o600))
-        .with_context(|| format!("cannot close {} to others", socket.display()))?;
+    let listener = lasting::listen(&socket)?;
     start(&folder, listener)?;
     UnixStream::connect(&socket).with_context(|| format!("cannot reach {folder}"))
 }
@@ -97,17 +86,10 @@ pub fn detach(name: &str) -> Result<()> {
 /// # Errors
 /// The host's files or sockets fail.
 pub fn serve(name: &str) -> Result<()> {
-    // Away from the terminal and the folder of whoever needed it first.
-    rustix::process::setsid().context("cannot leave the terminal")?;
-    std::env::set_current_dir("/").context("cannot change to /")?;
-    descriptors::raise_limit();
-    let listener = io::stdin()
-        .as_fd()
-        .try_clone_to_owned()
-        .context("there is no socket")?;
+    let listener = lasting::take_over()?;
     let folder = Folder::of(name);
     let own = number(&folder.socket());
-    let mut server = Server::new(name, UnixListener::from(listener))?;
+    let mut server = Server::new(name, listener)?;
     let turn = server.run(LINGER, || match folder.try_turn()? {
         // Somebody has removed it, and nobody can come any more; what is there is another one's.
         _ if number(&folder.socket()) != own => Ok(Some(None)),
