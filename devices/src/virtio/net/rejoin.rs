@@ -44,7 +44,7 @@ enum State {
 type Fetched = (Fetch, io::Result<UnixStream>);
 
 impl Rejoining {
-    /// A card called `name` in messages, on `socket` for now.
+    /// A card called `name` in messages, on `socket` until that ends.
     ///
     /// # Errors
     /// The host has no descriptor left.
