@@ -6,8 +6,8 @@
 //! come to use, as most of a huge page of which it needs little. And pages that the guest has freed:
 //! it reports them, but where they are parts of a huge page the host must be told to let it be split.
 //!
-//! That happens twice: when all devices have drivers, which is before the guest's first process; and
-//! when what it runs has started.
+//! That happens twice: when all devices have drivers and the kernel has opened its console, which is
+//! before the guest's first process; and when what it runs has started.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -39,7 +39,7 @@ pub struct Boot {
     pub memory: Memory,
     /// What of it is the kernel's file.
     pub mapped: Vec<Range<u64>>,
-    /// Its virtio devices.
+    /// Its devices.
     pub roster: Arc<Roster>,
     /// Stops its vCPUs.
     pub pause: Arc<Pause>,
