@@ -78,7 +78,7 @@ impl Boot {
         let _ = booted.recv_timeout(BOOT);
         thread::sleep(QUIET);
         let _ = self.pause.during(|| give_back(&self.memory, &self.mapped));
-        let _ = keep_sparse_small(&self.memory);
+        let _ = keep_sparse_small(&self.memory, |_| true);
         let _ = give_back_own();
     }
 
@@ -86,13 +86,14 @@ impl Boot {
     /// each time. Cleared pages only here, since later there may be too many to look at.
     fn take_before_use(&self) -> anyhow::Result<()> {
         let touched = Touched::of(&self.memory)?;
+        let blocks = touched.blocks();
         self.pause.during(|| {
             give_back(&self.memory, &self.mapped)?;
             let taken = self
                 .roster
                 .during_rest(REST, || touched.give_back_cleared());
             taken.unwrap_or(Ok(()))?;
-            keep_sparse_small(&self.memory)
+            keep_sparse_small(&self.memory, |block| blocks.contains(&block))
         })?;
         give_back_own()
     }
