@@ -125,12 +125,6 @@ impl Bundle {
         write(&path, 0o444, None, interfaces)
             .with_context(|| format!("cannot write {}", path.display()))
     }
-
-    /// Removes what was written.
-    pub fn remove(&self) {
-        // The engine removes it, too.
-        let _ = fs::remove_dir_all(self.path());
-    }
 }
 
 /// A file of JSON.
@@ -186,8 +180,6 @@ mod tests {
         assert_eq!(machine.permissions().mode() & 0o777, 0o400);
         assert_eq!(read::<Value>(&path.join(CONFIG)).unwrap(), engines);
         assert!(Bundle::of_runc(&path).is_none());
-        found.remove();
-        assert!(!path.join("mvm").exists());
     }
 
     #[test]

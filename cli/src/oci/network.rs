@@ -86,8 +86,8 @@ pub fn connect(pid: u32, owner: u32) -> Result<Vec<Interface>> {
             .context("cannot enter the container's network")?;
         let links: Vec<Link> = ask(&["address"])?;
         let routes: [Vec<Route>; 2] = [
-            ask(&["route", "default"])?,
-            ask(&["-6", "route", "default"])?,
+            ask(&["route", "show", "default"])?,
+            ask(&["-6", "route", "show", "default"])?,
         ];
         let plan = plan(&links, &routes.concat(), owner)?;
         change(&plan.commands)?;

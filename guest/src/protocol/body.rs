@@ -212,7 +212,7 @@ pub struct Exec {
     /// `/dev/console` that it finds, and its end is that of the machine.
     pub init: bool,
     /// What it may do, beside what its user may.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Bounds::are_none")]
     pub bounds: Bounds,
 }
 
@@ -226,6 +226,13 @@ pub struct Bounds {
     pub limits: Vec<Limit>,
     /// Permissions that files which it makes do not get; `None` is 022.
     pub umask: Option<u32>,
+}
+
+impl Bounds {
+    /// Whether all is as programs have it.
+    pub fn are_none(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// A limit of a process (setrlimit(2)).
