@@ -7,6 +7,7 @@ mod accel;
 mod attach;
 mod background;
 mod compose;
+mod engines;
 mod copy;
 mod exec;
 mod exit_status;
