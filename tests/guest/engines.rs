@@ -76,7 +76,7 @@ fn a_container_is_a_machine_with_its_own_streams_status_and_user() -> Result<()>
 #[test]
 fn what_it_writes_is_the_containers() -> Result<()> {
     let seen = engine(
-        r#"
+        r"
         mkdir /tmp/host; echo host >/tmp/host/file
         run --name one --network none -v /tmp/host:/host -v /tmp/host:/shown:ro -v volume:/volume busybox sh -c '
             echo made >/srv/new; rm /bin/yes; chown 1000:100 /srv/new
@@ -93,7 +93,7 @@ fn what_it_writes_is_the_containers() -> Result<()> {
         # Under what its mounts hide the container has processes and devices, and they stay closed.
         run --rm --network none busybox sh -c '
             umount -l /proc; umount -l /dev; ls -d /proc /dev; cat /proc/1/maps /dev/mvm/machine.json' 2>&1
-        "#,
+        ",
     )?;
     let expected = "host\n1\nstatus 1\nguest\n\
         C /bin\nD /bin/yes\nC /etc\nA /host\nA /shown\nC /srv\nA /srv/new\nA /volume\n\
@@ -123,7 +123,7 @@ fn it_has_the_containers_address_also_when_it_is_started_again() -> Result<()> {
         until_it wget -q -O /tmp/again http://127.0.0.1:8080/
         cmp /tmp/page /tmp/again && echo "the same page"
         podman run --rm $M busybox wget -q -O - "http://$(fact IPAddress)/" | cmp - /tmp/page && echo "also for others"
-        run --rm --network container:web busybox true 2>&1 | grep '^mvm\|status'
+        run --rm --network container:web busybox true 2>&1 | grep '^mvm\|^status'
         podman rm -f -t 0 web >/dev/null
         "#,
     )?;
@@ -207,18 +207,20 @@ fn on_a_containers_terminal_are_its_size_and_its_keys() -> Result<()> {
             until_it grep -q ready $shown; printf 'words\n'
             until_it grep -q got $shown; printf '\003'
             until_it grep -q INT $shown; printf '\003\003\003\n'
-            sleep 1000
+            until_it [ -e /tmp/done ]
         }
         typed | script --quiet --flush --return --log-out $shown --command "
             stty rows 33 cols 99; podman run --rm -it $M --network none busybox sh -c '
                 stty -echo; tty; stty size; trap \"echo INT\" INT; echo ready; read -r line; echo got \$line
-                until read -r line; do :; done; exit 5'" >/dev/null &
-        typist=$!
-        wait $!; echo "status $?"
-        grep -v '^Script' $shown | tr -d '\r'
+                until read -r line; do :; done; exit 5'; echo \$? >/tmp/done" >/dev/null
+        echo "status $(cat /tmp/done)"
+        grep -v '^Script\|^$' $shown | tr -d '\r'
         "#,
     )?;
-    assert_eq!(seen, "status 5\n/dev/pts/0\n33 99\nready\ngot words\nINT\nINT\n");
+    assert_eq!(
+        seen,
+        "status 5\n/dev/pts/0\n33 99\nready\ngot words\nINT\nINT\n"
+    );
     Ok(())
 }
 
@@ -226,12 +228,12 @@ fn on_a_containers_terminal_are_its_size_and_its_keys() -> Result<()> {
 fn what_a_machine_cannot_be_is_one_sentence_of_the_engine() -> Result<()> {
     let seen = engine(
         r#"
-        refused() { podman run --rm $M --network none "$@" busybox true 2>&1 | sed 's/.*error: mvm: //'; }
-        refused --network host
-        refused --device /dev/zero:/dev/disk
-        refused --annotation mvm.dev/vcpus=many
+        refused() { podman run --rm $M --network "$@" busybox true 2>&1 | sed 's/.*error: mvm: //'; }
+        refused host
+        refused none --device /dev/zero:/dev/disk
+        refused none --annotation mvm.dev/vcpus=many
         mount --bind /dev/zero /dev/kvm
-        refused
+        refused none
         umount /dev/kvm
         runc=$(readlink -f "$(command -v runc)")
         mount -t tmpfs tmpfs "$(dirname "$runc")"
@@ -295,7 +297,7 @@ fn a_shim_is_obeyed_as_by_runc() -> Result<()> {
         "#,
     )?;
     let each = "  \"bundle\": \"/tmp/bundle\",\n  \"status\": \"created\"\nstart 0\n\
-        /dev/mvm/mvm oci machine \nsays 1\ncreate 0\nexec 2\nexec 4\nkill 0\n  \"status\": \"stopped\"\n\
+        /dev/mvm/mvm oci machine \ncreate 0\nsays 1\nexec 2\nexec 4\nkill 0\n  \"status\": \"stopped\"\n\
         kill 0\ndelete 0\ndelete 0\ndelete 0\n";
     let last = "the bundle is the engine's\nstart 1\n\
         {\"level\":\"error\",\"msg\":\"runc: container does not exist\"\nociVersionMin\n";

@@ -1,5 +1,6 @@
 //! `mvm oci`: the command line of an OCI runtime, which is runc's.
 
+mod flags;
 mod verbs;
 
 use std::ffi::OsString;
@@ -13,7 +14,7 @@ use crate::accel::Accel;
 use crate::oci::log::{self, Format};
 use crate::oci::runc::Runc;
 use crate::output::say;
-use verbs::{Create, Exec};
+use flags::{Create, Exec};
 
 /// What runc ends with when it fails; engines expect it.
 const FAILED: u8 = 1;
@@ -65,16 +66,16 @@ struct Flags {
 #[derive(Debug, Subcommand)]
 enum Verb {
     /// Make a container, which does not run yet
-    Create(Create),
+    Create(Box<Create>),
     /// Have the program of a container run
     Start {
         /// The container
         id: String,
     },
     /// Make a container and have its program run
-    Run(Create),
+    Run(Box<Create>),
     /// Run one more program in a container's machine
-    Exec(Exec),
+    Exec(Box<Exec>),
     /// Tell what is known of a container, as JSON
     State {
         /// The container
@@ -128,7 +129,6 @@ struct Rest {
 }
 
 /// Runs the command. `accel`: what the command line says of it.
-#[expect(clippy::unnecessary_wraps, reason = "as each command does")]
 pub fn run(args: &Args, accel: Option<Accel>) -> Result<ExitCode> {
     // In the container its program's words are all that is said.
     let done = match &args.verb {

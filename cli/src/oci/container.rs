@@ -251,14 +251,14 @@ fn sysctls(settings: &Value) -> String {
 fn host_id(mappings: &Value, id: u32) -> u32 {
     let mappings = mappings.as_array().into_iter().flatten();
     let number = |value: &Value| u32::try_from(value.as_u64()?).ok();
-    let mapped = mappings.filter_map(|mapping| {
+    let mut mapped = mappings.filter_map(|mapping| {
         let nth = id.checked_sub(number(&mapping["containerID"])?)?;
         let is_in = nth < number(&mapping["size"])?;
         number(&mapping["hostID"])?
             .checked_add(nth)
             .filter(|_| is_in)
     });
-    mapped.last().unwrap_or(id)
+    mapped.next().unwrap_or(id)
 }
 
 #[cfg(test)]

@@ -32,7 +32,8 @@ use vmm::app::{Interface, InterfaceKind, MAX_INTERFACES, Mac, Subnet};
 #[derive(Clone, Debug, Deserialize)]
 struct Link {
     ifname: String,
-    link_type: String,
+    #[serde(rename = "link_type")]
+    kind: String,
     #[serde(default)]
     flags: Vec<String>,
     mtu: u32,
@@ -153,7 +154,7 @@ impl Link {
     /// Whether the engine has made it, and it leads somewhere.
     fn is_given(&self) -> bool {
         let is_ours = self.ifname.starts_with("mvm-");
-        self.link_type == "ether" && !is_ours && self.flags.iter().any(|flag| flag == "UP")
+        self.kind == "ether" && !is_ours && self.flags.iter().any(|flag| flag == "UP")
     }
 
     /// Its addresses that others know.
