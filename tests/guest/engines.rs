@@ -291,6 +291,8 @@ fn a_shim_is_obeyed_as_by_runc() -> Result<()> {
             shim delete --force one; shim delete --force one
         done
         cmp config.json /tmp/before && echo "the bundle is the engine's"
+        sed -i 's|echo says.*bin"|ip -4 -o address show eth0 \| grep -c 10.9.0.2; exit 3"|' config.json
+        shim run two
         shim start one 2>/dev/null
         tail -n 1 /tmp/log | sed 's/,"time.*//'
         shim features | head -n 2 | tail -n 1 | cut -d '"' -f 2
@@ -299,7 +301,7 @@ fn a_shim_is_obeyed_as_by_runc() -> Result<()> {
     let each = "  \"bundle\": \"/tmp/bundle\",\n  \"status\": \"created\"\nstart 0\n\
         /dev/mvm/mvm oci machine \ncreate 0\nsays 1\nexec 2\nexec 4\nkill 0\n  \"status\": \"stopped\"\n\
         kill 0\ndelete 0\ndelete 0\ndelete 0\n";
-    let last = "the bundle is the engine's\nstart 1\n\
+    let last = "the bundle is the engine's\n1\nrun 3\nstart 1\n\
         {\"level\":\"error\",\"msg\":\"runc: container does not exist\"\nociVersionMin\n";
     assert_eq!(seen, format!("{each}{each}{last}"));
     Ok(())
