@@ -330,7 +330,7 @@ fn a_folder_and_a_list_of_store_paths_are_images() -> Result<()> {
     let output = machines.own(itself.memory_mib(128)).run()?;
     assert_eq!(output.stdout(), "bin\ndev\nfile\nproc\nsys\n", "{output}");
     assert!(
-        output.stderr().contains("/etc/hosts: No such file"),
+        output.stderr().contains("'/etc/hosts': No such file"),
         "{output}"
     );
     assert_eq!(fs::read_to_string(root.join("file"))?, "mine\n");
