@@ -57,16 +57,28 @@ fn what_kconfig_drops_or_changes_is_named() {
     assert_lost(
         fuse_dax,
         "CONFIG_FUSE_FS=y\n",
-        "\"CONFIG_FUSE_DAX=y\", the configuration has CONFIG_FUSE_DAX=n",
+        "CONFIG_FUSE_DAX=y, the configuration has CONFIG_FUSE_DAX=n",
     );
     assert_lost(
         "CONFIG_HZ=100\n",
         "CONFIG_HZ=250\n",
-        "\"CONFIG_HZ=100\", the configuration has CONFIG_HZ=250",
+        "CONFIG_HZ=100, the configuration has CONFIG_HZ=250",
     );
     assert_lost(
         "# CONFIG_MODULES is not set\n",
         "CONFIG_MODULES=y\n",
-        "\"# CONFIG_MODULES is not set\", the configuration has CONFIG_MODULES=y",
+        "CONFIG_MODULES=n, the configuration has CONFIG_MODULES=y",
+    );
+}
+
+#[test]
+fn of_two_requests_the_last_counts() {
+    let fragment = "# CONFIG_MODULES is not set\nCONFIG_HZ=100\nCONFIG_MODULES=y\nCONFIG_HZ=250\n";
+    let output = compare(fragment, "CONFIG_MODULES=y\nCONFIG_HZ=250\n");
+    assert!(output.status.success(), "{output:?}");
+    assert_lost(
+        fragment,
+        "CONFIG_MODULES=y\nCONFIG_HZ=100\n",
+        "CONFIG_HZ=250, the configuration has CONFIG_HZ=100",
     );
 }

@@ -4,9 +4,12 @@
 //! vCPU for long and never fails towards the guest; input is not offered.
 
 use std::io::Write;
+use std::sync::Arc;
 
 use vm_superio::{Serial as Uart, Trigger};
 use vmm_sys_util::eventfd::EventFd;
+
+use crate::virtio::roster::Roster;
 
 /// First port of COM1.
 pub const PORT: u16 = 0x3f8;
@@ -14,6 +17,17 @@ pub const PORT: u16 = 0x3f8;
 pub const PORTS: u16 = 8;
 /// Its interrupt, as on every PC.
 pub const IRQ: u32 = 4;
+
+/// The interrupt enable register.
+const IER: u8 = 1;
+/// In it: received data.
+const IER_RECEIVED: u8 = 1;
+/// In it: modem status.
+const IER_MODEM: u8 = 1 << 3;
+/// The line control register.
+const LCR: u8 = 3;
+/// In it: the first two registers are the divisor of the clock.
+const LCR_DIVISOR: u8 = 1 << 7;
 
 struct Line(EventFd);
 
@@ -26,29 +40,54 @@ impl Trigger for Line {
 }
 
 /// A serial port that only speaks.
-pub struct Serial(Uart<Line, vm_superio::serial::NoEvents, Box<dyn Write + Send>>);
+pub struct Serial {
+    uart: Uart<Line, vm_superio::serial::NoEvents, Box<dyn Write + Send>>,
+    /// Until the guest opens it.
+    closed: Option<Arc<Roster>>,
+}
 
 impl Serial {
-    /// A port whose output goes to `sink` and whose interrupt is `line`.
-    pub fn new(line: EventFd, sink: Box<dyn Write + Send>) -> Self {
-        Self(Uart::new(Line(line), sink))
+    /// A port whose output goes to `sink` and whose interrupt is `line`. In `roster` it counts as
+    /// one that has a driver when the guest has opened it: Linux opens its console last of all,
+    /// before the first process.
+    pub fn new(line: EventFd, sink: Box<dyn Write + Send>, roster: Arc<Roster>) -> Self {
+        roster.enter();
+        Self {
+            uart: Uart::new(Line(line), sink),
+            closed: Some(roster),
+        }
     }
 
     /// The guest reads register `offset`.
     pub fn read(&mut self, offset: u8) -> u8 {
-        self.0.read(offset)
+        self.uart.read(offset)
     }
 
     /// The guest writes register `offset`.
     pub fn write(&mut self, offset: u8, value: u8) {
+        if self.opens(offset, value)
+            && let Some(roster) = self.closed.take()
+        {
+            roster.driven();
+        }
         // A sink that fails loses console output; the guest must not notice.
-        let _ = self.0.write(offset, value);
+        let _ = self.uart.write(offset, value);
+    }
+
+    /// Whether this asks for interrupts as a driver does that wants to read. One that looks what
+    /// this is asks for all of them.
+    fn opens(&mut self, offset: u8, value: u8) -> bool {
+        self.closed.is_some()
+            && offset == IER
+            && value & (IER_RECEIVED | IER_MODEM) == IER_RECEIVED
+            && self.uart.read(LCR) & LCR_DIVISOR == 0
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::sync::{Arc, Mutex};
+    use std::sync::Mutex;
+    use std::time::Duration;
 
     use super::*;
 
@@ -68,14 +107,46 @@ mod tests {
     #[test]
     fn what_the_guest_transmits_reaches_the_sink() {
         let sink = Sink::default();
-        let mut serial = Serial::new(EventFd::new(0).unwrap(), Box::new(sink.clone()));
+        let line = EventFd::new(0).unwrap();
+        let mut serial = Serial::new(line, Box::new(sink.clone()), Arc::default());
         serial.write(0, b'!');
         assert_eq!(*sink.0.lock().unwrap(), b"!");
     }
 
+    fn silent(roster: &Arc<Roster>) -> Serial {
+        let line = EventFd::new(0).unwrap();
+        Serial::new(line, Box::new(std::io::sink()), Arc::clone(roster))
+    }
+
+    #[test]
+    fn it_is_open_when_the_guest_wants_to_read_and_not_when_it_looks_what_it_is() {
+        let roster = Arc::default();
+        let mut serial = silent(&roster);
+        let opened = || roster.wait_for_drivers(Duration::ZERO);
+        // Linux looks for a register that keeps what is written to it, then sets the speed.
+        let looks = [
+            (IER, 0),
+            (IER, 0x0f),
+            (IER, 0),
+            (LCR, 0x83),
+            (IER, 5),
+            (LCR, 3),
+        ];
+        for (offset, value) in looks {
+            serial.write(offset, value);
+            assert!(!opened(), "{offset} {value:#x}");
+        }
+        serial.write(IER, 5);
+        assert!(opened());
+        // Another port of the same machine would still be closed.
+        roster.enter();
+        serial.write(IER, 5);
+        assert!(!opened());
+    }
+
     #[test]
     fn every_register_takes_every_byte() {
-        let mut serial = Serial::new(EventFd::new(0).unwrap(), Box::new(std::io::sink()));
+        let mut serial = silent(&Arc::default());
         for offset in 0..=u8::MAX {
             for value in 0..=u8::MAX {
                 serial.write(offset, value);

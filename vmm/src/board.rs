@@ -63,7 +63,7 @@ impl<'a> Board<'a> {
         self.virtio.len()
     }
 
-    /// The virtio devices as one.
+    /// The devices as one.
     pub fn roster(&self) -> Arc<Roster> {
         Arc::clone(&self.roster)
     }
@@ -74,6 +74,7 @@ impl<'a> Board<'a> {
     /// No descriptor is left.
     pub fn finish(self, console: Box<dyn std::io::Write + Send>) -> anyhow::Result<Arc<Bus>> {
         let line = self.vm.interrupt_line(serial::IRQ)?;
-        Ok(Arc::new(Bus::new(Serial::new(line, console), self.virtio)))
+        let serial = Serial::new(line, console, self.roster);
+        Ok(Arc::new(Bus::new(serial, self.virtio)))
     }
 }

@@ -78,12 +78,15 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use vmm_sys_util::eventfd::EventFd;
 
     use super::*;
 
     fn bus() -> Bus {
-        let serial = Serial::new(EventFd::new(0).unwrap(), Box::new(std::io::sink()));
+        let line = EventFd::new(0).unwrap();
+        let serial = Serial::new(line, Box::new(std::io::sink()), Arc::default());
         Bus::new(serial, Vec::new())
     }
 

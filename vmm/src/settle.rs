@@ -6,8 +6,8 @@
 //! come to use, as most of a huge page of which it needs little. And pages that the guest has freed:
 //! it reports them, but where they are parts of a huge page the host must be told to let it be split.
 //!
-//! That happens twice: when all devices have drivers, which is before the guest's first process; and
-//! when what it runs has started.
+//! That happens twice: when all devices have drivers and the kernel has opened its console, which is
+//! before the guest's first process; and when what it runs has started.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -39,7 +39,7 @@ pub struct Boot {
     pub memory: Memory,
     /// What of it is the kernel's file.
     pub mapped: Vec<Range<u64>>,
-    /// Its virtio devices.
+    /// Its devices.
     pub roster: Arc<Roster>,
     /// Stops its vCPUs.
     pub pause: Arc<Pause>,
@@ -78,7 +78,7 @@ impl Boot {
         let _ = booted.recv_timeout(BOOT);
         thread::sleep(QUIET);
         let _ = self.pause.during(|| give_back(&self.memory, &self.mapped));
-        let _ = keep_sparse_small(&self.memory);
+        let _ = keep_sparse_small(&self.memory, |_| true);
         let _ = give_back_own();
     }
 
@@ -86,13 +86,14 @@ impl Boot {
     /// each time. Cleared pages only here, since later there may be too many to look at.
     fn take_before_use(&self) -> anyhow::Result<()> {
         let touched = Touched::of(&self.memory)?;
+        let blocks = touched.blocks();
         self.pause.during(|| {
             give_back(&self.memory, &self.mapped)?;
             let taken = self
                 .roster
                 .during_rest(REST, || touched.give_back_cleared());
             taken.unwrap_or(Ok(()))?;
-            keep_sparse_small(&self.memory)
+            keep_sparse_small(&self.memory, |block| blocks.contains(&block))
         })?;
         give_back_own()
     }

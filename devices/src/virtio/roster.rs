@@ -1,5 +1,5 @@
-//! All virtio devices of a machine as one: whether each has a driver, and whether one of their
-//! threads is at work.
+//! All devices of a machine as one: whether each has a driver, and whether one of their threads is
+//! at work.
 
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, TryLockError};
 use std::thread;
@@ -20,13 +20,13 @@ pub struct Roster {
 
 impl Roster {
     /// Enters a device.
-    pub(super) fn enter(&self) {
+    pub(crate) fn enter(&self) {
         let mut idle = self.idle();
         *idle = idle.saturating_add(1);
     }
 
     /// One of the devices has its first driver.
-    pub(super) fn driven(&self) {
+    pub(crate) fn driven(&self) {
         let mut idle = self.idle();
         *idle = idle.saturating_sub(1);
         self.changed.notify_all();

@@ -4,6 +4,8 @@
     reason = "reads guest memory word by word; madvise takes raw pointers"
 )]
 
+use std::collections::HashSet;
+
 use anyhow::Context;
 use devices::Memory;
 use rustix::mm::{Advice, madvise};
@@ -32,7 +34,7 @@ impl<'a> Touched<'a> {
     pub fn of(memory: &'a Memory) -> anyhow::Result<Self> {
         let pagemap = Pagemap::open()?;
         let mut pages = Vec::new();
-        for region in memory.iter() {
+        'all: for region in memory.iter() {
             let start = region.as_ptr() as u64;
             let end = start + region.len();
             for block in (start..end).step_by(HUGE_PAGE_BYTES as usize) {
@@ -43,7 +45,7 @@ impl<'a> Touched<'a> {
                     .filter(|(_, page)| page.is_present() && !page.is_of_file());
                 pages.extend(of_guest.map(|(address, _)| address));
                 if pages.len() >= PAGES_MAX {
-                    break;
+                    break 'all;
                 }
             }
         }
@@ -52,6 +54,12 @@ impl<'a> Touched<'a> {
             _memory: memory,
             pages,
         })
+    }
+
+    /// The addresses of the huge pages that they are in, or would be.
+    pub fn blocks(&self) -> HashSet<u64> {
+        let block = |page: &u64| page - page % HUGE_PAGE_BYTES;
+        self.pages.iter().map(block).collect()
     }
 
     /// How many they are.
@@ -150,7 +158,7 @@ mod tests {
         let memory = allocate(8 << 20).unwrap();
         memory.write_obj(7u8, GuestAddress(5 << 20)).unwrap();
         Touched::of(&memory).unwrap().give_back_cleared().unwrap();
-        keep_sparse_small(&memory).unwrap();
+        keep_sparse_small(&memory, |_| true).unwrap();
         assert_eq!(touched(&memory), [5 << 20]);
         assert_eq!(memory.read_obj::<u8>(GuestAddress(5 << 20)).unwrap(), 7);
     }

@@ -27,16 +27,18 @@ pub fn keep_first_small(memory: &GuestMemoryMmap) -> anyhow::Result<()> {
 /// Gives small pages to what is but partly there, as where the guest has returned pages: the host
 /// would gather the rest to a huge page again, with zeros for what was returned.
 ///
-/// What is not there at all gets what the host's policy says when the guest comes to it.
+/// What is not there at all gets what the host's policy says when the guest comes to it. Looked at
+/// are the huge pages of whose addresses in this process `is_meant` says so.
 ///
 /// # Errors
 /// The host does not tell what is there, or does not know the advice.
-pub fn keep_sparse_small(memory: &Memory) -> anyhow::Result<()> {
+pub fn keep_sparse_small(memory: &Memory, is_meant: impl Fn(u64) -> bool) -> anyhow::Result<()> {
     let pagemap = Pagemap::open()?;
     for region in memory.iter() {
         let blocks = region.len() / HUGE_PAGE_BYTES;
         for offset in (0..blocks).map(|block| block * HUGE_PAGE_BYTES) {
-            if !is_sparse(&pagemap, region.as_ptr() as u64 + offset)? {
+            let host = region.as_ptr() as u64 + offset;
+            if !is_meant(host) || !is_sparse(&pagemap, host)? {
                 continue;
             }
             let start = region.start_addr().0 + offset;
@@ -106,7 +108,9 @@ mod tests {
             memory.write_obj(gpa, GuestAddress(gpa)).unwrap();
         }
         advise(&memory, 0..8 << 20, Advice::LinuxHugepage).unwrap();
-        keep_sparse_small(&memory).unwrap();
+        keep_sparse_small(&memory, |_| false).unwrap();
+        assert!(!flags_of_mapping(host(0)).contains(" nh"));
+        keep_sparse_small(&memory, |_| true).unwrap();
         assert!(flags_of_mapping(host(4 << 20)).contains(" nh"));
         assert!(!flags_of_mapping(host(6 << 20)).contains(" nh"));
         for gpa in touched {
