@@ -5,7 +5,7 @@ STATIC  := target/static
 RELEASE := target/release
 SHARE   := $(DESTDIR)/usr/local/share
 
-.PHONY: all mvm guest kernel fixtures debian-kernel tools run test check bench install clean oracle
+.PHONY: all mvm guest kernel fixtures debian-kernel engines tools run test check bench install clean oracle
 
 all: mvm guest kernel
 
@@ -36,11 +36,15 @@ fixtures: tools
 debian-kernel:
 	tests/fixtures/kernel
 
+# Container engines, whose containers the tests have be machines.
+engines:
+	tests/fixtures/engines
+
 run: all fixtures
 	$(RELEASE)/mvm run target/examples/hello.json
 
 # Formatting and lints, unit tests, then the tests that need a machine.
-test: all fixtures debian-kernel check
+test: all fixtures debian-kernel engines check
 	cargo test --locked --workspace
 	tests/run
 	tests/systemd
@@ -63,6 +67,7 @@ bench: all fixtures
 # What `make` has built, so that root does not build.
 install:
 	install -D -m 755 $(RELEASE)/mvm $(DESTDIR)/usr/local/bin/mvm
+	ln -sf mvm $(DESTDIR)/usr/local/bin/mvm-oci
 	install -D -m 755 $(RELEASE)/mvm-init $(DESTDIR)/usr/local/libexec/mvm/mvm-init
 	install -D -m 644 target/guest-kernel/vmlinux $(DESTDIR)/usr/local/lib/mvm/vmlinux
 	install -D -m 644 -t $(DESTDIR)/usr/local/lib/systemd/system cli/systemd/mvm@.service cli/systemd/mvm@.socket

@@ -158,6 +158,9 @@ pub struct Company<'a> {
     /// Whether a second request to end is the program's, too, which makes of it what it will. A third is
     /// this process' in any case.
     pub hears_twice: bool,
+    /// Whether all is the program's that this process gets: each signal, however often, and each key. So
+    /// it is for who stands in for a process of a container.
+    pub hears_all: bool,
 }
 
 impl Company<'_> {
@@ -191,7 +194,8 @@ pub fn attach(
     } else {
         None
     };
-    let signals = ProcessSignals::new(raw.is_some()).context("cannot watch signals")?;
+    let signals =
+        ProcessSignals::new(raw.is_some(), company.hears_all).context("cannot watch signals")?;
     let outcome = attach_with(connection, program, stdio, signals, raw.as_ref(), company);
     drop(raw);
     outcome
@@ -216,7 +220,8 @@ fn attach_with(
         Message::Exec(Box::new(exec.clone())).encode(FIRST_SESSION, &mut outbox)?;
     }
     let has_terminal = program.has_terminal();
-    let keys = has_terminal.then(|| std::mem::take(&mut company.keys));
+    let takes_keys = has_terminal && !company.hears_all;
+    let keys = takes_keys.then(|| std::mem::take(&mut company.keys));
     connection.stream().set_nonblocking(true)?;
     let attached = Attached {
         session: Session::new(),
@@ -334,7 +339,7 @@ impl<S: Signals> Attached<'_, S> {
     fn take_signals(&mut self) -> Option<Outcome> {
         for signal in self.signals.pending() {
             match signal {
-                signals::WINDOW_CHANGED => self.send_size(),
+                signals::WINDOW_CHANGED if self.has_size() => self.send_size(),
                 signals::STOP => {
                     if let Some(raw) = self.raw {
                         raw.stop_process();
@@ -347,6 +352,7 @@ impl<S: Signals> Attached<'_, S> {
                         self.send_size();
                     }
                 }
+                _ if self.company.hears_all => self.send_if_read(&Message::Signal(signal)),
                 _ => {
                     self.impatience += u32::from(signals::asks_to_end(signal));
                     if let Program::Running {
@@ -369,6 +375,11 @@ impl<S: Signals> Attached<'_, S> {
             }
         }
         None
+    }
+
+    /// Whether a change of the window is not just a signal for the program.
+    fn has_size(&self) -> bool {
+        self.program.has_terminal() || !self.company.hears_all
     }
 
     /// Does what others want.

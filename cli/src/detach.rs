@@ -192,6 +192,7 @@ pub fn carry_out(name: &str, is_supervised: bool) -> Result<u8> {
         streams: Streams::Kept(&record.logs()),
         statistics: None,
         // The starter may be gone, and then nobody wants to know.
+        contained: None,
         started: Box::new(|| drop(send(&starter, &Told::Started))),
         ended: Box::new(|end| {
             // Without a note of it, the end reads as that of a killed monitor.

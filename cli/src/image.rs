@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, bail, ensure};
 use image::{Cache, Image, find, is_archive, is_image, is_layout};
-use vmm::app::{App, AppFile, IMAGE_ID, Port};
+use vmm::app::{App, AppFile, IMAGE_ID, Port, RootKind};
 use vmm::closure::{STORE_DIR, StorePath, StoreView};
 use vmm::{machine, state};
 
@@ -132,7 +132,15 @@ pub struct RootFs {
 
 impl RootFs {
     /// That of `app.image`.
-    pub fn open(image: &str) -> Result<Self> {
+    pub fn open(image: &str, kind: RootKind) -> Result<Self> {
+        if kind == RootKind::Folder {
+            let folder = Path::new(image);
+            ensure!(folder.is_dir(), "root.type: {image} is not a folder");
+            return Ok(Self {
+                image: machine::Image::Root(folder.into()),
+                store_paths: BTreeSet::new(),
+            });
+        }
         if is_root_folder(Path::new(image)) {
             return Ok(Self::of_folder(Path::new(image)));
         }

@@ -21,6 +21,7 @@ mod logs;
 mod machines;
 mod monitor;
 mod networks;
+mod oci;
 mod openmetrics;
 mod output;
 mod places;
@@ -34,7 +35,10 @@ mod systemd;
 mod table;
 mod terminal;
 
+use std::env;
+use std::ffi::OsString;
 use std::io::{self, Write};
+use std::path::Path;
 use std::process::ExitCode;
 
 use accel::{Accel, Place};
@@ -101,6 +105,7 @@ enum Command {
     Generate(commands::generate::Args),
     Completion(commands::completion::Args),
     Network(commands::network::Args),
+    Oci(commands::oci::Args),
     Emulator(emulator::Args),
     #[command(hide = true)]
     Man(commands::man::Args),
@@ -141,6 +146,7 @@ impl Command {
             | Self::Completion(_)
             | Self::Man(_)
             | Self::Events(_)
+            | Self::Oci(_)
             | Self::Emulator(_)
             | Self::Monitor(_)
             | Self::Supervise(_) => Concern::Nothing,
@@ -191,6 +197,7 @@ impl Command {
             Self::Completion(args) => commands::completion::run(args),
             Self::Man(args) => commands::man::run::<Cli>(args),
             Self::Network(args) => commands::network::run(args),
+            Self::Oci(args) => commands::oci::run(args, accel),
             Self::Emulator(args) => emulator::run(args),
             Self::Monitor(args) => commands::monitor::run(args),
             Self::Supervise(args) => commands::monitor::supervise(args),
@@ -225,7 +232,18 @@ fn main() -> ExitCode {
 /// What a command takes is put together when the line names that command: for all of them it takes
 /// longer than anything else that happens before a machine is made. Help tells of them all.
 fn parse() -> clap::error::Result<Cli> {
-    Cli::try_parse().or_else(|_| Cli::from_arg_matches(&whole().try_get_matches()?))
+    let line = || command_line(env::args_os());
+    Cli::try_parse_from(line())
+        .or_else(|_| Cli::from_arg_matches(&whole().try_get_matches_from(line())?))
+}
+
+/// The words of a command line. By the name of `mvm-oci` this program is `mvm oci`: engines take the
+/// path of a runtime, and no arguments.
+fn command_line(mut words: impl Iterator<Item = OsString>) -> Vec<OsString> {
+    let own = words.next().unwrap_or_else(|| "mvm".into());
+    let is_runtime = Path::new(&own).file_name() == Some("mvm-oci".as_ref());
+    let command = is_runtime.then(|| "oci".into());
+    [own].into_iter().chain(command).chain(words).collect()
 }
 
 /// The command line with what each command takes.
@@ -262,10 +280,21 @@ fn usage(error: &clap::Error) -> ExitCode {
 
 #[cfg(test)]
 mod tests {
-    use super::whole;
+    use super::{command_line, whole};
 
     #[test]
     fn the_command_line_is_sound() {
         whole().debug_assert();
+    }
+
+    #[test]
+    fn engines_find_a_runtime_by_its_name() {
+        let words = |words: &[&str]| command_line(words.iter().map(Into::into));
+        let runtime = words(&["/usr/bin/mvm-oci", "--root", "/run", "state", "x"]);
+        assert_eq!(
+            runtime,
+            ["/usr/bin/mvm-oci", "oci", "--root", "/run", "state", "x"]
+        );
+        assert_eq!(words(&["mvm", "ps"]), ["mvm", "ps"]);
     }
 }

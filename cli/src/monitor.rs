@@ -22,7 +22,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow, ensure};
 use guest::descriptors;
-use guest::protocol::{Exec, PORT_NAME, Setup};
+use guest::protocol::{Bounds, Exec, PORT_NAME, Setup};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use vmm::app::{App, AppFile, Signal, System, Tty};
 use vmm::boot::modules;
@@ -75,6 +75,8 @@ pub struct Start<'a> {
     pub streams: Streams<'a>,
     /// Where to write what the guest asked of its shares.
     pub statistics: Option<&'a Path>,
+    /// What the program may do as a container's, whose first process this one then is.
+    pub contained: Option<&'a Bounds>,
     /// Called once the program runs.
     pub started: Box<dyn FnOnce() + 'a>,
     /// Called with the end before anyone else hears of it.
@@ -142,6 +144,7 @@ pub fn run(start: Start<'_>) -> anyhow::Result<Ended> {
         &outside.network,
         secrets,
     );
+    let bounds = start.contained.cloned().unwrap_or_default();
     let mut is_oom = false;
     let finished = greet(&setup, host, &kernel).and_then(|mut guest| {
         server = Some(Server::start(listener, Box::new(controlled))?);
@@ -159,12 +162,13 @@ pub fn run(start: Start<'_>) -> anyhow::Result<Ended> {
             started: Some(Box::new(started)),
             stop_signal: app.program().stop_signal.map(Signal::number),
             hears_twice: false,
+            hears_all: start.contained.is_some(),
         };
         let is_typed_at = wants_terminal(app.program().tty);
         let keeper = start.streams.keeper(&start.running.name(), is_typed_at)?;
         let kept = keeper.map(|keeper| Kept { keeper, audience });
         let outcome = prepare_root(app, &mut guest)
-            .and_then(|()| converse(app, &mut guest, kept, start.streams, company));
+            .and_then(|()| converse(app, bounds, &mut guest, kept, start.streams, company));
         // A program that has ended is not watched.
         drop(watchers);
         let outcome = outcome?;
@@ -234,7 +238,7 @@ fn root_and_store(
     let Some(image) = &file.app.image else {
         return Ok((None, StoreView::of(file)?, false));
     };
-    let mut root = RootFs::open(image)?;
+    let mut root = RootFs::open(image, file.app.root.kind)?;
     in_use.add(root.store_paths());
     let (store, is_beside) = root.share_store(file);
     Ok((Some(root), store, is_beside))
@@ -306,6 +310,7 @@ struct Kept {
 /// Runs the program, whose output goes to `kept` or to this process' own streams.
 fn converse(
     app: &App,
+    bounds: Bounds,
     guest: &mut Connection,
     kept: Option<Kept>,
     streams: Streams<'_>,
@@ -314,7 +319,7 @@ fn converse(
     let Some(Kept { keeper, audience }) = kept else {
         let window = wants_terminal(app.program().tty)
             .then(|| terminal::window_size().unwrap_or(terminal::VT100));
-        let exec = setup::execution(app, window);
+        let exec = setup::execution(app, window, bounds);
         return attach(guest, Program::New(&exec), Stdio::inherited()?, company);
     };
     let shown = audience.clone();
@@ -335,7 +340,7 @@ fn converse(
     };
     // A terminal if it must have one; who is attached has the size.
     let window = (app.program().tty == Tty::Always).then_some(terminal::VT100);
-    let mut exec = setup::execution(app, window);
+    let mut exec = setup::execution(app, window, bounds);
     exec.stdin = streams.is_inherited() || is_asked;
     let outcome = attach(guest, Program::New(&exec), stdio, company);
     collector.finish();

@@ -323,6 +323,18 @@ fn a_folder_and_a_list_of_store_paths_are_images() -> Result<()> {
     assert!(output.stderr().contains("/nix: No such file"), "{output}");
     assert_eq!(fs::read_to_string(root.join("file"))?, "the folder's\n");
 
+    let itself = Machine::new("itself")
+        .program(["/bin/sh", "-c", "echo mine > /file; ls /; cat /etc/hosts"])
+        .set("/image", root.to_string_lossy())
+        .set("/root/type", "folder");
+    let output = machines.own(itself.memory_mib(128)).run()?;
+    assert_eq!(output.stdout(), "bin\ndev\nfile\nproc\nsys\n", "{output}");
+    assert!(
+        output.stderr().contains("'/etc/hosts': No such file"),
+        "{output}"
+    );
+    assert_eq!(fs::read_to_string(root.join("file"))?, "mine\n");
+
     let nothing = machines.own(Machine::of_file(&root)).run()?;
     let why = "mvm: the image says no program to run; name one behind \"--\"";
     assert_eq!(nothing.status, 125, "{nothing}");

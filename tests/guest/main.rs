@@ -8,6 +8,7 @@ mod attach;
 mod background;
 mod compose;
 mod copy;
+mod engines;
 mod exec;
 mod exit_status;
 mod figures;

@@ -2,6 +2,7 @@
 
 use std::io::Write;
 use std::ops::Range;
+use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -63,10 +64,18 @@ pub enum Image {
     Tree(Arc<Catalog>),
     /// A folder of the host, which is not to change while the machine runs.
     Folder(PathBuf),
+    /// A folder of the host that is the machine's root itself, with all that is mounted in it.
+    Root(PathBuf),
 }
 
 impl Image {
-    fn open(self, vcpus: u16, memory: &Memory, budget: &Arc<Budget>) -> anyhow::Result<fs::Share> {
+    fn open(
+        self,
+        vcpus: u16,
+        owners: Owners,
+        memory: &Memory,
+        budget: &Arc<Budget>,
+    ) -> anyhow::Result<fs::Share> {
         let tag = IMAGE_TAG.into();
         match self {
             Self::Tree(catalog) => catalog::Config {
@@ -79,6 +88,17 @@ impl Image {
                 tag,
                 root,
                 content: Content::Immutable { filter: None },
+                vcpus,
+            }
+            .open(memory, budget),
+            Self::Root(root) => fs::Config {
+                tag,
+                content: Content::Writable {
+                    timeout: Content::CHANGING_TIMEOUT,
+                    owners,
+                    closed: devices_of(&root),
+                },
+                root,
                 vcpus,
             }
             .open(memory, budget),
@@ -116,7 +136,8 @@ impl Machine {
 
         board.add(console::open(&memory, inputs.port_name, inputs.port)?)?;
         let budget = Arc::new(Budget::for_memory(app.memory_bytes()));
-        for config in file_systems(app, vcpus, inputs.store, owners(app, inputs.host_user))? {
+        let owners = owners(app, inputs.host_user);
+        for config in file_systems(app, vcpus, inputs.store, owners)? {
             let share = config.open(&memory, &budget)?;
             shares.push(Share {
                 tag: config.tag,
@@ -126,7 +147,7 @@ impl Machine {
             board.add(share.device)?;
         }
         if let Some(image) = inputs.image {
-            let share = image.open(vcpus.into(), &memory, &budget)?;
+            let share = image.open(vcpus.into(), owners, &memory, &budget)?;
             shares.push(Share {
                 tag: IMAGE_TAG.into(),
                 counters: share.counters,
@@ -320,6 +341,13 @@ fn vcpus(app: &App) -> anyhow::Result<u8> {
     vcpus.with_context(|| format!("vcpus: must be 1 to {MAX_VCPUS}, is {}", app.vcpus))
 }
 
+/// The file system that a root has its devices in, if that is one of its own: a machine has others
+/// in its place.
+fn devices_of(root: &Path) -> Option<u64> {
+    let device = |path: &Path| Some(std::fs::symlink_metadata(path).ok()?.dev());
+    device(&root.join("dev")).filter(|dev| Some(*dev) != device(root))
+}
+
 /// Whose files are whose: the host's user is to the guest the one that its program runs as.
 fn owners(app: &App, host_user: (u32, u32)) -> Owners {
     Owners::new(host_user, app.user().map_or((0, 0), |user| user.ids()))
@@ -353,6 +381,7 @@ fn file_systems(
                 Content::Writable {
                     timeout: Content::CHANGING_TIMEOUT,
                     owners,
+                    closed: None,
                 }
             },
             vcpus,

@@ -75,6 +75,7 @@ const BEYOND_SCHEMAS: &[&str] = &[
     "220-gateway-of-a-network",
     "221-two-addresses-in-a-network",
     "222-tap-of-a-network",
+    "224-root-of-no-folder",
 ];
 
 fn validator() -> Validator {

@@ -10,7 +10,8 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 
 use signal_hook::consts::signal::{
-    SIGCONT, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGTSTP, SIGUSR1, SIGUSR2, SIGWINCH,
+    SIGABRT, SIGALRM, SIGCONT, SIGHUP, SIGINT, SIGIO, SIGQUIT, SIGTERM, SIGTSTP, SIGURG, SIGUSR1,
+    SIGUSR2, SIGWINCH,
 };
 use signal_hook::iterator::backend::SignalDelivery;
 use signal_hook::iterator::exfiltrator::SignalOnly;
@@ -28,6 +29,11 @@ pub(super) const CONTINUED: u8 = SIGCONT as u8;
 
 /// Those that the program gets.
 const PASSED_ON: [c_int; 6] = [SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2];
+
+/// What else somebody may send to the program of a container: all that mean nothing to this process
+/// itself. The first real-time signal is that of its vCPUs.
+const PASSED_ON_ALL: [c_int; 4] = [SIGABRT, SIGALRM, SIGIO, SIGURG];
+const REAL_TIME: std::ops::RangeInclusive<c_int> = 35..=64;
 
 /// Whether a second signal of this kind means that the user will not wait.
 pub(super) fn asks_to_end(signal: u8) -> bool {
@@ -47,10 +53,14 @@ pub(super) trait Signals {
 pub(super) struct ProcessSignals(SignalDelivery<UnixStream, SignalOnly>);
 
 impl ProcessSignals {
-    /// `with_stop`: also take SIGTSTP, which otherwise stops the process as usual.
-    pub(super) fn new(with_stop: bool) -> io::Result<Self> {
+    /// `with_stop`: also take SIGTSTP, which otherwise stops the process as usual. `all`: also those
+    /// that a process rarely gets.
+    pub(super) fn new(with_stop: bool, all: bool) -> io::Result<Self> {
         let (read, write) = UnixStream::pair()?;
         let mut signals = PASSED_ON.to_vec();
+        if all {
+            signals.extend(PASSED_ON_ALL.into_iter().chain(REAL_TIME));
+        }
         signals.extend([SIGWINCH, SIGCONT]);
         signals.extend(with_stop.then_some(SIGTSTP));
         let delivery = SignalDelivery::with_pipe(read, write, SignalOnly, signals)?;

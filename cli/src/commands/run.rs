@@ -89,6 +89,7 @@ pub fn run(args: &Args, accel: Option<Accel>) -> anyhow::Result<ExitCode> {
         sockets,
         streams: Streams::Inherited,
         statistics: args.statistics.as_deref(),
+        contained: None,
         started: Box::new(|| {}),
         ended: Box::new(|_| {}),
     })?;

@@ -91,6 +91,7 @@ fn attached(machine: &Machine) -> Result<ExitCode> {
         sockets,
         streams: Streams::Inherited,
         statistics: None,
+        contained: None,
         started: Box::new(|| {}),
         // Without a note of it, the end reads as that of a killed monitor.
         ended: Box::new(|end| drop(record.set_end(Some(end)))),

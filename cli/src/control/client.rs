@@ -82,6 +82,18 @@ pub fn agent(name: &str) -> anyhow::Result<UnixStream> {
     }
 }
 
+/// A connection to the agent in the guest of the machine that listens at the other end of `stream`.
+///
+/// # Errors
+/// As [`agent`].
+pub fn agent_of(stream: UnixStream) -> anyhow::Result<UnixStream> {
+    match talk(stream, &Request::Agent, Some(ANSWER_TIMEOUT))? {
+        (Reply::Done, stream) => Ok(stream),
+        (Reply::Error(why), _) => bail!(why),
+        (reply, _) => Err(unexpected(&reply)),
+    }
+}
+
 /// A connection to the audience of the program of `name`.
 ///
 /// # Errors
@@ -112,21 +124,33 @@ fn ask(
     timeout: Option<Duration>,
 ) -> anyhow::Result<(Reply, UnixStream)> {
     let talk = || {
-        let stream = UnixStream::connect(running::socket_of(name))?;
-        stream.set_read_timeout(timeout)?;
-        let call = Call {
-            version: VERSION,
-            request: request.clone(),
-        };
-        send(&stream, &call)?;
-        let reply = receive(&stream)?;
-        stream.set_read_timeout(None)?;
-        anyhow::Ok((reply, stream))
+        talk(
+            UnixStream::connect(running::socket_of(name))?,
+            request,
+            timeout,
+        )
     };
     match talk().with_context(|| format!("cannot ask the machine {name}"))? {
         (Reply::Error(why), _) => bail!("{name}: {why}"),
         answer => Ok(answer),
     }
+}
+
+/// Asks the machine at the other end of `stream`.
+fn talk(
+    stream: UnixStream,
+    request: &Request,
+    timeout: Option<Duration>,
+) -> anyhow::Result<(Reply, UnixStream)> {
+    stream.set_read_timeout(timeout)?;
+    let call = Call {
+        version: VERSION,
+        request: request.clone(),
+    };
+    send(&stream, &call)?;
+    let reply = receive(&stream)?;
+    stream.set_read_timeout(None)?;
+    Ok((reply, stream))
 }
 
 fn is_late(error: &anyhow::Error) -> bool {

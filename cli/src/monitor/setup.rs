@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use guest::notify;
 use guest::protocol::{
-    Exec, FileSystem, Link, Mount, Root, SecretFile, Setup, Tty, Upper, User as Entry,
+    Bounds, Exec, FileSystem, Link, Mount, Root, SecretFile, Setup, Tty, Upper, User as Entry,
 };
 use rustix::termios::Winsize;
-use vmm::app::{App, IMAGE_TAG, STORE_TAG, User};
+use vmm::app::{App, IMAGE_TAG, RootKind, STORE_TAG, User};
 use vmm::closure::STORE_DIR;
 use vmm::net::Network;
 use vmm::volume;
@@ -80,7 +80,7 @@ pub fn setup(app: &App, store: Store, network: &Network, secrets: Vec<SecretFile
         root: root(app),
         mounts,
         users: user(app).into_iter().collect(),
-        write_etc: true,
+        write_etc: app.root.kind != RootKind::Folder,
         nameservers: network
             .name_servers
             .iter()
@@ -96,6 +96,10 @@ pub fn setup(app: &App, store: Store, network: &Network, secrets: Vec<SecretFile
 fn root(app: &App) -> Root {
     let volume = app.root_volume().map(volume::serial);
     let size_kib = app.root_bytes() >> 10;
+    if app.root.kind == RootKind::Folder {
+        let tag = IMAGE_TAG.into();
+        return Root::Share { tag };
+    }
     match (&app.image, volume) {
         (Some(_), volume) => Root::Image {
             tag: IMAGE_TAG.into(),
@@ -140,7 +144,7 @@ fn user(app: &App) -> Option<Entry> {
 }
 
 /// The program as the guest starts it; with `window`, on a terminal of that size.
-pub fn execution(app: &App, window: Option<Winsize>) -> Exec {
+pub fn execution(app: &App, window: Option<Winsize>, bounds: Bounds) -> Exec {
     let program = app.program();
     let mut env = environment::lines(&program.env);
     if app.is_heard() {
@@ -163,5 +167,6 @@ pub fn execution(app: &App, window: Option<Winsize>) -> Exec {
         }),
         stdin: true,
         init: app.system.is_some(),
+        bounds,
     }
 }

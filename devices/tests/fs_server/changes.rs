@@ -21,6 +21,7 @@ pub fn writable() -> Content {
             host: own(),
             guest: own(),
         },
+        closed: None,
     }
 }
 

@@ -148,6 +148,7 @@ fn files_are_the_programs_own_for_a_user_without_root() {
             host: own(),
             guest: (4321, 8765),
         },
+        closed: None,
     };
     let client = Client::mount(folder.path(), content);
     let node = client.create_file(ROOT_ID, b"file", b"");

@@ -4,8 +4,8 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 
-use devices::virtio::fs::Server;
 use devices::virtio::fs::wire::{FOPEN_NOFLUSH, ROOT_ID, Set, opcode};
+use devices::virtio::fs::{Content, Owners, Server};
 use rustix::io::Errno;
 use tempfile::TempDir;
 
@@ -311,4 +311,34 @@ fn a_folder_that_cannot_be_shared_is_an_error() {
     );
     let error = format!("{:#}", error.err().unwrap());
     assert!(error.starts_with("cannot share /no/such: "), "{error}");
+}
+
+#[test]
+fn processes_are_no_files_of_a_share() {
+    let error = Server::open(Path::new("/proc"), writable(), &std::sync::Arc::default());
+    let error = error.err().unwrap().to_string();
+    assert!(error.starts_with("cannot share /proc: "), "{error}");
+    let client = mount_writable(Path::new("/"));
+    let proc = client.node("proc");
+    assert_eq!(client.lookup(proc, b"self").err(), Some(Errno::ACCESS));
+    let pid = std::process::id().to_string();
+    assert_eq!(
+        client.lookup(proc, pid.as_bytes()).err(),
+        Some(Errno::ACCESS)
+    );
+}
+
+#[test]
+fn a_file_system_that_is_closed_is_shown_and_nothing_in_it() {
+    let dev = fs::metadata("/dev").unwrap().dev();
+    assert_ne!(dev, fs::metadata("/").unwrap().dev());
+    let content = Content::Writable {
+        timeout: Content::CHANGING_TIMEOUT,
+        owners: Owners::Same,
+        closed: Some(dev),
+    };
+    let client = Client::mount(Path::new("/"), content);
+    let node = client.node("dev");
+    assert_eq!(client.lookup(node, b"null").err(), Some(Errno::ACCESS));
+    client.node("tmp");
 }

@@ -97,6 +97,7 @@ fn failure(program: &Program, report: &OwnedFd) -> Result<Option<Refusal>, Refus
         Step::Session,
         Step::Terminal,
         Step::Descriptors,
+        Step::Limits,
         Step::Groups,
         Step::Group,
         Step::User,
@@ -161,6 +162,19 @@ fn prepare(program: &Program, streams: &Streams<'_>) -> Result<(), (Step, c_int)
         check(Step::Descriptors, unsafe {
             libc::dup2(stream.as_raw_fd(), target)
         })?;
+    }
+    for limit in &program.limits {
+        let values = libc::rlimit64 {
+            rlim_cur: limit.soft,
+            rlim_max: limit.hard,
+        };
+        // SAFETY: reads the structure.
+        let result = unsafe { libc::setrlimit64(limit.resource, &raw const values) };
+        check(Step::Limits, result)?;
+    }
+    if let Some(umask) = program.umask {
+        // SAFETY: takes a number.
+        unsafe { libc::umask(umask) };
     }
     if let Some(account) = &program.account {
         let groups = &account.groups;

@@ -14,7 +14,7 @@ use rustix::io::Errno;
 use super::accounts::Account;
 use super::closure;
 use super::interpreter;
-use crate::protocol::{ByteString, Exec};
+use crate::protocol::{ByteString, Exec, Limit};
 
 /// Where programs are looked up when the execution has no `PATH`; as root's login has it.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -45,6 +45,8 @@ pub(super) struct Program {
     pub(super) cwd: CString,
     /// `None` stays who the agent is.
     pub(super) account: Option<Account>,
+    pub(super) limits: Vec<Limit>,
+    pub(super) umask: Option<u32>,
 }
 
 /// What a child was doing when the kernel refused.
@@ -54,6 +56,7 @@ pub(super) enum Step {
     Session = 1,
     Terminal,
     Descriptors,
+    Limits,
     Groups,
     Group,
     User,
@@ -64,12 +67,15 @@ pub(super) enum Step {
 impl Program {
     /// Takes `exec` apart; fails if the kernel could not be asked at all.
     pub(super) fn new(exec: &Exec) -> Result<Self, Refusal> {
-        let account = match &exec.user {
+        let mut account = match &exec.user {
             None => None,
             Some(user) => {
                 Some(Account::find(user).map_err(|error| Refusal::new(126, format!("{error:#}")))?)
             }
         };
+        if let Some(account) = &mut account {
+            account.groups.extend(&exec.bounds.groups);
+        }
         let mut env = environment(exec, account.as_ref());
         let (candidates, argv) = match exec.argv.first() {
             Some(name) => (all_candidates(name, exec, &env), exec.argv.clone()),
@@ -84,6 +90,8 @@ impl Program {
                 exec.cwd.as_ref().unwrap_or(&"/".into()),
             )?,
             account,
+            limits: exec.bounds.limits.clone(),
+            umask: exec.bounds.umask,
         })
     }
 
@@ -97,6 +105,7 @@ impl Program {
                 125,
                 format!("cannot start {name}: {step:?}: {}", words(errno)),
             ),
+            Step::Limits => cannot("set its limits (setrlimit)"),
             Step::Groups | Step::Group | Step::User => {
                 let account = self.account.as_ref();
                 let (uid, gid) = account.map_or((0, 0), |account| (account.uid, account.gid));

@@ -157,6 +157,11 @@ fn mount_root(setup: &Setup) -> Result<()> {
             // A device node of the image's would be one of the guest's.
             mount_overlay(MountFlags::NODEV)
         }
+        Root::Share { tag } => {
+            // Its set-uid programs are the guest's, its device nodes would be.
+            mount(tag, NEW_ROOT, "virtiofs", MountFlags::NODEV, None)
+                .with_context(|| format!("virtiofs, tag {tag:?}"))
+        }
         Root::Plan9 {
             tag,
             options,

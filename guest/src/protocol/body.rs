@@ -60,6 +60,11 @@ pub enum Root {
         /// What the upper layer is on.
         upper: Upper,
     },
+    /// A tree of the host that the guest changes, over virtio-fs.
+    Share {
+        /// The device's mount tag.
+        tag: String,
+    },
     /// A tree of the host over 9p (trans=virtio).
     #[serde(rename = "9p")]
     Plan9 {
@@ -206,6 +211,40 @@ pub struct Exec {
     /// Whether process 1 of the guest becomes it, as that of a system. Its terminal is the
     /// `/dev/console` that it finds, and its end is that of the machine.
     pub init: bool,
+    /// What it may do, beside what its user may.
+    #[serde(default, skip_serializing_if = "Bounds::are_none")]
+    pub bounds: Bounds,
+}
+
+/// What a program may do, where somebody else than its user says that.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Bounds {
+    /// Groups beside those that its user has.
+    pub groups: Vec<u32>,
+    /// Limits of its process; others are as all programs have them.
+    pub limits: Vec<Limit>,
+    /// Permissions that files which it makes do not get; `None` is 022.
+    pub umask: Option<u32>,
+}
+
+impl Bounds {
+    /// Whether all is as programs have it.
+    pub fn are_none(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// A limit of a process (setrlimit(2)).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Limit {
+    /// Linux' number of the resource.
+    pub resource: u32,
+    /// What holds; the largest number is no limit.
+    pub soft: u64,
+    /// What the process may set it to.
+    pub hard: u64,
 }
 
 /// The terminal of an execution.

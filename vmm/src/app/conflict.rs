@@ -8,7 +8,8 @@ use super::place::Place;
 use super::problem::Complaint;
 use super::quote::quoted;
 use super::{
-    App, Bytes, ConsoleMode, MAX_SHARES, MAX_VOLUMES, OnFailure, Policy, StoreMode, Volume,
+    App, Bytes, ConsoleMode, IMAGE_ID, MAX_SHARES, MAX_VOLUMES, OnFailure, Policy, RootKind,
+    StoreMode, Volume,
 };
 use crate::closure::STORE_DIR;
 
@@ -25,6 +26,7 @@ pub fn between(app: &App) -> Vec<Complaint> {
         volumes(app, &mut complaints);
     }
     network::between(app, &mut complaints);
+    root(app, &mut complaints);
     store(app, &mut complaints);
     console(app, &mut complaints);
     limits(app, &mut complaints);
@@ -152,6 +154,24 @@ fn volumes(app: &App, complaints: &mut Vec<Complaint>) {
             ),
         });
     }
+}
+
+fn root(app: &App, complaints: &mut Vec<Complaint>) {
+    if app.root.kind != RootKind::Folder {
+        return;
+    }
+    let message = match (&app.image, &app.root.persist) {
+        (None, _) => "\"folder\" needs an `image`, the folder that it is",
+        (Some(image), _) if image.starts_with(IMAGE_ID) => {
+            "\"folder\" needs an `image` that is a folder"
+        }
+        (_, Some(_)) => "\"folder\" keeps what is written, and `persist` would elsewhere",
+        (Some(_), None) => return,
+    };
+    complaints.push(Complaint {
+        place: Place::root().key("root").key("type"),
+        message: message.into(),
+    });
 }
 
 fn store(app: &App, complaints: &mut Vec<Complaint>) {

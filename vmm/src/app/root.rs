@@ -33,6 +33,9 @@ pub enum RootKind {
     /// The machine's memory: empty at each start.
     #[default]
     Tmpfs,
+    /// The folder that `image` names, with all that is mounted in it: what the machine writes is
+    /// written there, and its /etc is left as it is.
+    Folder,
 }
 
 /// How much a file system in memory may grow. In the file: a size, or a part of the machine's

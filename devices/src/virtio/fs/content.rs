@@ -35,6 +35,9 @@ pub enum Content {
         timeout: Duration,
         /// Whose files are whose.
         owners: Owners,
+        /// Device number of a file system mounted below the root that stays closed: what holds it is
+        /// shown, and nothing in it.
+        closed: Option<u64>,
     },
 }
 
@@ -57,6 +60,14 @@ impl Content {
         match self {
             Self::Writable { owners, .. } => *owners,
             _ => Owners::Same,
+        }
+    }
+
+    /// The file system below the root that stays closed.
+    pub(super) fn closed(&self) -> Option<u64> {
+        match self {
+            Self::Writable { closed, .. } => *closed,
+            _ => None,
         }
     }
 

@@ -3,12 +3,13 @@
 //! A path is opened by the kernel with the order not to leave the directory that it starts from
 //! and to follow no link whatever (openat2(2)). So neither a name that got past the first wall
 //! nor a host directory that is moved or replaced meanwhile leads out of the share. Mount points
-//! below the root are crossed, as a user who shares a folder expects; a guest cannot make any.
+//! below the root are crossed, as a user who shares a folder expects; a guest cannot make any. But
+//! nothing of `/proc` is opened, wherever it is mounted.
 
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::Path;
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
 use rustix::fs::{self, AtFlags, FileType, Mode, OFlags, ResolveFlags, Stat};
 use rustix::io::{Errno, retry_on_intr};
 
@@ -19,6 +20,9 @@ use super::wire::Attr;
 
 /// `PATH_MAX` without its NUL: a deeper directory is reached in steps.
 const PATH_BYTES_MAX: usize = 4095;
+
+/// What statfs(2) says of `/proc`.
+const PROC_SUPER_MAGIC: fs::FsWord = 0x9fa0;
 
 const RESOLVE: ResolveFlags = ResolveFlags::BENEATH
     .union(ResolveFlags::NO_SYMLINKS)
@@ -49,7 +53,21 @@ pub fn open_root(path: &Path) -> anyhow::Result<OwnedFd> {
         let path = path.display();
         format!("cannot share {path}: openat2, which Linux has since 5.6, does not work")
     })?;
+    ensure!(
+        !is_proc(&root)?,
+        "cannot share {}: processes are files there, this one's memory among them",
+        path.display()
+    );
     Ok(root)
+}
+
+/// Whether a file is one of the kernel's about its processes. Of this process there are its memory
+/// and its descriptors, and so a way out of the share.
+///
+/// # Errors
+/// As fstatfs(2).
+pub fn is_proc(fd: impl AsFd) -> Result<bool, Errno> {
+    Ok(fs::fstatfs(fd)?.f_type == PROC_SUPER_MAGIC)
 }
 
 /// Opens what is at `path` below `directory`, never a link's target.

@@ -37,6 +37,8 @@ pub const TARGET_BYTES_MAX: usize = 4096;
 pub struct Tree {
     root: Arc<OwnedFd>,
     root_dev: u32,
+    /// As [`Content::Writable`] has it.
+    closed: Option<u64>,
     immutable: bool,
     writable: bool,
     /// Node ids given to the guest.
@@ -62,6 +64,7 @@ impl Tree {
         Ok(Self {
             root: Arc::new(root),
             root_dev: identity.dev,
+            closed: content.closed(),
             immutable,
             writable: content.writable(),
             nodes: Mutex::new(Nodes::new(identity, budget)),
@@ -233,7 +236,7 @@ impl Tree {
         }
     }
 
-    /// Refuses another file than the node was.
+    /// Refuses another file than the node was, and what is never opened.
     fn check(
         &self,
         known: Identity,
@@ -242,6 +245,10 @@ impl Tree {
         let opened = opened.map_err(stale)?;
         let stat = fstat(&opened)?;
         self.check_identity(known, &stat)?;
+        let is_elsewhere = host::identity(&stat).dev != self.root_dev;
+        if is_elsewhere && (self.closed == Some(stat.st_dev) || host::is_proc(&opened)?) {
+            return Err(Errno::ACCESS);
+        }
         Ok((opened, stat))
     }
 

@@ -246,6 +246,7 @@ mod tests {
         let content = Content::Writable {
             timeout: Content::CHANGING_TIMEOUT,
             owners: Owners::Same,
+            closed: None,
         };
         let wall = Wall::new(root, content);
         let work = || {
@@ -272,6 +273,7 @@ mod tests {
         let content = Content::Writable {
             timeout: Content::CHANGING_TIMEOUT,
             owners: Owners::Same,
+            closed: None,
         };
         let wall = Wall::new(root, content);
         let work = || {

@@ -13,6 +13,7 @@ fn start_writable(folder: &TempDir, budget: Budget) -> Driver {
                 host: (0, 0),
                 guest: (0, 0),
             },
+            closed: None,
         },
         ..config(folder, 1)
     };
