@@ -31,7 +31,7 @@ mod secret;
 #[cfg(test)]
 mod tests;
 
-pub use body::{Connect, Exec, FileSystem, Link, Mount, Root, Setup, Tty, Upper, User};
+pub use body::{Connect, Exec, FileSystem, Init, Link, Mount, Root, Setup, Tty, Upper, User};
 pub use bytes::ByteString;
 pub use decode::Decoder;
 pub use frame::{Frame, FrameBuffer, HEADER_SIZE, Header};

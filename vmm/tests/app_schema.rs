@@ -75,6 +75,7 @@ const BEYOND_SCHEMAS: &[&str] = &[
     "220-gateway-of-a-network",
     "221-two-addresses-in-a-network",
     "222-tap-of-a-network",
+    "224-own-kernel-and-another",
 ];
 
 fn validator() -> Validator {

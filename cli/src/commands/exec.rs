@@ -108,7 +108,7 @@ pub fn run_in(name: &str, how: &How, command: &[OsString]) -> Result<ExitCode> {
             user: Some(how.user.as_deref().unwrap_or(program.user()).into()),
             tty: how.tty.then(tty),
             stdin: how.interactive && !how.detach,
-            init: false,
+            init: None,
         })
     })
 }
@@ -139,7 +139,7 @@ fn shell_of(app: &App, user: &str) -> Exec {
         user: Some(user.into()),
         tty: is_terminal.then(tty),
         stdin: true,
-        init: false,
+        init: None,
     }
 }
 

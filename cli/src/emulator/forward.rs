@@ -237,7 +237,7 @@ fn exec(argv: impl IntoIterator<Item = OsString>, tty: Option<Tty>) -> Result<Ex
         user: None,
         tty,
         stdin: true,
-        init: false,
+        init: None,
     })
 }
 

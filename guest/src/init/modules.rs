@@ -7,8 +7,8 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use rustix::system::finit_module;
 
-/// Where they are, by names that sort in the order of their loading.
-const FOLDER: &str = "/modules";
+/// Where they are, beside what another archive may have there, by names that sort in the order of their loading.
+const FOLDER: &str = "/mvm-modules";
 
 /// `MODULE_INIT_COMPRESSED_FILE` of `<linux/module.h>`: the kernel unpacks it.
 const COMPRESSED: i32 = 4;

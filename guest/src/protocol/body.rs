@@ -60,6 +60,8 @@ pub enum Root {
         /// What the upper layer is on.
         upper: Upper,
     },
+    /// What the stage 1 of a system makes of it, whose archive was unpacked beside this program.
+    Initrd,
     /// A tree of the host over 9p (trans=virtio).
     #[serde(rename = "9p")]
     Plan9 {
@@ -203,9 +205,19 @@ pub struct Exec {
     pub tty: Option<Tty>,
     /// Whether the host sends input. Without it, and without a terminal, input is `/dev/null`.
     pub stdin: bool,
-    /// Whether process 1 of the guest becomes it, as that of a system. Its terminal is the
-    /// `/dev/console` that it finds, and its end is that of the machine.
-    pub init: bool,
+    /// If process 1 of the guest becomes it, as that of a system, how; its end is that of the machine.
+    pub init: Option<Init>,
+}
+
+/// What process 1 becomes, once it has a terminal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase", deny_unknown_fields)]
+pub enum Init {
+    /// Stage 2 of a system, whose root is in place: the `/dev/console` that it finds is the terminal.
+    System,
+    /// Stage 1 of one, which finds the initramfs as the kernel leaves it, with nothing mounted. What is
+    /// written to any `/dev/console` comes to the terminal.
+    Stage1,
 }
 
 /// The terminal of an execution.

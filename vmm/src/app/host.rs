@@ -10,6 +10,7 @@ use super::place::Place;
 use super::problem::{Complaint, Problem, Problems};
 use super::{AppFile, IMAGE_ID, StoreMode};
 use crate::closure::{STORE_DIR, StorePath, StoreView};
+use crate::toplevel::Toplevel;
 use crate::volume;
 
 impl AppFile {
@@ -69,6 +70,11 @@ impl AppFile {
                 None => Place::root().key("app").key("entrypoint"),
             };
             expect(place, stored(Path::new(entrypoint)));
+        }
+        if let Some(system) = self.app.own_kernel() {
+            let toplevel = Toplevel::read(system).map(drop);
+            let place = Place::root().key("system").key("kernel");
+            expect(place, toplevel.map_err(|error| format!("{error:#}")));
         }
         // What an image needs of the store it has. With the entrypoint gone, the closure could only
         // fail for the same reason.

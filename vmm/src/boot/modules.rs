@@ -42,15 +42,19 @@ pub struct Module {
 }
 
 /// The modules that a guest under `kernel` loads, `more` among them, in this order; none where there is no folder of
-/// its release, since then all may be built in.
+/// its release, since then all may be built in. `beside` is looked into first.
 ///
 /// # Errors
 /// The kernel has no driver that is needed, or a file cannot be read.
-pub fn of_kernel(kernel: &Path, more: &[&'static str]) -> anyhow::Result<Vec<Module>> {
+pub fn of_kernel(
+    kernel: &Path,
+    beside: Option<&Path>,
+    more: &[&'static str],
+) -> anyhow::Result<Vec<Module>> {
     let Some(release) = release(kernel)? else {
         return Ok(Vec::new());
     };
-    let Some(folder) = folder(kernel, &release) else {
+    let Some(folder) = folder(kernel, beside, &release) else {
         return Ok(Vec::new());
     };
     let folder = Folder::open(folder)?;
@@ -62,9 +66,9 @@ pub fn of_kernel(kernel: &Path, more: &[&'static str]) -> anyhow::Result<Vec<Mod
 }
 
 /// What a guest under `kernel` may lack: one that keeps drivers in modules, of which none are here.
-pub fn missing(kernel: &Path) -> Option<String> {
+pub fn missing(kernel: &Path, beside: Option<&Path>) -> Option<String> {
     let release = release(kernel).ok()??;
-    folder(kernel, &release)
+    folder(kernel, beside, &release)
         .is_none()
         .then(|| format!("there are no modules of Linux {release} here, which may be why"))
 }
@@ -91,14 +95,16 @@ fn release(kernel: &Path) -> anyhow::Result<Option<String>> {
 }
 
 /// The folder of a release: beside the kernel or its folder, or where it is installed.
-fn folder(kernel: &Path, release: &str) -> Option<PathBuf> {
+fn folder(kernel: &Path, beside: Option<&Path>, release: &str) -> Option<PathBuf> {
     // In a Nix package, and in a tree that an installed kernel's package was unpacked to.
-    let beside = kernel
+    let around = kernel
         .ancestors()
         .skip(1)
         .take(2)
         .map(|folder| folder.join("lib/modules"));
-    beside
+    let named = beside.map(Path::to_owned).into_iter();
+    named
+        .chain(around)
         .chain(FOLDERS.map(PathBuf::from))
         .map(|folder| folder.join(release))
         .find(|folder| folder.join(DEPENDENCIES).exists())
