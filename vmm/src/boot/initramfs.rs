@@ -157,12 +157,12 @@ mod tests {
             file_name: name.into(),
             content: name.into(),
         };
-        let archive = of_init(INIT, b"init", &[module("z.ko"), module("a.ko.xz")]);
+        let archive = of_init(INIT, b"init", &[module("z.ko"), module("a.ko")]);
         let text = String::from_utf8(archive).unwrap();
         let [folder, first, second] = [
             "mvm-modules\0",
             "mvm-modules/000-z.ko\0",
-            "mvm-modules/001-a.ko.xz\0",
+            "mvm-modules/001-a.ko\0",
         ]
         .map(|name| text.find(name).unwrap());
         assert!(folder < first && first < second);

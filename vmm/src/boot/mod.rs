@@ -14,6 +14,7 @@ pub mod modules;
 mod params;
 pub mod smbios;
 mod tables;
+mod unpack;
 
 use std::fs::File;
 use std::io::{Seek, SeekFrom};

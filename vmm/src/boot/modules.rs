@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 
-use super::bzimage;
+use super::{bzimage, unpack};
 
 /// Without these two no guest can say that it is there.
 const NEEDED: [&str; 2] = ["virtio_mmio", "virtio_console"];
@@ -32,12 +32,12 @@ const FOLDERS: [&str; 4] = [
     "/run/current-system/kernel-modules/lib/modules",
 ];
 
-/// A module as it is in its file, compressed or not.
+/// A module, unpacked.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Module {
-    /// Name of the file, such as `virtiofs.ko` or `virtiofs.ko.xz`.
+    /// Name of the file without that of its compression, such as `virtiofs.ko`.
     pub file_name: String,
-    /// What the file holds.
+    /// What the kernel is given.
     pub content: Vec<u8>,
 }
 
@@ -174,10 +174,9 @@ impl Folder {
         let full = self.path.join(path);
         let content = fs::read(&full)
             .with_context(|| format!("cannot read the module {}", full.display()))?;
-        Ok(Module {
-            file_name: file_name(path).into(),
-            content,
-        })
+        let (file_name, content) = unpack::module(file_name(path), content)
+            .with_context(|| format!("cannot use the module {}", full.display()))?;
+        Ok(Module { file_name, content })
     }
 }
 

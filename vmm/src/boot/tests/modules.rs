@@ -24,7 +24,7 @@ fn installed(dependencies: &str, builtin: &str) -> (tempfile::TempDir, PathBuf) 
 }
 
 const DEPENDENCIES_OF_DEBIAN: &str = "\
-kernel/virtiofs.ko.xz: kernel/virtio.ko kernel/virtio_ring.ko kernel/fuse.ko
+kernel/virtiofs.ko: kernel/virtio.ko kernel/virtio_ring.ko kernel/fuse.ko
 kernel/fuse.ko:
 kernel/virtio.ko: kernel/virtio_ring.ko
 kernel/virtio_ring.ko:
@@ -49,7 +49,7 @@ fn each_comes_behind_what_it_depends_on_and_once() {
         "virtio_mmio.ko",
         "virtio_console.ko",
         "fuse.ko",
-        "virtiofs.ko.xz",
+        "virtiofs.ko",
         "virtio-rng.ko",
     ];
     assert_eq!(names(&modules), expected);
