@@ -34,6 +34,7 @@ mod systemd;
 mod table;
 mod terminal;
 
+use std::ffi::OsString;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
@@ -61,6 +62,7 @@ struct Cli {
 #[command(defer = true)]
 enum Command {
     Run(commands::run::Args),
+    Nixos(commands::nixos::Args),
     Create(commands::create::Args),
     Exec(commands::exec::Args),
     Attach(commands::attach::Args),
@@ -131,7 +133,9 @@ impl Command {
             Self::Compose(args) if args.starts() => Concern::Starts,
             Self::Compose(args) if !args.finds() => Concern::Nothing,
             Self::Network(args) if !args.finds() => Concern::Nothing,
-            Self::Check(_)
+            // It becomes a command that starts one.
+            Self::Nixos(_)
+            | Self::Check(_)
             | Self::Doctor(_)
             | Self::Settings(_)
             | Self::Version(_)
@@ -151,6 +155,7 @@ impl Command {
     fn carry_out(&self, accel: Option<Accel>) -> anyhow::Result<ExitCode> {
         match self {
             Self::Run(args) => commands::run::run(args, accel),
+            Self::Nixos(args) => commands::nixos::run(args, accel, is_sound),
             Self::Create(args) => commands::create::run(args),
             Self::Exec(args) => commands::exec::run(args),
             Self::Attach(args) => commands::attach::run(args),
@@ -226,6 +231,22 @@ fn main() -> ExitCode {
 /// longer than anything else that happens before a machine is made. Help tells of them all.
 fn parse() -> clap::error::Result<Cli> {
     Cli::try_parse().or_else(|_| Cli::from_arg_matches(&whole().try_get_matches()?))
+}
+
+/// Whether `mvm` takes these arguments.
+///
+/// # Errors
+/// It does not; says why.
+fn is_sound(arguments: &[OsString]) -> anyhow::Result<()> {
+    let line = [OsString::from("mvm")].into_iter();
+    let parsed = whole().try_get_matches_from(line.chain(arguments.iter().cloned()));
+    match parsed {
+        Err(error) if error.use_stderr() => {
+            let words = error.to_string();
+            anyhow::bail!("{}", words.trim_start_matches("error: ").trim_end())
+        }
+        _ => Ok(()),
+    }
 }
 
 /// The command line with what each command takes.

@@ -148,6 +148,24 @@ fn what_the_own_stage_1_mounts_is_what_programs_of_the_host_find() -> Result<()>
 }
 
 #[test]
+fn a_system_that_its_initrd_activates_runs_as_it_is() -> Result<()> {
+    let machine = Machine::of_file(fixture("system-init")).flag("--memory=512M");
+    let mut running = machine.spawn()?;
+    running.wait_for("NixOS Stage 1")?;
+    running.wait_for("running activation script")?;
+    running.wait_for("All of the system")?;
+    running.signal(Signal::TERM)?;
+    assert_eq!(running.finish()?.status, 0);
+
+    let path = fixture("system-init");
+    let refused = Machine::of_system("box", &path).run()?;
+    assert_eq!(refused.status, 125);
+    let words = "system.kernel: must be \"own\"";
+    assert!(refused.stderr().contains(words), "{refused}");
+    Ok(())
+}
+
+#[test]
 fn a_stage_1_that_ends_is_told_as_a_kernel_that_panicked() -> Result<()> {
     let output = own("box").set("/kernel/cmdline", "init=/nowhere").run()?;
     assert_eq!(output.status, 125);

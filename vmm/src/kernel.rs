@@ -93,6 +93,10 @@ pub fn find_own() -> anyhow::Result<PathBuf> {
 
 /// Whether the kernel is an ELF file, which is mapped.
 pub fn is_uncompressed(path: &Path) -> bool {
+    is_elf(path)
+}
+
+pub(crate) fn is_elf(path: &Path) -> bool {
     let mut magic = [0; 4];
     // Not a FIFO, which would be waited for.
     path.is_file()

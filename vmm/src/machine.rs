@@ -26,7 +26,7 @@ pub use crate::counts::Counts;
 use crate::kvm::Vm;
 use crate::pause::{self, Gate, Pause};
 use crate::settle::{self, Boot, Booted};
-use crate::toplevel::Toplevel;
+use crate::toplevel::{Toplevel, ensure_bootable};
 use crate::vcpu::{Exit, Vcpu};
 use crate::{cpuid, kernel, kvm, memory, volume};
 
@@ -119,6 +119,9 @@ impl Machine {
     /// A part cannot be had; the message names it.
     pub fn new(app: &App, inputs: Inputs<'_>) -> anyhow::Result<Self> {
         let vcpus = vcpus(app)?;
+        if let Some(system) = &app.system {
+            ensure_bootable(system).context("system.kernel")?;
+        }
         let own = app.own_kernel().map(Toplevel::read).transpose()?;
         let memory = memory::allocate(app.memory_bytes())?;
         let vm = Vm::new(kvm::open()?, &memory)?;

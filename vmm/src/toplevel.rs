@@ -10,14 +10,61 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, ensure};
 
-use crate::app::{App, MAX_CMDLINE_SIZE, MAX_TAG_SIZE, STORE_TAG, System};
-use crate::closure::STORE_DIR;
+use crate::app::check::is_name;
+use crate::app::{App, MAX_CMDLINE_SIZE, MAX_TAG_SIZE, Memory, STORE_TAG, System, SystemKernel};
+use crate::closure::{STORE_DIR, StorePath};
+use crate::kernel::is_elf;
 
 /// Where systems mount a store that they then show in its place.
 const HIDDEN_STORE: &str = "/nix/.ro-store";
 
 /// Bytes of an fstab; that of a host with a thousand file systems has a tenth.
 const MAX_FSTAB_SIZE: u64 = 1 << 20;
+
+/// Memory of a system that no file says it for: enough for the services that each has.
+const MEMORY_MIB: u64 = 1024;
+
+/// What a system's folder is called in the store, before its name and its version.
+const STORE_NAME: &str = "nixos-system-";
+
+/// The machine of a system's folder in the store, or of a link to one; none if `path` is none. Its
+/// name is the system's.
+pub fn app_of(path: &Path) -> Option<App> {
+    let folder = path.canonicalize().ok()?;
+    let version = fs::read_to_string(folder.join("nixos-version")).ok()?;
+    let stored = StorePath::containing(&folder).filter(|it| folder == Path::new(it.as_str()))?;
+    let (_, name) = stored.base_name().split_once('-')?;
+    let name = name.strip_prefix(STORE_NAME).unwrap_or(name);
+    let name = name.strip_suffix(version.trim()).unwrap_or(name);
+    let mut system = System {
+        path: stored.as_str().into(),
+        kernel: SystemKernel::Mvm,
+        stop_timeout: None,
+    };
+    if ensure_bootable(&system).is_err() {
+        system.kernel = SystemKernel::Own;
+    }
+    let name = name.trim_end_matches('-');
+    let name = if is_name(name) { name } else { "nixos" };
+    let mut app = App::new(name, Vec::new());
+    app.memory = Memory::from_mib(MEMORY_MIB);
+    app.system = Some(system);
+    Some(app)
+}
+
+/// Whether mvm can do what the system's stage 1 would, if that is asked for.
+///
+/// # Errors
+/// It cannot: the system's initrd does what a stage 2 would (`system.nixos-init.enable`), so that its
+/// `init` is systemd itself and nothing prepares the root.
+pub fn ensure_bootable(system: &System) -> anyhow::Result<()> {
+    let is_prepared = Path::new(&system.prepare_root()).exists();
+    ensure!(
+        system.kernel == SystemKernel::Own || is_prepared || !is_elf(Path::new(&system.init())),
+        "must be \"own\": the initrd of this system does what its stage 2 would (nixos-init)"
+    );
+    Ok(())
+}
 
 /// What a system is booted with.
 #[derive(Debug)]
@@ -143,7 +190,7 @@ fn virtiofs_tags(fstab: &str) -> Vec<(String, PathBuf)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::app::{Share, SystemKernel};
+    use crate::app::Share;
 
     fn system(folder: &Path) -> System {
         System {
@@ -177,6 +224,32 @@ mod tests {
         let init = format!("loglevel=4 root=fstab init={}/init", path.display());
         assert_eq!(toplevel.cmdline, init);
         assert_eq!(toplevel.store_tag(), "store");
+    }
+
+    #[test]
+    fn a_system_whose_initrd_does_all_needs_its_own_kernel() {
+        let folder = folder();
+        let path = folder.path();
+        let of = |kernel| System {
+            kernel,
+            ..system(path)
+        };
+        fs::write(path.join("init"), "#!/bin/sh\n").unwrap();
+        ensure_bootable(&of(SystemKernel::Mvm)).unwrap();
+        fs::write(path.join("init"), "\x7fELF and more").unwrap();
+        let error = ensure_bootable(&of(SystemKernel::Mvm)).unwrap_err();
+        assert!(error.to_string().starts_with("must be \"own\""), "{error}");
+        ensure_bootable(&of(SystemKernel::Own)).unwrap();
+        fs::write(path.join("prepare-root"), "#!/bin/sh\n").unwrap();
+        ensure_bootable(&of(SystemKernel::Mvm)).unwrap();
+    }
+
+    #[test]
+    fn a_folder_elsewhere_is_no_system() {
+        let folder = folder();
+        fs::write(folder.path().join("nixos-version"), "25.11").unwrap();
+        assert_eq!(app_of(folder.path()), None);
+        assert_eq!(app_of(Path::new("/nix/store")), None);
     }
 
     #[test]
