@@ -17,6 +17,7 @@ pub mod man;
 pub mod metrics;
 pub mod monitor;
 pub mod network;
+pub mod nixos;
 pub mod oci;
 pub mod pause;
 pub mod port;

@@ -16,7 +16,7 @@ use anyhow::{Context, Result, bail, ensure};
 use image::{Cache, Image, find, is_archive, is_image, is_layout};
 use vmm::app::{App, AppFile, IMAGE_ID, Port, RootKind};
 use vmm::closure::{STORE_DIR, StorePath, StoreView};
-use vmm::{machine, state};
+use vmm::{machine, state, toplevel};
 
 use crate::output::say;
 
@@ -26,8 +26,8 @@ const NAME: &str = "image";
 /// Characters of a machine's name.
 const NAME_CHARACTERS_MAX: usize = 63;
 
-/// Reads the file to run: an app.json, with what it leaves to its image, or an image as what one would
-/// be.
+/// Reads the file to run: an app.json, with what it leaves to its image, or an image or a system as what
+/// one would be.
 pub fn load(path: &Path) -> Result<AppFile> {
     if path == Path::new("-") {
         // What is looked at is read again by who reads it.
@@ -40,6 +40,10 @@ pub fn load(path: &Path) -> Result<AppFile> {
         drop(stdin);
         let image = cache()?.read_stream(io::stdin())?;
         return file_of(&image, NAME);
+    }
+    if let Some(app) = toplevel::app_of(path) {
+        let name = app.name.clone();
+        return AppFile::of(app, &name);
     }
     if is_image(path) {
         let image = cache()?.read(path)?;

@@ -65,6 +65,7 @@ struct Cli {
 #[command(defer = true)]
 enum Command {
     Run(commands::run::Args),
+    Nixos(commands::nixos::Args),
     Create(commands::create::Args),
     Exec(commands::exec::Args),
     Attach(commands::attach::Args),
@@ -136,7 +137,9 @@ impl Command {
             Self::Compose(args) if args.starts() => Concern::Starts,
             Self::Compose(args) if !args.finds() => Concern::Nothing,
             Self::Network(args) if !args.finds() => Concern::Nothing,
-            Self::Check(_)
+            // It becomes a command that starts one.
+            Self::Nixos(_)
+            | Self::Check(_)
             | Self::Doctor(_)
             | Self::Settings(_)
             | Self::Version(_)
@@ -157,6 +160,7 @@ impl Command {
     fn carry_out(&self, accel: Option<Accel>) -> anyhow::Result<ExitCode> {
         match self {
             Self::Run(args) => commands::run::run(args, accel),
+            Self::Nixos(args) => commands::nixos::run(args, accel, is_sound),
             Self::Create(args) => commands::create::run(args),
             Self::Exec(args) => commands::exec::run(args),
             Self::Attach(args) => commands::attach::run(args),
@@ -244,6 +248,22 @@ fn command_line(mut words: impl Iterator<Item = OsString>) -> Vec<OsString> {
     let is_runtime = Path::new(&own).file_name() == Some("mvm-oci".as_ref());
     let command = is_runtime.then(|| "oci".into());
     [own].into_iter().chain(command).chain(words).collect()
+}
+
+/// Whether `mvm` takes these arguments.
+///
+/// # Errors
+/// It does not; says why.
+fn is_sound(arguments: &[OsString]) -> anyhow::Result<()> {
+    let line = [OsString::from("mvm")].into_iter();
+    let parsed = whole().try_get_matches_from(line.chain(arguments.iter().cloned()));
+    match parsed {
+        Err(error) if error.use_stderr() => {
+            let words = error.to_string();
+            anyhow::bail!("{}", words.trim_start_matches("error: ").trim_end())
+        }
+        _ => Ok(()),
+    }
 }
 
 /// The command line with what each command takes.

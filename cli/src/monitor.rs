@@ -21,13 +21,14 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow, ensure};
-use guest::descriptors;
 use guest::protocol::{Bounds, Exec, PORT_NAME, Setup};
+use guest::{descriptors, notify};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use vmm::app::{App, AppFile, Signal, System, Tty};
+use vmm::app::{App, AppFile, Signal, System, SystemKernel, Tty};
 use vmm::boot::modules;
+use vmm::boot::smbios::Credential;
 use vmm::closure::{InUse, StoreView};
-use vmm::machine::{Exits, Inputs, Machine, Share};
+use vmm::machine::{Exits, Inputs, Machine, Share, Software};
 use vmm::vcpu::Exit;
 
 pub use end::Ended;
@@ -100,20 +101,23 @@ pub fn run(start: Start<'_>) -> anyhow::Result<Ended> {
     let mut in_use = InUse::of(start.file);
     let (root, store, is_beside) = root_and_store(start.file, &mut in_use)?;
     let secrets = start.secrets.files(app)?;
-    let kernel = kernel(app.kernel.path.as_deref())?;
+    let kernel = kernel(app)?;
     let init = init_binary::read()?;
     let mut outside = Outside::open(app, start.sockets, places)?;
     let (host, port) = UnixStream::pair().context("cannot make a socket")?;
     let inputs = Inputs {
-        kernel: &kernel,
-        init: &init,
+        software: Software {
+            kernel: &kernel,
+            init: &init,
+            cmdline: app.system.as_ref().map_or("", |_| wishes(start.streams)),
+            credentials: credentials(app, start.secrets),
+        },
         port_name: PORT_NAME,
         port,
         store: &store,
         image: root.as_ref().map(RootFs::image),
         cards: outside.network.take_cards(),
         console: start.streams.console()?,
-        cmdline: app.system.as_ref().map_or("", |_| wishes(start.streams)),
         host_user: host_user(),
     };
     let machine =
@@ -146,7 +150,7 @@ pub fn run(start: Start<'_>) -> anyhow::Result<Ended> {
     );
     let bounds = start.contained.cloned().unwrap_or_default();
     let mut is_oom = false;
-    let finished = greet(&setup, host, &kernel).and_then(|mut guest| {
+    let finished = greet(app, &setup, host, &kernel).and_then(|mut guest| {
         server = Some(Server::start(listener, Box::new(controlled))?);
         let heard = Listener::open(app, &running)?;
         let mut watchers = None;
@@ -245,9 +249,10 @@ fn root_and_store(
 }
 
 /// The kernel's file. One that the file names is read where it is, so that errors name it.
-fn kernel(named: Option<&Path>) -> anyhow::Result<PathBuf> {
-    let found = vmm::kernel::find(named)?;
-    Ok(if named.is_none() && is_inside() {
+fn kernel(app: &App) -> anyhow::Result<PathBuf> {
+    let found = vmm::kernel::of(app)?;
+    let is_named = app.kernel.path.is_some() || app.own_kernel().is_some();
+    Ok(if !is_named && is_inside() {
         emulator::kernel_in_memory(found)
     } else {
         found
@@ -265,21 +270,37 @@ fn wishes(streams: Streams<'_>) -> &'static str {
     }
 }
 
+/// What a system with its own kernel is told through its SMBIOS tables: its secrets, and where it is to
+/// say that it is ready, which its stage 1 does not pass on.
+fn credentials<'a>(app: &App, secrets: &'a Secrets) -> Vec<Credential<'a>> {
+    let mut credentials = secrets.credentials(app);
+    if app.own_kernel().is_some() && app.is_heard() {
+        credentials.push(Credential {
+            name: "vmm.notify_socket",
+            value: notify::socket(true).as_bytes(),
+        });
+    }
+    credentials
+}
+
 /// Waits for the guest and has it prepare itself.
-fn greet(setup: &Setup, host: UnixStream, kernel: &Path) -> anyhow::Result<Connection> {
-    let mut guest =
-        Connection::open(host, BOOT_TIMEOUT).map_err(|error| match modules::missing(kernel) {
-            // One that ended its machine says why by that.
-            Some(hint) if !error.is::<Closed>() => anyhow!("{error:#}; {hint}"),
-            _ => error,
-        })?;
+fn greet(app: &App, setup: &Setup, host: UnixStream, kernel: &Path) -> anyhow::Result<Connection> {
+    let beside = app.own_kernel().map(System::modules);
+    let missing = || modules::missing(kernel, beside.as_deref());
+    let mut guest = Connection::open(host, BOOT_TIMEOUT).map_err(|error| match missing() {
+        // One that ended its machine says why by that.
+        Some(hint) if !error.is::<Closed>() => anyhow!("{error:#}; {hint}"),
+        _ => error,
+    })?;
     guest.set_up(setup, SETUP_TIMEOUT)?;
     Ok(guest)
 }
 
 /// Does what is left for a stage 1 that is systemd, of a system that would have one.
 fn prepare_root(app: &App, guest: &mut Connection) -> anyhow::Result<()> {
-    let script = app.system.as_ref().map(System::prepare_root);
+    let system = app.system.as_ref();
+    let system = system.filter(|system| system.kernel == SystemKernel::Mvm);
+    let script = system.map(System::prepare_root);
     let Some(script) = script.filter(|script| Path::new(script).exists()) else {
         return Ok(());
     };

@@ -16,6 +16,7 @@ use anyhow::{Context, Result, bail, ensure};
 use guest::protocol::{SecretFile, SecretValue};
 use serde::{Deserialize, Serialize};
 use vmm::app::{App, MAX_SECRET_SIZE, MAX_SECRETS_SIZE, SECRETS_DIR, Secret};
+use vmm::boot::smbios::Credential;
 
 /// The folder of a service's credentials.
 const CREDENTIALS: &str = "CREDENTIALS_DIRECTORY";
@@ -43,6 +44,17 @@ impl Secrets {
             "the secrets have {size} bytes together, at most {MAX_SECRETS_SIZE} are passed on"
         );
         Ok(Self(secrets))
+    }
+
+    /// What the services of a system with its own kernel find them as; of other machines none.
+    pub fn credentials(&self, app: &App) -> Vec<Credential<'_>> {
+        let own = app.own_kernel().map(|_| &self.0);
+        let secrets = own.into_iter().flatten();
+        let credentials = secrets.map(|(name, value)| Credential {
+            name,
+            value: value.bytes(),
+        });
+        credentials.collect()
     }
 
     /// What the guest is told of them.

@@ -16,6 +16,7 @@ mod sessions;
 mod terminal;
 #[cfg(test)]
 mod tests;
+mod whereabouts;
 
 use std::io;
 use std::os::fd::OwnedFd;

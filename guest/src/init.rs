@@ -18,7 +18,7 @@ mod volumes;
 use std::os::fd::AsRawFd;
 
 use crate::agent::{Agent, End, Listener, boot_time_us, child_signals, serve_apart};
-use crate::protocol::{PORT_NAME, Setup};
+use crate::protocol::{PORT_NAME, Root, Setup};
 use anyhow::{Context, Result};
 use rustix::fs::{Mode, OFlags};
 use rustix::process::{Resource, Rlimit, getpid, setrlimit};
@@ -70,8 +70,11 @@ fn prepare() -> Result<()> {
 }
 
 fn set_up(setup: &Setup) -> Result<()> {
-    root::switch(setup)?;
-    mounts::mount_all(&setup.mounts)?;
+    // A system's stage 1 makes its root itself.
+    if setup.root != Root::Initrd {
+        root::switch(setup)?;
+        mounts::mount_all(&setup.mounts)?;
+    }
     if let Some(level) = setup.console_level {
         std::fs::write("/proc/sys/kernel/printk", level.to_string())
             .context("cannot set the console's log level")?;

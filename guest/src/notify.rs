@@ -6,8 +6,10 @@
 
 use std::fs::{self, Permissions};
 use std::io::{self, Write};
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
-use std::os::unix::net::UnixDatagram;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::path::Path;
 
 use anyhow::{Context, Result};
@@ -18,7 +20,11 @@ use crate::protocol::{ByteString, Exec};
 pub const NOTIFY: &str = "notify";
 
 /// Where it listens.
-pub const SOCKET: &str = "/run/mvm/notify";
+const SOCKET: &str = "/run/mvm/notify";
+
+/// Where it listens to a system whose stage 1 mounts another `/run`: at a name that is in no file
+/// system, as `$NOTIFY_SOCKET` has it.
+const NAMED_SOCKET: &str = "@mvm/notify";
 
 /// Bytes of what is told at once; systemd, too, ignores what is longer (`NOTIFY_BUFFER_MAX`).
 pub const MAX: usize = 4096;
@@ -26,22 +32,31 @@ pub const MAX: usize = 4096;
 /// Stands behind each on standard output, and alone there once it listens.
 pub const END: u8 = 0;
 
+/// Where it listens: `is_own` for a system with a stage 1 of its own.
+pub fn socket(is_own: bool) -> &'static str {
+    if is_own { NAMED_SOCKET } else { SOCKET }
+}
+
 /// What the host has executed, as root. The agent is this program, wherever its file is.
-pub fn execution() -> Exec {
+pub fn execution(is_own: bool) -> Exec {
+    let argv = ["/proc/self/exe", NOTIFY, socket(is_own)];
     Exec {
-        argv: ["/proc/self/exe", NOTIFY].map(ByteString::from).into(),
+        argv: argv.map(ByteString::from).into(),
         ..Exec::default()
     }
 }
 
 /// Writes to standard output what is told, until that is closed.
-pub(crate) fn run() -> Result<()> {
-    let path = Path::new(SOCKET);
-    let socket = listen(path).with_context(|| format!("cannot listen at {SOCKET}"))?;
+pub(crate) fn run(socket: &Path) -> Result<()> {
+    let listening = listen(socket);
+    let socket = listening.with_context(|| format!("cannot listen at {}", socket.display()))?;
     pass_on(&socket, io::stdout().lock()).context("cannot pass on what is told")
 }
 
 fn listen(path: &Path) -> io::Result<UnixDatagram> {
+    if let Some(name) = path.as_os_str().as_bytes().strip_prefix(b"@") {
+        return UnixDatagram::bind_addr(&SocketAddr::from_abstract_name(name)?);
+    }
     if let Some(folder) = path.parent() {
         fs::create_dir_all(folder)?;
         fs::set_permissions(folder, Permissions::from_mode(0o755))?;
@@ -110,5 +125,18 @@ mod tests {
             program.send_to(b"nobody", &path).unwrap();
             assert!(thread.join().unwrap().is_err());
         }
+    }
+
+    #[test]
+    fn a_name_without_a_file_is_listened_at() {
+        let name = format!("@mvm-test/{}", std::process::id());
+        let socket = listen(Path::new(&name)).unwrap();
+        let address = SocketAddr::from_abstract_name(&name[1..]).unwrap();
+        let program = UnixDatagram::unbound().unwrap();
+        program.send_to_addr(b"READY=1", &address).unwrap();
+        let mut heard = [0; 16];
+        let length = socket.recv(&mut heard).unwrap();
+        assert_eq!(&heard[..length], b"READY=1");
+        assert!(!Path::new(&name).exists());
     }
 }

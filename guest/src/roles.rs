@@ -65,7 +65,7 @@ fn carry_out(role: &OsStr, arguments: &[OsString]) -> Result<()> {
         Some(EXTRACT) => extract(path, has(STREAM), has(WITH_OWNERS)),
         Some(PROCESSES) => report(),
         Some(PROBE) => probe::run(arguments),
-        Some(NOTIFY) => notify::run(),
+        Some(NOTIFY) => notify::run(path),
         Some(OOM_KILLS) => {
             println!("{}", oom_kills()?);
             Ok(())

@@ -15,6 +15,16 @@ fn system(name: &str) -> Machine {
     Machine::of_system(name, &fixture("system")).memory_mib(512)
 }
 
+/// The one that brings Debian's kernel, and an initrd that is its stage 1.
+fn own(name: &str) -> Machine {
+    Machine::of_system(name, &fixture("system-own"))
+        .memory_mib(512)
+        .set(
+            "/system",
+            json!({ "path": fixture("system-own"), "kernel": "own" }),
+        )
+}
+
 /// What its web server answers.
 fn page(port: u16) -> Result<String> {
     let mut stream = TcpStream::connect(("127.0.0.1", port))?;
@@ -31,9 +41,18 @@ fn inside<const N: usize>(machines: &Machines, command: [&str; N]) -> Result<Out
 
 #[test]
 fn a_system_serves_reboots_and_switches_itself_off() -> Result<()> {
+    serves_reboots_and_switches_itself_off(system("box"))
+}
+
+#[test]
+fn a_system_on_its_own_kernel_does_so_too() -> Result<()> {
+    serves_reboots_and_switches_itself_off(own("box"))
+}
+
+fn serves_reboots_and_switches_itself_off(machine: Machine) -> Result<()> {
     let machines = Machines::new()?;
     let port = free_port();
-    machines.start(system("box").set("/ports", json!([format!("{port}:80")])))?;
+    machines.start(machine.set("/ports", json!([format!("{port}:80")])))?;
     let serves = || page(port).is_ok_and(|page| page.ends_with("hello from a system\n"));
     until(serves);
     until(|| {
@@ -71,13 +90,30 @@ fn a_system_serves_reboots_and_switches_itself_off() -> Result<()> {
 
 #[test]
 fn a_system_is_ready_when_its_first_process_says_so() -> Result<()> {
+    is_ready_and_has_its_credentials(system("box"))
+}
+
+#[test]
+fn on_its_own_kernel_it_is_told_where_to_say_so() -> Result<()> {
+    is_ready_and_has_its_credentials(own("box"))
+}
+
+fn is_ready_and_has_its_credentials(machine: Machine) -> Result<()> {
     let machines = Machines::new()?;
-    machines.start(system("box").set("/ready", "notify").flag("--wait"))?;
+    let machine = machine.set("/secrets/token", json!({ "env": "TOKEN" }));
+    let machine = machine.host_env("TOKEN", "hunter2");
+    machines.start(machine.set("/ready", "notify").flag("--wait"))?;
     let seen = machines.inspect("box")?;
     assert_eq!(seen["ready"], true, "{seen:#}");
     assert!(seen["statusText"].is_string(), "{seen:#}");
     let state = inside(&machines, ["systemctl", "is-system-running"])?;
     assert_eq!(state.stdout(), "degraded\n");
+    let told = inside(&machines, ["cat", "/run/told"])?;
+    assert_eq!(told.stdout(), "hunter2", "{told}");
+    let words = inside(&machines, ["cat", "/proc/cmdline", "/proc/1/environ"])?;
+    assert!(!words.stdout().contains("hunter2"), "{words}");
+    assert!(!seen.to_string().contains("hunter2"), "{seen:#}");
+    assert!(!machines.mvm(["logs", "box"])?.stdout().contains("hunter2"));
     machines.mvm(["stop", "box"])?.success();
     Ok(())
 }
@@ -90,6 +126,69 @@ fn a_system_in_the_foreground_is_switched_off_by_a_signal() -> Result<()> {
     let output = running.finish()?;
     assert_eq!(output.status, 0, "{output}");
     assert!(output.stdout().contains("Stopping"), "{output}");
+    Ok(())
+}
+
+#[test]
+fn what_the_own_stage_1_mounts_is_what_programs_of_the_host_find() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    std::fs::write(folder.path().join("word"), "of the host\n")?;
+    let machines = Machines::new()?;
+    machines.start(own("box").share(folder.path(), "/srv"))?;
+    until(|| inside(&machines, ["mount", "/srv"]).is_ok_and(|it| it.status == 0));
+    let look = "uname -r | sed 's/.*-//'; cut -d' ' -f2,3 /proc/mounts | grep -e '^/ ' -e '/nix' -e '/srv'; \
+        cat /srv/word; touch /nix/store/x 2>/dev/null || echo read-only; ls /nix/store | grep -c outside";
+    let seen = inside(&machines, ["sh", "-c", look])?.stdout();
+    assert_eq!(
+        seen,
+        "amd64\n/ tmpfs\n/nix/.ro-store virtiofs\n/nix/store virtiofs\n/srv virtiofs\nof the host\nread-only\n0\n"
+    );
+    machines.mvm(["stop", "box"])?.success();
+    Ok(())
+}
+
+#[test]
+fn a_system_that_its_initrd_activates_runs_as_it_is() -> Result<()> {
+    let machine = Machine::of_file(fixture("system-init")).flag("--memory=512M");
+    let mut running = machine.spawn()?;
+    running.wait_for("NixOS Stage 1")?;
+    running.wait_for("running activation script")?;
+    running.wait_for("All of the system")?;
+    running.signal(Signal::TERM)?;
+    assert_eq!(running.finish()?.status, 0);
+
+    let path = fixture("system-init");
+    let refused = Machine::of_system("box", &path).run()?;
+    assert_eq!(refused.status, 125);
+    let words = "system.kernel: must be \"own\"";
+    assert!(refused.stderr().contains(words), "{refused}");
+    Ok(())
+}
+
+#[test]
+fn a_stage_1_that_ends_is_told_as_a_kernel_that_panicked() -> Result<()> {
+    let output = own("box").set("/kernel/cmdline", "init=/nowhere").run()?;
+    assert_eq!(output.status, 125);
+    assert!(
+        output.stdout().contains("there is no stage 2 /nowhere"),
+        "{output}"
+    );
+    assert!(
+        output.stderr().contains("Attempted to kill init"),
+        "{output}"
+    );
+    Ok(())
+}
+
+#[test]
+fn a_system_without_a_kernel_of_its_own_is_told_so() -> Result<()> {
+    let path = fixture("system");
+    let output = system("box")
+        .set("/system", json!({ "path": path, "kernel": "own" }))
+        .run()?;
+    assert_eq!(output.status, 125);
+    let words = format!("cannot find {path}/kernel, which a system with a kernel of its own has");
+    assert!(output.stderr().contains(&words), "{output}");
     Ok(())
 }
 

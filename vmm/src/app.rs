@@ -81,7 +81,7 @@ pub use secret::{MAX_SECRET_SIZE, MAX_SECRETS, MAX_SECRETS_SIZE, SECRETS_DIR, Se
 pub use share::{IMAGE_TAG, MAX_SHARES, MAX_TAG_SIZE, STORE_TAG, Share};
 pub use signal::Signal;
 pub use store::{Store, StoreMode};
-pub use system::System;
+pub use system::{System, SystemKernel};
 pub use text::MAX_FILE_SIZE;
 pub use user::User;
 pub use volume::{MAX_VOLUMES, Volume, VolumeFileSystem, VolumeSize};

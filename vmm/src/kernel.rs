@@ -7,7 +7,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{anyhow, bail};
 
+use crate::app::App;
 use crate::settings::{Setting, Value};
+use crate::toplevel::Toplevel;
 
 /// Name of the kernel in the folders below.
 const FILE: &str = "vmlinux";
@@ -21,8 +23,10 @@ const BASE: [&str; 10] = [
     // Without the port's name Linux reads on into the next word.
     "earlyprintk=serial,ttyS0",
     "console=ttyS0",
-    // A panic ends the machine at once, through the reset register.
+    // A panic ends the machine at once.
     "panic=-1",
+    // By a triple fault: Debian's kernel hangs on its way to the reset register when it panics.
+    "reboot=t",
     // No bus to look for: everything is in the ACPI tables.
     "pci=off",
     // The timer is KVM's and works.
@@ -36,8 +40,6 @@ const BASE: [&str; 10] = [
     // Free memory is reported in blocks of 64 KiB: of those of 2 MiB, the default, what init and
     // the boot freed leaves none.
     "page_reporting.page_reporting_order=4",
-    // Distribution kernels: the initramfs has what is needed.
-    "rdinit=/init",
 ];
 
 /// Finds the kernel: `given` by app.json, else by the settings, else `vmlinux` in the user's data
@@ -91,6 +93,10 @@ pub fn find_own() -> anyhow::Result<PathBuf> {
 
 /// Whether the kernel is an ELF file, which is mapped.
 pub fn is_uncompressed(path: &Path) -> bool {
+    is_elf(path)
+}
+
+pub(crate) fn is_elf(path: &Path) -> bool {
     let mut magic = [0; 4];
     // Not a FIFO, which would be waited for.
     path.is_file()
@@ -115,9 +121,20 @@ fn data_folder() -> Option<PathBuf> {
         .map(|folder| folder.join("mvm"))
 }
 
-/// The kernel's command line for a machine of `vcpus`: messages below `loglevel` are shown, and
-/// what the user adds comes last, where it wins.
-pub fn cmdline(vcpus: u8, loglevel: u8, added: [&str; 2]) -> String {
+/// The kernel of a machine: the system's own, or what [`find`] finds.
+///
+/// # Errors
+/// There is none.
+pub fn of(app: &App) -> anyhow::Result<PathBuf> {
+    match app.own_kernel() {
+        Some(system) => Ok(Toplevel::read(system)?.kernel),
+        None => find(app.kernel.path.as_deref()),
+    }
+}
+
+/// The kernel's command line for a machine of `vcpus`, which starts `init` of its initramfs: messages
+/// below `loglevel` are shown, and what the user adds comes last, where it wins.
+pub fn cmdline(vcpus: u8, loglevel: u8, init: &str, added: &[&str]) -> String {
     // First, or the kernel prints everything until it comes to it.
     let level = match loglevel {
         8.. => "ignore_loglevel".into(),
@@ -125,11 +142,13 @@ pub fn cmdline(vcpus: u8, loglevel: u8, added: [&str; 2]) -> String {
     };
     // Not to patch the locked instructions out, which takes longer than they ever do.
     let single = if vcpus == 1 { "noreplace-smp" } else { "" };
+    // Distribution kernels look for a root of their own without this.
+    let init = format!("rdinit={init}");
     let words = [level.as_str()]
         .into_iter()
         .chain(BASE)
-        .chain([single])
-        .chain(added);
+        .chain([init.as_str(), single])
+        .chain(added.iter().copied());
     let words: Vec<_> = words.filter(|word| !word.is_empty()).collect();
     words.join(" ")
 }
@@ -140,7 +159,7 @@ mod tests {
 
     #[test]
     fn what_the_user_adds_comes_last() {
-        let line = cmdline(2, 3, ["", "loglevel=7"]);
+        let line = cmdline(2, 3, "/init", &["", "loglevel=7"]);
         assert!(
             line.starts_with("quiet loglevel=3 ") && line.ends_with(" loglevel=7"),
             "{line}"

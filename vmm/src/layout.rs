@@ -1,11 +1,12 @@
 //! Where things are in guest-physical space.
 //!
 //! ```text
-//! 0x0000_0500  GDT                         0x000e_0000  ACPI tables, to 1 MiB
-//! 0x0000_7000  boot_params ("zero page")   0x0100_0000  kernel (where its ELF file says)
-//! 0x0000_9000  page tables, 3 pages        0xc000_0000  end of low memory, at most
-//! 0x0002_0000  kernel command line         0xd000_0000  virtio-mmio windows
-//! 0x0009_fc00  end of conventional memory  0xfec0_0000  I/O APIC, 0xfee0_0000 local APICs
+//! 0x0000_0500  GDT                         0x000e_0000  ACPI tables
+//! 0x0000_7000  boot_params ("zero page")   0x000f_0000  SMBIOS tables, to 1 MiB
+//! 0x0000_9000  page tables, 3 pages        0x0100_0000  kernel (where its ELF file says)
+//! 0x0002_0000  kernel command line         0xc000_0000  end of low memory, at most
+//! 0x0009_fc00  end of conventional memory  0xd000_0000  virtio-mmio windows
+//!                                          0xfec0_0000  I/O APIC, 0xfee0_0000 local APICs
 //!                                          0x1_0000_0000  high memory
 //! ```
 
@@ -25,8 +26,10 @@ pub const CMDLINE_BYTES_MAX: usize = 2048;
 pub const CONVENTIONAL_END: u64 = 0x9_fc00;
 /// ACPI tables: Linux looks for their root here even without being told.
 pub const ACPI_TABLES: u64 = 0xe_0000;
-/// End of the ACPI tables and of the first MiB.
-pub const ACPI_TABLES_END: u64 = 0x10_0000;
+/// SMBIOS tables, behind those of ACPI: Linux looks for their entry point from here on.
+pub const SMBIOS: u64 = 0xf_0000;
+/// End of the tables and of the first MiB.
+pub const TABLES_END: u64 = 0x10_0000;
 /// Lowest address that a kernel may be loaded to.
 pub const HIMEM: u64 = 0x10_0000;
 

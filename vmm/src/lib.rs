@@ -26,5 +26,6 @@ pub mod pause;
 pub mod settings;
 pub mod settle;
 pub mod state;
+pub mod toplevel;
 pub mod vcpu;
 pub mod volume;

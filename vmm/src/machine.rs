@@ -19,13 +19,15 @@ use vm_memory::{GuestMemoryBackend as _, GuestMemoryRegion as _, GuestRegionMmap
 
 use crate::app::{App, ConsoleMode, IMAGE_TAG, MAX_VCPUS, STORE_TAG};
 use crate::board::Board;
-use crate::boot::{self, acpi, initramfs, modules};
+use crate::boot::smbios::{self, Credential};
+use crate::boot::{self, Initrd, acpi, initramfs, modules};
 use crate::closure::{STORE_DIR, StorePath, StoreView};
 use crate::console::{Console, log_file};
 pub use crate::counts::Counts;
 use crate::kvm::Vm;
 use crate::pause::{self, Gate, Pause};
 use crate::settle::{self, Boot, Booted};
+use crate::toplevel::{Toplevel, ensure_bootable};
 use crate::vcpu::{Exit, Vcpu};
 use crate::{cpuid, kernel, kvm, memory, volume};
 
@@ -33,12 +35,22 @@ use crate::{cpuid, kernel, kvm, memory, volume};
 /// §5.10.4). Each machine has a device of its own, so that all guests can have the same.
 pub const GUEST_CID: u32 = 3;
 
-/// What a machine is made from besides its `app.json`.
-pub struct Inputs<'a> {
+/// What a machine runs first.
+pub struct Software<'a> {
     /// The kernel's file.
     pub kernel: &'a Path,
     /// The program that the guest runs first, static.
     pub init: &'a [u8],
+    /// Added to the kernel's command line, before what `kernel.cmdline` adds.
+    pub cmdline: &'a str,
+    /// What the services of a system find in its SMBIOS tables.
+    pub credentials: Vec<Credential<'a>>,
+}
+
+/// What a machine is made from besides its `app.json`.
+pub struct Inputs<'a> {
+    /// What it runs first.
+    pub software: Software<'a>,
     /// Name of the port that init talks through.
     pub port_name: &'a str,
     /// The host's end of that port.
@@ -51,8 +63,6 @@ pub struct Inputs<'a> {
     pub cards: Vec<net::Config>,
     /// Where the kernel's messages go if `console.mode` is none.
     pub console: Option<Box<dyn Write + Send>>,
-    /// Added to the kernel's command line, before what `kernel.cmdline` adds.
-    pub cmdline: &'static str,
     /// Whom files belong to that this process makes: user and group.
     pub host_user: (u32, u32),
 }
@@ -129,6 +139,10 @@ impl Machine {
     /// A part cannot be had; the message names it.
     pub fn new(app: &App, inputs: Inputs<'_>) -> anyhow::Result<Self> {
         let vcpus = vcpus(app)?;
+        if let Some(system) = &app.system {
+            ensure_bootable(system).context("system.kernel")?;
+        }
+        let own = app.own_kernel().map(Toplevel::read).transpose()?;
         let memory = memory::allocate(app.memory_bytes())?;
         let vm = Vm::new(kvm::open()?, &memory)?;
         let mut board = Board::new(&vm, &memory);
@@ -137,7 +151,7 @@ impl Machine {
         board.add(console::open(&memory, inputs.port_name, inputs.port)?)?;
         let budget = Arc::new(Budget::for_memory(app.memory_bytes()));
         let owners = owners(app, inputs.host_user);
-        for config in file_systems(app, vcpus, inputs.store, owners)? {
+        for config in file_systems(app, own.as_ref(), vcpus, inputs.store, owners)? {
             let share = config.open(&memory, &budget)?;
             shares.push(Share {
                 tag: config.tag,
@@ -183,19 +197,7 @@ impl Machine {
         let acpi_root = acpi::write(&memory, vcpus, board.devices())?;
         let roster = board.roster();
         let bus = board.finish(Box::new(console.clone()))?;
-        let cmdline = kernel::cmdline(
-            vcpus,
-            app.console.kernel.loglevel(),
-            [inputs.cmdline, &app.kernel.cmdline],
-        );
-        let modules = modules::of_kernel(inputs.kernel, &drivers(app))?;
-        let initramfs = initramfs::of_init(inputs.init, &modules);
-        let given = boot::Given {
-            cmdline: &cmdline,
-            initramfs: &initramfs,
-            acpi_root,
-        };
-        let kernel = boot::load(&memory, inputs.kernel, &given)?;
+        let kernel = load(app, own.as_ref(), &inputs.software, &memory, acpi_root)?;
         let supported = cpuid::supported(&vm.kvm)?;
         let vcpus = (0..vcpus)
             .map(|id| {
@@ -353,15 +355,50 @@ fn owners(app: &App, host_user: (u32, u32)) -> Owners {
     Owners::new(host_user, app.user().map_or((0, 0), |user| user.ids()))
 }
 
+/// Loads the kernel with its command line and its initramfs, behind which is that of the system that
+/// brings its `own`.
+fn load(
+    app: &App,
+    own: Option<&Toplevel>,
+    software: &Software<'_>,
+    memory: &Memory,
+    acpi_root: u64,
+) -> anyhow::Result<boot::Loaded> {
+    let init = own.map_or(initramfs::INIT, |_| initramfs::INIT_BESIDE);
+    let cmdline = kernel::cmdline(
+        vcpus(app)?,
+        app.console.kernel.loglevel(),
+        init,
+        &[
+            own.map_or("", |own| &own.cmdline),
+            software.cmdline,
+            &app.kernel.cmdline,
+        ],
+    );
+    let beside = own.map(|own| own.modules.as_path());
+    let modules = modules::of_kernel(software.kernel, beside, &drivers(app))?;
+    let initramfs = initramfs::of_init(init, software.init, &modules);
+    let initrd = own.map(|own| Initrd::open(&own.initrd)).transpose()?;
+    let given = boot::Given {
+        cmdline: &cmdline,
+        initramfs: &initramfs,
+        initrd: initrd.as_ref(),
+        acpi_root,
+    };
+    smbios::write(memory, &software.credentials)?;
+    boot::load(memory, software.kernel, &given)
+}
+
 fn file_systems(
     app: &App,
+    own: Option<&Toplevel>,
     vcpus: u8,
     store: &StoreView,
     owners: Owners,
 ) -> anyhow::Result<Vec<fs::Config>> {
     let vcpus = u16::from(vcpus);
     let store = store_content(store)?.map(|content| fs::Config {
-        tag: STORE_TAG.into(),
+        tag: own.map_or(STORE_TAG.into(), Toplevel::store_tag),
         root: PathBuf::from(STORE_DIR),
         content,
         vcpus,
@@ -369,7 +406,7 @@ fn file_systems(
     let shares = app
         .shares
         .iter()
-        .zip(app.share_tags())
+        .zip(own.map_or_else(|| app.share_tags(), |own| own.share_tags(app)))
         .map(|(share, tag)| fs::Config {
             tag,
             root: share.source.clone(),

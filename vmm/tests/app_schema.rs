@@ -76,6 +76,7 @@ const BEYOND_SCHEMAS: &[&str] = &[
     "221-two-addresses-in-a-network",
     "222-tap-of-a-network",
     "224-root-of-no-folder",
+    "226-own-kernel-and-another",
 ];
 
 fn validator() -> Validator {

@@ -115,7 +115,7 @@ impl Plan {
         let init = init_binary::find()?;
         let init = fs::read(&init).with_context(|| format!("cannot read {}", init.display()))?;
         let path = folder.initramfs();
-        fs::write(&path, initramfs::of_init(&init, &[]))
+        fs::write(&path, initramfs::of_init(initramfs::INIT, &init, &[]))
             .with_context(|| format!("cannot write {}", path.display()))?;
         Ok(Self {
             kernel,
@@ -303,7 +303,7 @@ mod tests {
 
     #[test]
     fn the_initramfs_holds_the_program() {
-        let bytes = initramfs::of_init(b"PROGRAM", &[]);
+        let bytes = initramfs::of_init(initramfs::INIT, b"PROGRAM", &[]);
         let text = String::from_utf8_lossy(&bytes);
         assert!(text.contains("init\0") && text.contains("PROGRAM"));
     }

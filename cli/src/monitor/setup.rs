@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use guest::notify;
 use guest::protocol::{
-    Bounds, Exec, FileSystem, Link, Mount, Root, SecretFile, Setup, Tty, Upper, User as Entry,
+    Bounds, Exec, FileSystem, Init, Link, Mount, Root, SecretFile, Setup, Tty, Upper, User as Entry,
 };
 use rustix::termios::Winsize;
-use vmm::app::{App, IMAGE_TAG, RootKind, STORE_TAG, User};
+use vmm::app::{App, IMAGE_TAG, RootKind, SECRETS_DIR, STORE_TAG, SystemKernel, User};
 use vmm::closure::STORE_DIR;
 use vmm::net::Network;
 use vmm::volume;
@@ -17,6 +17,9 @@ use crate::environment;
 
 /// Home of a user that only app.json knows.
 const HOME: &str = "/home";
+
+/// The stage 1 in an initrd (`rdinit=` of the kernel's command line, by default).
+const STAGE_1: &str = "/init";
 
 /// The host's store as the guest has it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,7 +71,8 @@ pub fn setup(app: &App, store: Store, network: &Network, secrets: Vec<SecretFile
         beside: false,
     });
     let all = run.into_iter().chain(store).chain(shares).chain(volumes);
-    let mut mounts: Vec<Mount> = all.collect();
+    // A stage 1 of the system's own mounts what the system's configuration says.
+    let mut mounts: Vec<Mount> = all.filter(|_| app.own_kernel().is_none()).collect();
     // What is mounted in another comes behind it.
     mounts.sort_by_key(|mount| {
         Path::new(mount.mount_point.as_os_str())
@@ -88,12 +92,20 @@ pub fn setup(app: &App, store: Store, network: &Network, secrets: Vec<SecretFile
             .collect(),
         links: links(network),
         console_level: None,
-        secrets,
+        // What is in the way of a stage 1 of the system's own are its file systems.
+        secrets: if app.own_kernel().is_some() {
+            Vec::new()
+        } else {
+            secrets
+        },
         ports: Vec::new(),
     }
 }
 
 fn root(app: &App) -> Root {
+    if app.own_kernel().is_some() {
+        return Root::Initrd;
+    }
     let volume = app.root_volume().map(volume::serial);
     let size_kib = app.root_bytes() >> 10;
     if app.root.kind == RootKind::Folder {
@@ -146,9 +158,19 @@ fn user(app: &App) -> Option<Entry> {
 /// The program as the guest starts it; with `window`, on a terminal of that size.
 pub fn execution(app: &App, window: Option<Winsize>, bounds: Bounds) -> Exec {
     let program = app.program();
+    let init = app.system.as_ref().map(|system| match system.kernel {
+        SystemKernel::Mvm => Init::System,
+        SystemKernel::Own => Init::Stage1,
+    });
     let mut env = environment::lines(&program.env);
     if app.is_heard() {
-        env.push(format!("NOTIFY_SOCKET={}", notify::SOCKET).as_str().into());
+        let socket = notify::socket(app.own_kernel().is_some());
+        env.push(format!("NOTIFY_SOCKET={socket}").as_str().into());
+    }
+    // As a container's manager tells a system.
+    if app.system.is_some() && !app.secrets.is_empty() && app.own_kernel().is_none() {
+        let credentials = format!("CREDENTIALS_DIRECTORY={SECRETS_DIR}");
+        env.push(credentials.as_str().into());
     }
     if let Some(period) = app.watchdog {
         let period = Duration::from(period).as_micros();
@@ -156,7 +178,10 @@ pub fn execution(app: &App, window: Option<Winsize>, bounds: Bounds) -> Exec {
     }
     let term = std::env::var("TERM").unwrap_or_else(|_| "linux".into());
     Exec {
-        argv: program.argv().map(Into::into).collect(),
+        argv: match init {
+            Some(Init::Stage1) => vec![STAGE_1.into()],
+            _ => program.argv().map(Into::into).collect(),
+        },
         env,
         cwd: Some(program.cwd().into()),
         user: Some(program.user().into()),
@@ -166,7 +191,7 @@ pub fn execution(app: &App, window: Option<Winsize>, bounds: Bounds) -> Exec {
             term,
         }),
         stdin: true,
-        init: app.system.is_some(),
+        init,
         bounds,
     }
 }

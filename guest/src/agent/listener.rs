@@ -14,7 +14,8 @@ use rustix::fs::{Mode, OFlags};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, listen, socket_with};
 
 use super::process::{Streams, spawn};
-use super::program::Program;
+use super::program::{Program, SELF};
+use super::whereabouts;
 use crate::protocol::{AGENT_PORT, Exec};
 
 /// Connections that may wait to be taken: as many as may be opened at once by scripts.
@@ -75,8 +76,9 @@ impl Listener {
 /// # Errors
 /// The kernel has no process left.
 pub fn serve_apart(stream: &OwnedFd) -> Result<()> {
+    whereabouts::join().context("cannot follow process 1")?;
     let exec = Exec {
-        argv: vec!["/proc/self/exe".into(), SERVE.into()],
+        argv: vec![SELF.into(), SERVE.into()],
         ..Exec::default()
     };
     let null = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())

@@ -18,6 +18,8 @@ use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{Pid, WaitOptions, waitpid};
 
 use super::program::{Program, Refusal, Step};
+use super::whereabouts;
+use crate::protocol::Init;
 
 /// What a child reports about the step that failed: step, errno, candidate.
 const REPORT_SIZE: usize = 12;
@@ -54,19 +56,50 @@ pub(super) fn spawn(program: &Program, streams: &Streams<'_>) -> Result<Pid, Ref
 
 /// Has this process, process 1, become `program`. Returns in a child, which is the agent from here
 /// on, when execve succeeded, or says why not.
-pub(super) fn become_init(program: &Program, streams: &Streams<'_>) -> Result<Pid, Refusal> {
+///
+/// The agent keeps what is mounted until it joins the system ([`super::whereabouts`]). It needs a
+/// namespace of its own for that: process 1 must stay in the first one, where the kernel looks for the
+/// programs that it starts itself.
+pub(super) fn become_init(
+    program: &Program,
+    init: Init,
+    streams: &Streams<'_>,
+) -> Result<Pid, Refusal> {
     let argv = pointers(&program.argv);
     let env = pointers(&program.env);
     let (report, parent_report) = pipe_with(PipeFlags::CLOEXEC).map_err(cannot_start)?;
+    let (parent_apart, apart) = pipe_with(PipeFlags::CLOEXEC).map_err(cannot_start)?;
     // SAFETY: there is one thread, so that the child goes on where the parent was; that runs
-    // `become_program` alone, which does not return.
+    // `leave_bare` and `become_program` alone, of which the latter does not return.
     match unsafe { libc::fork() } {
         -1 => return Err(no_fork()),
         0 => {}
-        _ => become_program(program, &argv, &env, streams, parent_report.as_raw_fd()),
+        _ => {
+            if init == Init::Stage1 {
+                drop(apart);
+                leave_bare(&parent_apart);
+            }
+            become_program(program, &argv, &env, streams, parent_report.as_raw_fd())
+        }
     }
     drop(parent_report);
+    if init == Init::Stage1 {
+        whereabouts::part().map_err(cannot_start)?;
+    }
+    drop(apart);
     failure(program, &report)?.map_or(Ok(Pid::INIT), Err)
+}
+
+/// Waits until the agent has its own namespace, and takes off all that is mounted in this one.
+fn leave_bare(apart: &OwnedFd) {
+    let mut byte = [0];
+    // SAFETY: reads at most one byte into an array of that size.
+    unsafe { libc::read(apart.as_raw_fd(), byte.as_mut_ptr().cast(), 1) };
+    for mount_point in [c"/dev", c"/sys", c"/proc"] {
+        // With all that is mounted below. What stays is a nuisance to a stage 1, and no more.
+        // SAFETY: a string that ends in NUL.
+        unsafe { libc::umount2(mount_point.as_ptr(), libc::MNT_DETACH) };
+    }
 }
 
 fn cannot_start(errno: Errno) -> Refusal {

@@ -5,6 +5,7 @@
 //! before. execve(2), exec(3).
 
 use std::ffi::{CStr, CString, OsStr};
+use std::iter;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
@@ -18,6 +19,13 @@ use crate::protocol::{ByteString, Exec, Limit};
 
 /// Where programs are looked up when the execution has no `PATH`; as root's login has it.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// This program, wherever its file is.
+pub(super) const SELF: &str = "/proc/self/exe";
+
+/// What its processes are called. A stage 1 that ends all that runs before it makes way for the next
+/// spares who has such a name (systemd's "Root Storage Daemons").
+const OWN_NAME: &str = "@mvm-init";
 
 /// Why a program does not run, as the caller is told.
 #[derive(Debug, PartialEq, Eq)]
@@ -78,6 +86,11 @@ impl Program {
         }
         let mut env = environment(exec, account.as_ref());
         let (candidates, argv) = match exec.argv.first() {
+            Some(name) if name.as_bytes() == SELF.as_bytes() => {
+                let rest = exec.argv.iter().skip(1).cloned();
+                let argv = iter::once(OWN_NAME.into()).chain(rest).collect();
+                (vec![name.clone()], argv)
+            }
             Some(name) => (all_candidates(name, exec, &env), exec.argv.clone()),
             None => shell(exec, &mut env)?,
         };

@@ -16,7 +16,7 @@ use super::program::{Program, Refusal, words};
 use super::terminal;
 use crate::inlet::Inlet;
 use crate::outbox::Outbox;
-use crate::protocol::{Exec, Exit, HEADER_SIZE, MAX_PAYLOAD, Message, Stream, Tty, WINDOW};
+use crate::protocol::{Exec, Exit, HEADER_SIZE, Init, MAX_PAYLOAD, Message, Stream, Tty, WINDOW};
 
 /// Credit for input goes back when this much has been passed on: often enough that the host never
 /// stands still, seldom enough that the messages do not count.
@@ -95,10 +95,10 @@ impl Session {
     pub(super) fn start(id: u32, exec: &Exec, with_pidfd: bool) -> Result<Self, Refusal> {
         let program = Program::new(exec)?;
         let owner = program.account.as_ref().map(|account| account.uid);
-        let (pid, ends) = match &exec.tty {
-            Some(tty) if exec.init => start_init(&program, tty)?,
-            Some(tty) => start_on_terminal(&program, tty, owner)?,
-            None => start_on_pipes(&program, exec.stdin, owner)?,
+        let (pid, ends) = match (&exec.tty, exec.init) {
+            (Some(tty), Some(init)) => start_init(&program, init, tty)?,
+            (Some(tty), None) => start_on_terminal(&program, tty, owner)?,
+            (None, _) => start_on_pipes(&program, exec.stdin, owner)?,
         };
         let mut session = Self::new(id, pid, ends);
         if with_pidfd {
@@ -373,10 +373,14 @@ fn start_on_terminal(
 }
 
 /// The system finds its terminal as its console.
-fn start_init(program: &Program, tty: &Tty) -> Result<(Pid, Ends), Refusal> {
+fn start_init(program: &Program, init: Init, tty: &Tty) -> Result<(Pid, Ends), Refusal> {
     let (master, slave) = terminal::open(tty, None).map_err(cannot_open)?;
-    terminal::become_console(&master).map_err(cannot_open)?;
-    let pid = become_init(program, &on_terminal(&slave))?;
+    match init {
+        Init::System => terminal::become_console(&master),
+        Init::Stage1 => terminal::take_console(&slave),
+    }
+    .map_err(cannot_open)?;
+    let pid = become_init(program, init, &on_terminal(&slave))?;
     Ok((pid, ends_of(master, Some(slave))?))
 }
 

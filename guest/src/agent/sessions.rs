@@ -15,6 +15,7 @@ use rustix::process::{Pid, WaitOptions, WaitStatus, wait, waitpid};
 use super::dial::Connection;
 use super::program::words;
 use super::session::Session;
+use super::whereabouts;
 use crate::descriptors;
 use crate::outbox::Outbox;
 use crate::protocol::{Connect, Exec, Exit, MAX_CONNECTIONS, MAX_SESSIONS, Message, Stream};
@@ -203,6 +204,11 @@ impl Sessions {
             Message::ExecFailed {
                 code: 125,
                 message: format!("the guest already runs {MAX_SESSIONS} programs"),
+            }
+        } else if let Err(errno) = whereabouts::join() {
+            Message::ExecFailed {
+                code: 125,
+                message: format!("cannot follow process 1: {}", words(errno)),
             }
         } else {
             match Session::start(id, exec, self.children.is_none()) {

@@ -1,9 +1,11 @@
+#![expect(unsafe_code, reason = "TIOCCONS is in no safe crate")]
 //! The terminal of an execution: a pair from the guest's devpts. pty(7).
 //!
 //! The one thing to know: a read of the master ends with `EIO` once no process has the terminal
 //! open, so the agent keeps its own end of the slave until the program has it.
 
-use std::os::fd::OwnedFd;
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
 
 use rustix::fs::{Gid, Uid, fchown};
 use rustix::io::Errno;
@@ -32,6 +34,16 @@ pub(super) fn open(tty: &Tty, owner: Option<u32>) -> Result<(OwnedFd, OwnedFd), 
 pub(super) fn become_console(master: &OwnedFd) -> Result<(), Errno> {
     let name = ptsname(master, Vec::new())?;
     mount_bind(&*name, "/dev/console")
+}
+
+/// Has what is written to the kernel's console device, by whatever path that is opened, go to this
+/// terminal (`tty_ioctl(4)`). The kernel's own messages go on to the device.
+pub(super) fn take_console(slave: &OwnedFd) -> Result<(), Errno> {
+    // SAFETY: TIOCCONS takes no argument.
+    match unsafe { libc::ioctl(slave.as_raw_fd(), libc::TIOCCONS) } {
+        0 => Ok(()),
+        _ => Err(Errno::from_io_error(&io::Error::last_os_error()).unwrap_or(Errno::IO)),
+    }
 }
 
 /// Changes the size; the kernel sends `SIGWINCH` to the foreground process group if it differs.

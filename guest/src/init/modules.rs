@@ -7,11 +7,8 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use rustix::system::finit_module;
 
-/// Where they are, by names that sort in the order of their loading.
-const FOLDER: &str = "/modules";
-
-/// `MODULE_INIT_COMPRESSED_FILE` of `<linux/module.h>`: the kernel unpacks it.
-const COMPRESSED: i32 = 4;
+/// Where they are, beside what another archive may have there, by names that sort in the order of their loading.
+const FOLDER: &str = "/mvm-modules";
 
 /// Loads all there are, and takes the files off, which are memory. One that cannot be loaded is told
 /// in the kernel log: whether it is missed is found by whoever needs it.
@@ -41,12 +38,5 @@ pub(super) fn load() -> Result<()> {
 }
 
 fn load_file(path: &Path) -> io::Result<()> {
-    let file = File::open(path)?;
-    if path.extension().is_some_and(|extension| extension == "ko") {
-        return Ok(finit_module(&file, c"", 0)?);
-    }
-    finit_module(&file, c"", COMPRESSED).map_err(|error| {
-        let hint = "this kernel may not unpack modules itself (CONFIG_MODULE_DECOMPRESS)";
-        io::Error::other(format!("{error}; {hint}"))
-    })
+    Ok(finit_module(&File::open(path)?, c"", 0)?)
 }

@@ -12,7 +12,7 @@ use std::os::unix::fs::{DirBuilderExt, PermissionsExt, symlink};
 use std::path::Path;
 
 use crate::protocol::{Root, Setup, Upper};
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use rustix::io::Errno;
 use rustix::mount::{MountFlags, mount, mount_move};
 use rustix::process::{chdir, chroot};
@@ -177,6 +177,7 @@ fn mount_root(setup: &Setup) -> Result<()> {
                 .with_context(|| format!("9p, tag {tag:?}"))?;
             write_etc(NEW_ROOT, setup)
         }
+        Root::Initrd => bail!("an initrd makes its root itself"),
     }
 }
 

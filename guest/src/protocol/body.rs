@@ -65,6 +65,8 @@ pub enum Root {
         /// The device's mount tag.
         tag: String,
     },
+    /// What the stage 1 of a system makes of it, whose archive was unpacked beside this program.
+    Initrd,
     /// A tree of the host over 9p (trans=virtio).
     #[serde(rename = "9p")]
     Plan9 {
@@ -208,9 +210,8 @@ pub struct Exec {
     pub tty: Option<Tty>,
     /// Whether the host sends input. Without it, and without a terminal, input is `/dev/null`.
     pub stdin: bool,
-    /// Whether process 1 of the guest becomes it, as that of a system. Its terminal is the
-    /// `/dev/console` that it finds, and its end is that of the machine.
-    pub init: bool,
+    /// If process 1 of the guest becomes it, as that of a system, how; its end is that of the machine.
+    pub init: Option<Init>,
     /// What it may do, beside what its user may.
     #[serde(default, skip_serializing_if = "Bounds::are_none")]
     pub bounds: Bounds,
@@ -245,6 +246,17 @@ pub struct Limit {
     pub soft: u64,
     /// What the process may set it to.
     pub hard: u64,
+}
+
+/// What process 1 becomes, once it has a terminal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase", deny_unknown_fields)]
+pub enum Init {
+    /// Stage 2 of a system, whose root is in place: the `/dev/console` that it finds is the terminal.
+    System,
+    /// Stage 1 of one, which finds the initramfs as the kernel leaves it, with nothing mounted. What is
+    /// written to any `/dev/console` comes to the terminal.
+    Stage1,
 }
 
 /// The terminal of an execution.

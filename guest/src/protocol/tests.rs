@@ -214,8 +214,8 @@ fn bodies_of_two_sessions_may_be_interleaved() {
     let wire = [
         raw(1, 16, 1, br#"{"argv":["a"],"env":[],"#),
         raw(2, 16, 1, br#"{"argv":["b"],"env":[],"#),
-        raw(1, 16, 0, br#""stdin":true,"init":false}"#),
-        raw(2, 16, 0, br#""stdin":false,"init":false}"#),
+        raw(1, 16, 0, br#""stdin":true,"init":null}"#),
+        raw(2, 16, 0, br#""stdin":false,"init":null}"#),
     ]
     .concat();
     let messages = read_all(&wire, Side::Host).unwrap();

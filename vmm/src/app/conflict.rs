@@ -1,6 +1,7 @@
 //! Values of an [`App`] that are good each by itself but not together.
 
 mod network;
+mod own_kernel;
 
 use std::path::{Path, PathBuf};
 
@@ -27,6 +28,7 @@ pub fn between(app: &App) -> Vec<Complaint> {
     }
     network::between(app, &mut complaints);
     root(app, &mut complaints);
+    own_kernel::between(app, &mut complaints);
     store(app, &mut complaints);
     console(app, &mut complaints);
     limits(app, &mut complaints);
@@ -132,7 +134,7 @@ fn volumes(app: &App, complaints: &mut Vec<Complaint>) {
                 place: place(nth).key("mountPoint"),
                 message: "is of no use: root.persist makes this volume a part of \"/\"".into(),
             }),
-            (None, false) => complaints.push(Complaint {
+            (None, false) if app.own_kernel().is_none() => complaints.push(Complaint {
                 place: place(nth),
                 message: "needs a \"mountPoint\", since root.persist does not name it".into(),
             }),

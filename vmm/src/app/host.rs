@@ -10,6 +10,7 @@ use super::place::Place;
 use super::problem::{Complaint, Problem, Problems};
 use super::{AppFile, IMAGE_ID, StoreMode};
 use crate::closure::{STORE_DIR, StorePath, StoreView};
+use crate::toplevel::{Toplevel, ensure_bootable};
 use crate::volume;
 
 impl AppFile {
@@ -69,6 +70,12 @@ impl AppFile {
                 None => Place::root().key("app").key("entrypoint"),
             };
             expect(place, stored(Path::new(entrypoint)));
+        }
+        if let Some(system) = &self.app.system {
+            let own = self.app.own_kernel().map(Toplevel::read).transpose();
+            let outcome = own.and_then(|_| ensure_bootable(system));
+            let place = Place::root().key("system").key("kernel");
+            expect(place, outcome.map_err(|error| format!("{error:#}")));
         }
         // What an image needs of the store it has. With the entrypoint gone, the closure could only
         // fail for the same reason.

@@ -4,6 +4,7 @@
 //! is what [`App::program`] makes of it.
 
 use std::borrow::Cow;
+use std::path::PathBuf;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -21,6 +22,9 @@ pub struct System {
     /// The system's folder in the store, what `nix-build '<nixpkgs/nixos>' -A system` makes.
     #[schemars(schema_with = "schema::store_path")]
     pub path: String,
+    /// Which kernel it runs on.
+    #[serde(default)]
+    pub kernel: SystemKernel,
     /// How long it may take to switch itself off when it is asked to, before `mvm stop` switches the
     /// machine off; by default 10 seconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -28,10 +32,26 @@ pub struct System {
     pub stop_timeout: Option<Duration>,
 }
 
+/// The kernel of a system.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum SystemKernel {
+    /// mvm's, or that of `kernel.path`; mvm does what the system's stage 1 would do.
+    #[default]
+    Mvm,
+    /// The one in the system's folder, with its initrd, which is the stage 1.
+    Own,
+}
+
 impl System {
     /// Stage 2, or systemd: what becomes process 1.
     pub fn init(&self) -> String {
         format!("{}/init", self.path)
+    }
+
+    /// What has a folder for the release of its own kernel, with that one's modules.
+    pub fn modules(&self) -> PathBuf {
+        PathBuf::from(format!("{}/kernel-modules/lib/modules", self.path))
     }
 
     /// What a system whose stage 1 would be systemd wants run before its `init`.
@@ -49,6 +69,12 @@ impl System {
 }
 
 impl App {
+    /// The system, if it is one that brings its own kernel.
+    pub fn own_kernel(&self) -> Option<&System> {
+        let system = self.system.as_ref()?;
+        (system.kernel == SystemKernel::Own).then_some(system)
+    }
+
     /// The program to run, or that of the system.
     pub fn program(&self) -> Cow<'_, Program> {
         self.system.as_ref().map_or_else(

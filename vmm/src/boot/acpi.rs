@@ -35,8 +35,8 @@ pub fn write(memory: &Memory, vcpus: u8, virtio_devices: usize) -> anyhow::Resul
         let start = next;
         next = (start + table.len() as u64).next_multiple_of(16);
         ensure!(
-            next <= layout::ACPI_TABLES_END,
-            "the ACPI tables do not fit below 1 MiB"
+            next <= layout::SMBIOS,
+            "the ACPI tables do not fit into 64 KiB"
         );
         memory
             .write_slice(&table, GuestAddress(start))

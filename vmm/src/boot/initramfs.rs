@@ -3,19 +3,30 @@
 
 use super::modules::Module;
 
-/// The archive that starts `init` as the first program: itself, the console that the kernel opens
-/// for it, and the modules that it loads, numbered in their order.
+/// Where mvm's init is, as the kernel is told.
+pub const INIT: &str = "/init";
+
+/// Where it is beside another archive's `/init`, and what its process is called: a stage 1 that ends all
+/// that runs before it makes way for the next spares who has such a name (systemd's "Root Storage
+/// Daemons").
+pub const INIT_BESIDE: &str = "@mvm-init";
+
+/// The folder of the modules, whose name no other archive has.
+const MODULES: &str = "mvm-modules";
+
+/// The archive that starts `init`, which is at `path`, as the first program: itself, the console
+/// that the kernel opens for it, and the modules that it loads, numbered in their order.
 #[must_use]
-pub fn of_init(init: &[u8], modules: &[Module]) -> Vec<u8> {
+pub fn of_init(path: &str, init: &[u8], modules: &[Module]) -> Vec<u8> {
     let mut archive = Archive::default();
     archive.directory("dev");
     archive.character_device("dev/console", (5, 1));
-    archive.file("init", 0o755, init);
+    archive.file(path.trim_start_matches('/'), 0o755, init);
     if !modules.is_empty() {
-        archive.directory("modules");
+        archive.directory(MODULES);
     }
     for (number, module) in modules.iter().enumerate() {
-        let path = format!("modules/{number:03}-{}", module.file_name);
+        let path = format!("{MODULES}/{number:03}-{}", module.file_name);
         archive.file(&path, 0o644, &module.content);
     }
     archive.finish()
@@ -146,13 +157,17 @@ mod tests {
             file_name: name.into(),
             content: name.into(),
         };
-        let archive = of_init(b"init", &[module("z.ko"), module("a.ko.xz")]);
+        let archive = of_init(INIT, b"init", &[module("z.ko"), module("a.ko")]);
         let text = String::from_utf8(archive).unwrap();
-        let [folder, first, second] = ["modules\0", "modules/000-z.ko\0", "modules/001-a.ko.xz\0"]
-            .map(|name| text.find(name).unwrap());
+        let [folder, first, second] = [
+            "mvm-modules\0",
+            "mvm-modules/000-z.ko\0",
+            "mvm-modules/001-a.ko\0",
+        ]
+        .map(|name| text.find(name).unwrap());
         assert!(folder < first && first < second);
         assert!(
-            !String::from_utf8(of_init(b"init", &[]))
+            !String::from_utf8(of_init(INIT, b"init", &[]))
                 .unwrap()
                 .contains("modules")
         );

@@ -9,9 +9,12 @@ pub mod acpi;
 mod bzimage;
 mod elf;
 pub mod initramfs;
+pub mod initrd;
 pub mod modules;
 mod params;
+pub mod smbios;
 mod tables;
+mod unpack;
 
 use std::fs::File;
 use std::io::{Seek, SeekFrom};
@@ -25,6 +28,7 @@ use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend as _};
 
 use crate::layout;
 
+pub use initrd::Initrd;
 pub use tables::{SEGMENTS, Segment};
 
 /// No kernel is larger: Debian's largest has 60 MB as an ELF file without symbols.
@@ -56,6 +60,8 @@ pub struct Given<'a> {
     pub cmdline: &'a str,
     /// Initial root file system, a cpio archive.
     pub initramfs: &'a [u8],
+    /// What is unpacked behind it.
+    pub initrd: Option<&'a Initrd>,
     /// Guest-physical address of the ACPI root pointer.
     pub acpi_root: u64,
 }
@@ -97,7 +103,7 @@ fn load_kernel(memory: &Memory, path: &Path, given: &Given<'_>) -> anyhow::Resul
         "it wants to be at {:#x}, and a kernel is entered in the first GiB",
         kernel.entry
     );
-    let initramfs = place_initramfs(memory, given.initramfs, kernel.end)?;
+    let initramfs = place_initramfs(memory, given, kernel.end)?;
     write_cmdline(memory, given.cmdline)?;
     tables::write(memory)?;
     params::write(memory, &kernel, given, initramfs)?;
@@ -125,11 +131,17 @@ struct Kernel {
 }
 
 /// Puts the initramfs as high in low memory as it goes, whole pages, and returns its place.
-fn place_initramfs(memory: &Memory, bytes: &[u8], kernel_end: u64) -> anyhow::Result<(u64, u64)> {
-    if bytes.is_empty() {
+fn place_initramfs(
+    memory: &Memory,
+    given: &Given<'_>,
+    kernel_end: u64,
+) -> anyhow::Result<(u64, u64)> {
+    // An archive that is not compressed must begin at a multiple of 4; between two there may be NULs.
+    let own = (given.initramfs.len() as u64).next_multiple_of(4);
+    let length = own.saturating_add(given.initrd.map_or(0, |initrd| initrd.bytes));
+    if length == 0 {
         return Ok((0, 0));
     }
-    let length = bytes.len() as u64;
     let low_end = low_memory_end(memory);
     let start = low_end
         .checked_sub(length)
@@ -143,8 +155,13 @@ fn place_initramfs(memory: &Memory, bytes: &[u8], kernel_end: u64) -> anyhow::Re
             )
         })?;
     memory
-        .write_slice(bytes, GuestAddress(start))
+        .write_slice(given.initramfs, GuestAddress(start))
         .context("cannot place the initramfs")?;
+    if let Some(Initrd { path, file, bytes }) = given.initrd {
+        let place = GuestAddress(start + own);
+        copy_file(memory, place, file, 0, usize::try_from(*bytes)?)
+            .with_context(|| format!("cannot read the initrd {}", path.display()))?;
+    }
     Ok((start, length))
 }
 

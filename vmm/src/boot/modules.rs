@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 
-use super::bzimage;
+use super::{bzimage, unpack};
 
 /// Without these two no guest can say that it is there.
 const NEEDED: [&str; 2] = ["virtio_mmio", "virtio_console"];
@@ -32,25 +32,29 @@ const FOLDERS: [&str; 4] = [
     "/run/current-system/kernel-modules/lib/modules",
 ];
 
-/// A module as it is in its file, compressed or not.
+/// A module, unpacked.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Module {
-    /// Name of the file, such as `virtiofs.ko` or `virtiofs.ko.xz`.
+    /// Name of the file without that of its compression, such as `virtiofs.ko`.
     pub file_name: String,
-    /// What the file holds.
+    /// What the kernel is given.
     pub content: Vec<u8>,
 }
 
 /// The modules that a guest under `kernel` loads, `more` among them, in this order; none where there is no folder of
-/// its release, since then all may be built in.
+/// its release, since then all may be built in. `beside` is looked into first.
 ///
 /// # Errors
 /// The kernel has no driver that is needed, or a file cannot be read.
-pub fn of_kernel(kernel: &Path, more: &[&'static str]) -> anyhow::Result<Vec<Module>> {
+pub fn of_kernel(
+    kernel: &Path,
+    beside: Option<&Path>,
+    more: &[&'static str],
+) -> anyhow::Result<Vec<Module>> {
     let Some(release) = release(kernel)? else {
         return Ok(Vec::new());
     };
-    let Some(folder) = folder(kernel, &release) else {
+    let Some(folder) = folder(kernel, beside, &release) else {
         return Ok(Vec::new());
     };
     let folder = Folder::open(folder)?;
@@ -62,9 +66,9 @@ pub fn of_kernel(kernel: &Path, more: &[&'static str]) -> anyhow::Result<Vec<Mod
 }
 
 /// What a guest under `kernel` may lack: one that keeps drivers in modules, of which none are here.
-pub fn missing(kernel: &Path) -> Option<String> {
+pub fn missing(kernel: &Path, beside: Option<&Path>) -> Option<String> {
     let release = release(kernel).ok()??;
-    folder(kernel, &release)
+    folder(kernel, beside, &release)
         .is_none()
         .then(|| format!("there are no modules of Linux {release} here, which may be why"))
 }
@@ -91,14 +95,16 @@ fn release(kernel: &Path) -> anyhow::Result<Option<String>> {
 }
 
 /// The folder of a release: beside the kernel or its folder, or where it is installed.
-fn folder(kernel: &Path, release: &str) -> Option<PathBuf> {
+fn folder(kernel: &Path, beside: Option<&Path>, release: &str) -> Option<PathBuf> {
     // In a Nix package, and in a tree that an installed kernel's package was unpacked to.
-    let beside = kernel
+    let around = kernel
         .ancestors()
         .skip(1)
         .take(2)
         .map(|folder| folder.join("lib/modules"));
-    beside
+    let named = beside.map(Path::to_owned).into_iter();
+    named
+        .chain(around)
         .chain(FOLDERS.map(PathBuf::from))
         .map(|folder| folder.join(release))
         .find(|folder| folder.join(DEPENDENCIES).exists())
@@ -168,10 +174,9 @@ impl Folder {
         let full = self.path.join(path);
         let content = fs::read(&full)
             .with_context(|| format!("cannot read the module {}", full.display()))?;
-        Ok(Module {
-            file_name: file_name(path).into(),
-            content,
-        })
+        let (file_name, content) = unpack::module(file_name(path), content)
+            .with_context(|| format!("cannot use the module {}", full.display()))?;
+        Ok(Module { file_name, content })
     }
 }
 

@@ -60,7 +60,7 @@ pub fn write(
 fn e820(memory: &Memory) -> Vec<(u64, u64, u32)> {
     let mut map = vec![
         (0, layout::CONVENTIONAL_END, RAM),
-        (layout::ACPI_TABLES, layout::ACPI_TABLES_END, RESERVED),
+        (layout::ACPI_TABLES, layout::TABLES_END, RESERVED),
         (layout::HIMEM, low_memory_end(memory), RAM),
     ];
     let high = memory

@@ -12,7 +12,7 @@ use linux_loader::loader::bootparam::boot_params;
 use tempfile::TempDir;
 use vm_memory::{Bytes, GuestAddress};
 
-use super::{Entry, Given, load};
+use super::{Entry, Given, Initrd, load};
 use crate::{layout, memory};
 
 /// Memory of the test machine.
@@ -21,6 +21,7 @@ const MEMORY_BYTES: u64 = 32 << 20;
 const GIVEN: Given<'static> = Given {
     cmdline: "console=ttyS0",
     initramfs: b"an archive",
+    initrd: None,
     acpi_root: 0xe_0000,
 };
 
@@ -168,6 +169,55 @@ fn an_initramfs_that_does_not_fit_behind_the_kernel() {
 }
 
 #[test]
+fn an_initrd_stands_behind_the_archive() {
+    let memory = memory::allocate(MEMORY_BYTES).unwrap();
+    let (_folder, path) = file(&elf::kernel());
+    let archive = path.with_file_name("initrd");
+    let bytes = [b"070701", &*pattern(5000)].concat();
+    fs::write(&archive, &bytes).unwrap();
+    let initrd = Initrd::open(&archive).unwrap();
+    let given = Given {
+        initrd: Some(&initrd),
+        ..GIVEN
+    };
+    let loaded = load(&memory, &path, &given).unwrap();
+    let params: boot_params = memory.read_obj(GuestAddress(loaded.entry.rsi)).unwrap();
+    let header = params.hdr;
+    let (image, image_bytes) = (header.ramdisk_image, header.ramdisk_size);
+    assert_eq!((image, image_bytes), ((32 << 20) - 8192, 5018));
+    let all = read(&memory, image.into(), 5018);
+    assert_eq!(all, [b"an archive\0\0", &*bytes].concat());
+}
+
+#[test]
+fn an_initrd_that_does_not_fit_or_shrinks() {
+    let (_folder, path) = file(&elf::kernel());
+    let archive = path.with_file_name("initrd");
+    fs::write(&archive, "070701").unwrap();
+    let file = File::options().write(true).open(&archive).unwrap();
+    let refusal_at = |bytes: u64, then: u64| {
+        file.set_len(bytes).unwrap();
+        let initrd = Initrd::open(&archive).unwrap();
+        file.set_len(then).unwrap();
+        let given = Given {
+            initrd: Some(&initrd),
+            ..GIVEN
+        };
+        refusal_of(&path, &given)
+    };
+    assert_eq!(
+        refusal_at(1 << 40, 1 << 40),
+        "memory: too small for the kernel (17 MiB) and its initramfs (1073741825 KiB)"
+    );
+    let shrunk = refusal_at(1 << 20, 4096);
+    let reason = format!(
+        "cannot read the initrd {}: it ends too early",
+        archive.display()
+    );
+    assert!(shrunk.starts_with(&reason), "{shrunk}");
+}
+
+#[test]
 fn the_kernel_is_told_where_everything_is() {
     let (memory, entry) = boot(&elf::kernel());
     let entry = entry.unwrap();
@@ -176,8 +226,8 @@ fn the_kernel_is_told_where_everything_is() {
     let params: boot_params = memory.read_obj(GuestAddress(entry.rsi)).unwrap();
     let header = params.hdr;
     let (image, image_bytes) = (header.ramdisk_image, header.ramdisk_size);
-    assert_eq!((image, image_bytes), ((32 << 20) - 4096, 10));
-    assert_eq!(read(&memory, image.into(), 10), GIVEN.initramfs);
+    assert_eq!((image, image_bytes), ((32 << 20) - 4096, 12));
+    assert_eq!(read(&memory, image.into(), 12), b"an archive\0\0");
     let line = header.cmd_line_ptr;
     assert_eq!(read(&memory, line.into(), 14), b"console=ttyS0\0");
     assert_eq!({ params.acpi_rsdp_addr }, GIVEN.acpi_root);

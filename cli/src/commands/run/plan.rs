@@ -99,7 +99,7 @@ pub fn print(
             Place::Here => Chosen::Kvm,
             Place::EmulatedHost { reason } => Chosen::Emulated(reason),
         },
-        kernel: vmm::kernel::find(file.app.kernel.path.as_deref())?,
+        kernel: vmm::kernel::of(&file.app)?,
         init: init_binary::find()?,
         store: Store::of(file)?,
         app: &file.app,

@@ -47,15 +47,17 @@ impl Listener {
     /// # Errors
     /// The guest cannot listen.
     pub fn open(app: &App, running: &Running) -> Result<Option<Self>> {
-        let open = || Self::start(running, START_TIME).context("cannot listen to the program");
+        let is_own = app.own_kernel().is_some();
+        let open =
+            || Self::start(running, is_own, START_TIME).context("cannot listen to the program");
         app.is_heard().then(open).transpose()
     }
 
-    fn start(running: &Running, time: Duration) -> Result<Self> {
+    fn start(running: &Running, is_own: bool, time: Duration) -> Result<Self> {
         let (here, there) = UnixStream::pair().context("cannot make a socket pair")?;
         running.vsock.connect(AGENT_PORT, there)?;
         let connection = Connection::open(here, time)?;
-        let mut followed = Followed::start(connection, &notify::execution())?;
+        let mut followed = Followed::start(connection, &notify::execution(is_own))?;
         // Its first word is that it listens.
         match followed.hear(time)? {
             Heard::Bytes(bytes) if bytes.first() == Some(&notify::END) => Ok(Self {
@@ -83,6 +85,8 @@ pub struct Speaker {
     running: Arc<Running>,
     program: Program,
     ready: Ready,
+    /// Whether it is a system with a stage 1 of its own.
+    is_own: bool,
     watchdog: Watchdog,
     /// Whether systemd does not know yet of a status, and of life.
     has_status: bool,
@@ -103,6 +107,7 @@ impl Speaker {
             running,
             program,
             ready: app.ready,
+            is_own: app.own_kernel().is_some(),
             watchdog,
             has_status: false,
             has_life: false,
@@ -121,7 +126,7 @@ impl Speaker {
                 Some(listener) => listener.hear(step),
                 None if self.program.has_ended_after(step) => return,
                 None => {
-                    listener = Listener::start(&self.running, RESTART_TIME).ok();
+                    listener = Listener::start(&self.running, self.is_own, RESTART_TIME).ok();
                     Some(Vec::new())
                 }
             };

@@ -24,7 +24,7 @@ fn installed(dependencies: &str, builtin: &str) -> (tempfile::TempDir, PathBuf) 
 }
 
 const DEPENDENCIES_OF_DEBIAN: &str = "\
-kernel/virtiofs.ko.xz: kernel/virtio.ko kernel/virtio_ring.ko kernel/fuse.ko
+kernel/virtiofs.ko: kernel/virtio.ko kernel/virtio_ring.ko kernel/fuse.ko
 kernel/fuse.ko:
 kernel/virtio.ko: kernel/virtio_ring.ko
 kernel/virtio_ring.ko:
@@ -41,20 +41,20 @@ fn names(modules: &[Module]) -> Vec<&str> {
 #[test]
 fn each_comes_behind_what_it_depends_on_and_once() {
     let (_folder, kernel) = installed(DEPENDENCIES_OF_DEBIAN, "");
-    assert_eq!(missing(&kernel), None);
-    let modules = of_kernel(&kernel, &[]).unwrap();
+    assert_eq!(missing(&kernel, None), None);
+    let modules = of_kernel(&kernel, None, &[]).unwrap();
     let expected = [
         "virtio_ring.ko",
         "virtio.ko",
         "virtio_mmio.ko",
         "virtio_console.ko",
         "fuse.ko",
-        "virtiofs.ko.xz",
+        "virtiofs.ko",
         "virtio-rng.ko",
     ];
     assert_eq!(names(&modules), expected);
     assert_eq!(modules[0].content, b"kernel/virtio_ring.ko");
-    let more = of_kernel(&kernel, &["other", "unknown"]).unwrap();
+    let more = of_kernel(&kernel, None, &["other", "unknown"]).unwrap();
     assert_eq!(names(&more), [&expected[..], &["other.ko"]].concat());
 }
 
@@ -65,7 +65,7 @@ fn what_is_built_in_is_not_loaded() {
         "kernel/drivers/virtio/virtio_mmio.ko\n",
     );
     assert_eq!(
-        names(&of_kernel(&kernel, &[]).unwrap()),
+        names(&of_kernel(&kernel, None, &[]).unwrap()),
         ["virtio_console.ko"]
     );
 }
@@ -73,7 +73,7 @@ fn what_is_built_in_is_not_loaded() {
 #[test]
 fn a_kernel_without_a_way_to_the_host_is_refused() {
     let (folder, kernel) = installed("kernel/virtio_mmio.ko:\n", "");
-    let error = format!("{:#}", of_kernel(&kernel, &[]).unwrap_err());
+    let error = format!("{:#}", of_kernel(&kernel, None, &[]).unwrap_err());
     let folder = folder.path().display();
     assert_eq!(
         error,
@@ -93,7 +93,7 @@ fn a_module_that_is_gone_is_named() {
         .join(RELEASE)
         .join("kernel/fuse.ko");
     fs::remove_file(&path).unwrap();
-    let error = format!("{:#}", of_kernel(&kernel, &[]).unwrap_err());
+    let error = format!("{:#}", of_kernel(&kernel, None, &[]).unwrap_err());
     let start = format!("cannot read the module {}: ", path.display());
     assert!(error.starts_with(&start), "{error}");
 }
@@ -111,13 +111,16 @@ fn other_kernels_have_all_built_in() {
     ];
     for content in contents {
         fs::write(&path, content).unwrap();
-        assert_eq!(of_kernel(&path, &[]).unwrap(), []);
+        assert_eq!(of_kernel(&path, None, &[]).unwrap(), []);
     }
     assert_eq!(
-        missing(&path).unwrap(),
+        missing(&path, None).unwrap(),
         "there are no modules of Linux 9.9.9-nobody-has-this here, which may be why"
     );
-    assert_eq!(of_kernel(&folder.path().join("none"), &[]).unwrap(), []);
+    assert_eq!(
+        of_kernel(&folder.path().join("none"), None, &[]).unwrap(),
+        []
+    );
 }
 
 #[test]
@@ -126,5 +129,8 @@ fn a_package_that_was_unpacked_has_them_beside_the_kernels_folder() {
     let boot = folder.path().join("boot");
     fs::create_dir(&boot).unwrap();
     fs::rename(&kernel, boot.join("vmlinuz")).unwrap();
-    assert_eq!(of_kernel(&boot.join("vmlinuz"), &[]).unwrap().len(), 7);
+    assert_eq!(
+        of_kernel(&boot.join("vmlinuz"), None, &[]).unwrap().len(),
+        7
+    );
 }

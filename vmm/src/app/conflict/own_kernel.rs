@@ -1,0 +1,35 @@
+//! What a system decides itself whose own stage 1 mounts its file systems.
+
+use super::super::place::Place;
+use super::super::problem::Complaint;
+use super::super::{App, Root};
+
+/// Complaints about what mvm would have to do in the place of that stage 1.
+pub(super) fn between(app: &App, complaints: &mut Vec<Complaint>) {
+    if app.own_kernel().is_none() {
+        return;
+    }
+    let root = Place::root;
+    let mut complain = |is_bad: bool, place: Place, reason: &str| {
+        if is_bad {
+            let message = format!("is of no use with system.kernel \"own\": {reason}");
+            complaints.push(Complaint { place, message });
+        }
+    };
+    complain(
+        app.kernel.path.is_some(),
+        root().key("kernel").key("path"),
+        "the kernel is the system's",
+    );
+    complain(
+        app.root != Root::default(),
+        root().key("root"),
+        "the system's `fileSystems` say what its root is",
+    );
+    for (name, secret) in &app.secrets {
+        let place = || root().key("secrets").key(name.clone());
+        let reason = "services load the secret as a credential";
+        complain(secret.path.is_some(), place().key("path"), reason);
+        complain(secret.owner.is_some(), place().key("owner"), reason);
+    }
+}

@@ -1,0 +1,312 @@
+//! A NixOS system's folder as a boot loader sees it: its kernel, its initrd, what the kernel is told,
+//! and by which tags its stage 1 mounts what the host shares.
+//!
+//! The one thing to know: all of it is read on the host before the machine starts, and nothing of it
+//! decides what the machine may see. Left out: specialisations.
+
+use std::fs;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, ensure};
+
+use crate::app::check::is_name;
+use crate::app::{App, MAX_CMDLINE_SIZE, MAX_TAG_SIZE, Memory, STORE_TAG, System, SystemKernel};
+use crate::closure::{STORE_DIR, StorePath};
+use crate::kernel::is_elf;
+
+/// Where systems mount a store that they then show in its place.
+const HIDDEN_STORE: &str = "/nix/.ro-store";
+
+/// Bytes of an fstab; that of a host with a thousand file systems has a tenth.
+const MAX_FSTAB_SIZE: u64 = 1 << 20;
+
+/// Memory of a system that no file says it for: enough for the services that each has.
+const MEMORY_MIB: u64 = 1024;
+
+/// What a system's folder is called in the store, before its name and its version.
+const STORE_NAME: &str = "nixos-system-";
+
+/// The machine of a system's folder in the store, or of a link to one; none if `path` is none. Its
+/// name is the system's.
+pub fn app_of(path: &Path) -> Option<App> {
+    let folder = path.canonicalize().ok()?;
+    let version = fs::read_to_string(folder.join("nixos-version")).ok()?;
+    let stored = StorePath::containing(&folder).filter(|it| folder == Path::new(it.as_str()))?;
+    let (_, name) = stored.base_name().split_once('-')?;
+    let name = name.strip_prefix(STORE_NAME).unwrap_or(name);
+    let name = name.strip_suffix(version.trim()).unwrap_or(name);
+    let mut system = System {
+        path: stored.as_str().into(),
+        kernel: SystemKernel::Mvm,
+        stop_timeout: None,
+    };
+    if ensure_bootable(&system).is_err() {
+        system.kernel = SystemKernel::Own;
+    }
+    let name = name.trim_end_matches('-');
+    let name = if is_name(name) { name } else { "nixos" };
+    let mut app = App::new(name, Vec::new());
+    app.memory = Memory::from_mib(MEMORY_MIB);
+    app.system = Some(system);
+    Some(app)
+}
+
+/// Whether mvm can do what the system's stage 1 would, if that is asked for.
+///
+/// # Errors
+/// It cannot: the system's initrd does what a stage 2 would (`system.nixos-init.enable`), so that its
+/// `init` is systemd itself and nothing prepares the root.
+pub fn ensure_bootable(system: &System) -> anyhow::Result<()> {
+    let is_prepared = Path::new(&system.prepare_root()).exists();
+    ensure!(
+        system.kernel == SystemKernel::Own || is_prepared || !is_elf(Path::new(&system.init())),
+        "must be \"own\": the initrd of this system does what its stage 2 would (nixos-init)"
+    );
+    Ok(())
+}
+
+/// What a system is booted with.
+#[derive(Debug)]
+pub struct Toplevel {
+    /// Its kernel, a bzImage, where the link to it leads.
+    pub kernel: PathBuf,
+    /// Its stage 1, one or more cpio archives.
+    pub initrd: PathBuf,
+    /// What has a folder for the kernel's release, with its modules.
+    pub modules: PathBuf,
+    /// What the kernel is told: the system's own words, and where stage 2 is.
+    pub cmdline: String,
+    /// Tag and mount point of the virtio-fs devices in its fstab.
+    tags: Vec<(String, PathBuf)>,
+}
+
+impl Toplevel {
+    /// Reads what is in the system's folder.
+    ///
+    /// # Errors
+    /// It has no kernel or no initrd, or the words for the kernel cannot be passed on.
+    pub fn read(system: &System) -> anyhow::Result<Self> {
+        let folder = Path::new(&system.path);
+        let there = |name: &str| {
+            let link = folder.join(name);
+            fs::canonicalize(&link).with_context(|| {
+                format!(
+                    "cannot find {}, which a system with a kernel of its own has",
+                    link.display()
+                )
+            })
+        };
+        let (kernel, initrd) = (there("kernel")?, there("initrd")?);
+        let words = folder.join("kernel-params");
+        let words =
+            read_words(&words).with_context(|| format!("cannot use {}", words.display()))?;
+        Ok(Self {
+            kernel,
+            initrd,
+            modules: system.modules(),
+            cmdline: format!("{words} init={}", system.init()).trim().to_owned(),
+            tags: virtiofs_tags(&fstab(folder)?),
+        })
+    }
+
+    /// The tag of the store's device.
+    pub fn store_tag(&self) -> String {
+        [STORE_DIR, HIDDEN_STORE]
+            .iter()
+            .find_map(|point| self.tag_at(Path::new(point)))
+            .unwrap_or(STORE_TAG)
+            .to_owned()
+    }
+
+    /// The tag of each share, in their order: its own, or the one that is mounted where the share
+    /// is wanted.
+    pub fn share_tags(&self, app: &App) -> Vec<String> {
+        let tags = app.shares.iter().zip(app.share_tags());
+        tags.map(
+            |(share, default)| match (&share.tag, self.tag_at(&share.mount_point)) {
+                (None, Some(tag)) => tag.to_owned(),
+                _ => default,
+            },
+        )
+        .collect()
+    }
+
+    fn tag_at(&self, mount_point: &Path) -> Option<&str> {
+        // Path's own comparison, for which "/srv/" is "/srv".
+        let mut tags = self.tags.iter();
+        tags.find_map(|(tag, point)| (point == mount_point).then_some(tag.as_str()))
+    }
+}
+
+/// The words of `kernel-params`; a system without that file has none.
+fn read_words(path: &Path) -> anyhow::Result<String> {
+    let bytes = limited(path, MAX_CMDLINE_SIZE as u64)?;
+    let text = String::from_utf8(bytes).context("it is no text")?;
+    let words = text.trim();
+    ensure!(
+        words.bytes().all(|byte| matches!(byte, b' '..=b'~')),
+        "it has other characters than a kernel's command line may have"
+    );
+    Ok(words.to_owned())
+}
+
+fn fstab(folder: &Path) -> anyhow::Result<String> {
+    let path = folder.join("etc/fstab");
+    let bytes = limited(&path, MAX_FSTAB_SIZE);
+    let bytes = bytes.with_context(|| format!("cannot read {}", path.display()))?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+/// What a file has, which is nothing where there is none.
+fn limited(path: &Path, most: u64) -> anyhow::Result<Vec<u8>> {
+    let metadata = match fs::metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        other => other?,
+    };
+    // Not a FIFO, which would be waited for.
+    ensure!(metadata.is_file(), "it is not a regular file");
+    let mut bytes = Vec::new();
+    let file = fs::File::open(path)?;
+    file.take(most.saturating_add(1)).read_to_end(&mut bytes)?;
+    ensure!(bytes.len() as u64 <= most, "it has more than {most} bytes");
+    Ok(bytes)
+}
+
+/// Tags and mount points of the lines for virtio-fs; that of a bind mount has a path, and is none.
+fn virtiofs_tags(fstab: &str) -> Vec<(String, PathBuf)> {
+    let lines = fstab.lines().filter_map(|line| {
+        let mut fields = line.split_whitespace();
+        let (tag, point, kind) = (fields.next()?, fields.next()?, fields.next()?);
+        let is_tag = kind == "virtiofs"
+            && !tag.starts_with(['/', '#'])
+            && tag.len() <= MAX_TAG_SIZE
+            && tag.bytes().all(|byte| byte.is_ascii_graphic());
+        is_tag.then(|| (tag.to_owned(), PathBuf::from(point)))
+    });
+    lines.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::app::Share;
+
+    fn system(folder: &Path) -> System {
+        System {
+            path: folder.to_str().unwrap().into(),
+            kernel: SystemKernel::Own,
+            stop_timeout: None,
+        }
+    }
+
+    fn folder() -> tempfile::TempDir {
+        let folder = tempfile::tempdir().unwrap();
+        for name in ["bzImage", "archive"] {
+            fs::write(folder.path().join(name), name).unwrap();
+        }
+        for (link, file) in [("kernel", "bzImage"), ("initrd", "archive")] {
+            std::os::unix::fs::symlink(file, folder.path().join(link)).unwrap();
+        }
+        folder
+    }
+
+    #[test]
+    fn a_system_is_booted_with_what_its_folder_has() {
+        let folder = folder();
+        let path = folder.path();
+        fs::write(path.join("kernel-params"), "loglevel=4 root=fstab\n").unwrap();
+        let toplevel = Toplevel::read(&system(path)).unwrap();
+        assert_eq!(
+            toplevel.kernel,
+            path.canonicalize().unwrap().join("bzImage")
+        );
+        let init = format!("loglevel=4 root=fstab init={}/init", path.display());
+        assert_eq!(toplevel.cmdline, init);
+        assert_eq!(toplevel.store_tag(), "store");
+    }
+
+    #[test]
+    fn a_system_whose_initrd_does_all_needs_its_own_kernel() {
+        let folder = folder();
+        let path = folder.path();
+        let of = |kernel| System {
+            kernel,
+            ..system(path)
+        };
+        fs::write(path.join("init"), "#!/bin/sh\n").unwrap();
+        ensure_bootable(&of(SystemKernel::Mvm)).unwrap();
+        fs::write(path.join("init"), "\x7fELF and more").unwrap();
+        let error = ensure_bootable(&of(SystemKernel::Mvm)).unwrap_err();
+        assert!(error.to_string().starts_with("must be \"own\""), "{error}");
+        ensure_bootable(&of(SystemKernel::Own)).unwrap();
+        fs::write(path.join("prepare-root"), "#!/bin/sh\n").unwrap();
+        ensure_bootable(&of(SystemKernel::Mvm)).unwrap();
+    }
+
+    #[test]
+    fn a_folder_elsewhere_is_no_system() {
+        let folder = folder();
+        fs::write(folder.path().join("nixos-version"), "25.11").unwrap();
+        assert_eq!(app_of(folder.path()), None);
+        assert_eq!(app_of(Path::new("/nix/store")), None);
+    }
+
+    #[test]
+    fn what_is_missing_is_named() {
+        let folder = folder();
+        fs::remove_file(folder.path().join("initrd")).unwrap();
+        let error = format!("{:#}", Toplevel::read(&system(folder.path())).unwrap_err());
+        let path = folder.path().display();
+        assert_eq!(
+            error,
+            format!(
+                "cannot find {path}/initrd, which a system with a kernel of its own has: \
+                 No such file or directory (os error 2)"
+            )
+        );
+    }
+
+    #[test]
+    fn words_that_no_kernel_takes_are_refused() {
+        let folder = folder();
+        let words = folder.path().join("kernel-params");
+        let refusal = |bytes: &[u8]| {
+            fs::write(&words, bytes).unwrap();
+            let error = Toplevel::read(&system(folder.path())).unwrap_err();
+            error.root_cause().to_string()
+        };
+        let other = "it has other characters than a kernel's command line may have";
+        assert_eq!(refusal(b"quiet\nsplash"), other);
+        assert_eq!(refusal(b"a\0b"), other);
+        assert_eq!(
+            refusal(b"\xff"),
+            "invalid utf-8 sequence of 1 bytes from index 0"
+        );
+        assert_eq!(refusal(&[b'x'; 3000]), "it has more than 2047 bytes");
+    }
+
+    #[test]
+    fn tags_are_those_that_the_system_mounts() {
+        let folder = folder();
+        fs::create_dir(folder.path().join("etc")).unwrap();
+        let lines = "# a comment\nrootfs / tmpfs mode=755\nro-store /nix/.ro-store virtiofs defaults 0 2\n\
+            /nix/.ro-store /nix/store virtiofs ro,bind\nwww /srv virtiofs\nshort\n";
+        fs::write(folder.path().join("etc/fstab"), lines).unwrap();
+        let toplevel = Toplevel::read(&system(folder.path())).unwrap();
+        assert_eq!(toplevel.store_tag(), "ro-store");
+        let mut app = App::new("box", vec!["sh".into()]);
+        let share = |point: &str, tag: Option<&str>| Share {
+            source: "/tmp".into(),
+            mount_point: point.into(),
+            read_only: true,
+            tag: tag.map(Into::into),
+        };
+        app.shares = vec![
+            share("/srv/", None),
+            share("/srv", Some("mine")),
+            share("/other", None),
+        ];
+        assert_eq!(toplevel.share_tags(&app), ["www", "mine", "share2"]);
+    }
+}
