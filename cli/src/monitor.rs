@@ -38,7 +38,7 @@ pub use streams::Streams;
 
 use crate::accel::{host_user, is_inside};
 use crate::attach::{
-    Closed, Company, Connection, DetachKeys, Outcome, Program, Stdio, attach, commands, observe,
+    Closed, Company, Connection, Outcome, Program, Stdio, attach, commands, observe,
 };
 use crate::audience::Audience;
 use crate::cgroup::Cgroup;
@@ -161,12 +161,10 @@ pub fn run(start: Start<'_>) -> anyhow::Result<Ended> {
             (start.started)();
         };
         let company = Company {
-            keys: DetachKeys::default(),
             commands: Some(commands),
             started: Some(Box::new(started)),
-            stop_signal: app.program().stop_signal.map(Signal::number),
-            hears_twice: false,
             hears_all: start.contained.is_some(),
+            ..company(app)
         };
         let is_typed_at = wants_terminal(app.program().tty);
         let keeper = start.streams.keeper(&start.running.name(), is_typed_at)?;
@@ -198,6 +196,14 @@ pub fn run(start: Start<'_>) -> anyhow::Result<Ended> {
         server.end(&end);
     }
     ended
+}
+
+/// Who hears of the program besides its streams, as far as its file says.
+fn company<'a>(app: &App) -> Company<'a> {
+    Company {
+        stop_signal: app.program().stop_signal.map(Signal::number),
+        ..Company::default()
+    }
 }
 
 /// Lets this process, and what it starts, have that many open files, or as many as it may.

@@ -1,8 +1,8 @@
 //! `vmlinux`: an ELF file whose segments are mapped where they want to be (ELF-64, version 1.5).
 //!
-//! Every whole page of a segment that the kernel only reads is mapped from the file; the pages at
-//! its ragged ends are copied. So are writable segments, and text that the kernel rewrites as it
-//! starts (`sections.rs`): it writes to nearly all of their pages, and to take a private copy of a
+//! Every whole page that the kernel only reads is mapped from the file (`sections.rs`); the pages at
+//! its ragged ends are copied. So is what it writes to, writable segments but for large tables, and
+//! text that it rewrites as it starts: nearly all of these pages, and to take a private copy of a
 //! mapped page at its first write costs far more than to have copied it. The rest of a segment
 //! (`.bss`) is memory that nobody has touched: zero.
 
@@ -19,6 +19,7 @@ use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes, KnownLayout};
 use super::{Kernel, copy_file, low_memory_end, read_at};
 use crate::layout;
 use crate::memory::{PAGE_BYTES, map_file};
+use sections::Sections;
 
 /// `Elf64_Ehdr`.
 #[derive(FromBytes, IntoBytes, Immutable, KnownLayout)]
@@ -71,7 +72,7 @@ pub fn load(memory: &Memory, file: &File, file_bytes: u64) -> anyhow::Result<Ker
     check(&header, file_bytes)?;
     let mut loaded: Vec<Range<u64>> = Vec::new();
     let mut mapped = Vec::new();
-    let rewritten = sections::rewritten(file, &header);
+    let sections = Sections::read(file, &header);
     for index in 0..header.phnum {
         let segment = program_header(file, &header, index)?;
         if segment.kind != PT_LOAD || segment.memsz == 0 {
@@ -86,7 +87,7 @@ pub fn load(memory: &Memory, file: &File, file_bytes: u64) -> anyhow::Result<Ker
             "two of its segments want to be at {:#x}",
             segment.paddr
         );
-        mapped.extend(place(memory, file, &segment, &rewritten)?);
+        mapped.extend(place(memory, file, &segment, &sections)?);
         loaded.push(segment.paddr..end);
     }
     ensure!(
@@ -167,29 +168,30 @@ fn check_segment(segment: &ProgramHeader, file_bytes: u64, low_end: u64) -> anyh
 }
 
 /// Loads a segment but for the rest that is zero, and returns the memory that is mapped.
-/// `rewritten` is the part of the file that is not to be.
 fn place(
     memory: &Memory,
     file: &File,
     segment: &ProgramHeader,
-    rewritten: &Range<u64>,
+    sections: &Sections,
 ) -> anyhow::Result<Vec<Range<u64>>> {
-    let end = segment.paddr + segment.filesz;
     let aligned = segment.offset % PAGE_BYTES == segment.paddr % PAGE_BYTES;
-    let writable = segment.flags & PF_W != 0;
-    if writable || !aligned {
-        copy(memory, file, segment, segment.paddr..end)?;
-        return Ok(Vec::new());
-    }
-    let in_memory = |offset: u64| {
-        let distance = offset.saturating_sub(segment.offset);
-        segment.paddr + distance.min(segment.filesz)
+    let in_file = segment.offset..segment.offset + segment.filesz;
+    let constant = if aligned {
+        sections.constant(&in_file, segment.flags & PF_W != 0)
+    } else {
+        Vec::new()
     };
-    let (from, to) = (in_memory(rewritten.start), in_memory(rewritten.end));
-    copy(memory, file, segment, from..to)?;
-    let parts = [segment.paddr..from, to..end];
-    let mapped = parts.map(|part| map(memory, file, segment, part));
-    mapped.into_iter().filter_map(Result::transpose).collect()
+    let in_memory = |offset: u64| segment.paddr + (offset - segment.offset);
+    let mut mapped = Vec::new();
+    let mut rest = segment.paddr;
+    for part in constant {
+        let part = in_memory(part.start)..in_memory(part.end);
+        copy(memory, file, segment, rest..part.start)?;
+        rest = part.end;
+        mapped.extend(map(memory, file, segment, part)?);
+    }
+    copy(memory, file, segment, rest..in_memory(in_file.end))?;
+    Ok(mapped)
 }
 
 /// Maps the whole pages of a part of a segment, which are returned, and copies the rest.

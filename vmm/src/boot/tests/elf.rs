@@ -46,6 +46,7 @@ const PHNUM: usize = 56;
 const SHNUM: usize = 60;
 const SHSTRNDX: usize = 62;
 const HEADERS: usize = 64;
+const FLAGS: usize = HEADERS + 4;
 const OFFSET: usize = HEADERS + 8;
 const PADDR: usize = HEADERS + 24;
 const FILESZ: usize = HEADERS + 32;
@@ -347,6 +348,43 @@ fn text_that_is_rewritten_everywhere_is_copied() {
     assert_eq!(with(2, &text), around);
     assert_eq!(with(0x1000, &(0..0x9000)), [], "all of it and more");
     assert_eq!(with(0x1000, &(0x9000..0xa000)), [WHOLE], "elsewhere");
+}
+
+/// Data with a table of 256 KiB and a bit, which begins in the midst of its second page.
+const TABLE: Range<u64> = 0x1800..0x4_1900;
+const WRITABLE: Segment = Segment {
+    filesz: 0x4_3000,
+    memsz: 0x4_3000,
+    ..TEXT
+};
+
+#[test]
+fn a_table_amid_data_that_is_only_read_is_mapped() {
+    let data = |flags: u64, size: u64| {
+        let mut content = file(&[WRITABLE]);
+        put(&mut content, FLAGS, &6u32.to_le_bytes());
+        let headers_at = content.len() as u64;
+        let at = WRITABLE.offset + TABLE.start;
+        // Type and flags, place in memory, in the file, and size.
+        let words = [1 << 32, flags, 0, at, size, 0, 0, 0];
+        content.extend(words.map(u64::to_le_bytes).concat());
+        put(&mut content, SHOFF, &headers_at.to_le_bytes());
+        put(&mut content, SHNUM, &1u16.to_le_bytes());
+        let memory = memory::allocate(MEMORY_BYTES).unwrap();
+        let (_folder, path) = super::file(&content);
+        let loaded = load(&memory, &path, &GIVEN).unwrap();
+        assert_loaded(&memory, &content, WRITABLE);
+        loaded.mapped
+    };
+    let table_bytes = TABLE.end - TABLE.start;
+    let page = |offset: u64| (WRITABLE.paddr + offset) & !0xfff;
+    let whole = page(TABLE.start + 0xfff)..page(TABLE.end);
+    assert_eq!(data(2, table_bytes), [whole]);
+    assert_eq!(data(3, table_bytes), [], "it can be written to");
+    assert_eq!(data(6, table_bytes), [], "it is text");
+    assert_eq!(data(2, (256 << 10) - 1), [], "it is small");
+    assert_eq!(data(2, 1 << 30), [], "it is longer than the segment");
+    assert_eq!(data(2, u64::MAX), [], "it is longer than all files");
 }
 
 #[test]
