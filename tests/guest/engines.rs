@@ -35,7 +35,7 @@ const PRELUDE: &str = r#"
     run() { podman run $M "$@"; echo "status $?"; }
     # Until a command succeeds; what it says then.
     until_it() {
-        for _ in $(seq 100); do
+        for _ in $(seq 300); do
             "$@" 2>/dev/null && return
             sleep 0.2
         done
@@ -280,8 +280,9 @@ fn a_shim_is_obeyed_as_by_runc() -> Result<()> {
             shim create --bundle /tmp/bundle --pid-file /tmp/pid one </dev/null >/tmp/out 2>&1
             shim state one | grep '"status\|"bundle'
             shim start one
+            until_it wget -q -O /dev/null http://10.9.0.2/busybox
             tr '\0' ' ' <"/proc/$(cat /tmp/pid)/cmdline"; echo
-            until_it wget -q -O /dev/null http://10.9.0.2/busybox; cat /tmp/out
+            until_it grep -q says /tmp/out; cat /tmp/out
             shim exec --process /tmp/process one
             shim exec --process /tmp/process --detach --pid-file /tmp/other one >/dev/null 2>&1
             shim kill one 15

@@ -86,17 +86,13 @@ fn installed() -> anyhow::Result<PathBuf> {
 /// There is none; says which command builds one.
 pub fn find_own() -> anyhow::Result<PathBuf> {
     match find(None) {
-        Ok(path) if !is_uncompressed(&path) => installed(),
+        Ok(path) if !is_elf(&path) => installed(),
         found => found,
     }
 }
 
-/// Whether the kernel is an ELF file, which is mapped.
-pub fn is_uncompressed(path: &Path) -> bool {
-    is_elf(path)
-}
-
-pub(crate) fn is_elf(path: &Path) -> bool {
+/// Whether a file is ELF: a kernel that is, is mapped.
+pub fn is_elf(path: &Path) -> bool {
     let mut magic = [0; 4];
     // Not a FIFO, which would be waited for.
     path.is_file()

@@ -50,7 +50,7 @@ pub fn run(
     accel: Option<Accel>,
     is_sound: impl Fn(&[OsString]) -> Result<()>,
 ) -> Result<ExitCode> {
-    let mut wanted = Wanted::of(args);
+    let wanted = Wanted::of(args);
     let line = |system: &OsStr| {
         let accel = accel.and_then(|accel| accel.to_possible_value());
         let accel = accel.map(|accel| format!("--accel={}", accel.get_name()).into());
@@ -73,7 +73,6 @@ pub fn run(
         return Ok(ExitCode::SUCCESS);
     }
     let line = line(system.as_os_str());
-    wanted.flags.clear();
     let error = Command::new("/proc/self/exe").args(line).exec();
     Err(anyhow!(error).context("cannot run the system"))
 }

@@ -97,10 +97,7 @@ pub fn run(args: &Args, accel: Option<Accel>) -> anyhow::Result<ExitCode> {
         drop(running);
         return Err(run_again(&args.file));
     }
-    if let Some(reason) = ended.reason {
-        say(format_args!("{reason}"));
-    }
-    Ok(ended.status.into())
+    Ok(ended.tell())
 }
 
 /// Carries the same command out once more, in this process. Returns only if it cannot.

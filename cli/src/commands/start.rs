@@ -100,10 +100,7 @@ fn attached(machine: &Machine) -> Result<ExitCode> {
         record.remove()?;
     }
     let ended = ended?;
-    if let Some(reason) = ended.reason {
-        say(format_args!("{reason}"));
-    }
-    Ok(ended.status.into())
+    Ok(ended.tell())
 }
 
 /// Starts a kept machine that does not run.

@@ -9,7 +9,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use vmm::kernel::is_uncompressed;
+use vmm::kernel::is_elf;
 
 /// The emulated host's own memory.
 const FOLDER: &str = "/dev/shm";
@@ -27,7 +27,7 @@ pub fn in_memory(kernel: PathBuf) -> PathBuf {
 
 fn copy_in(folder: &Path, kernel: &Path) -> io::Result<PathBuf> {
     // Others are read once, from the beginning to the end.
-    if !is_uncompressed(kernel) {
+    if !is_elf(kernel) {
         return Err(io::ErrorKind::InvalidInput.into());
     }
     let copy = folder.join(name(&fs::metadata(kernel)?));

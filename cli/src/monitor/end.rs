@@ -1,6 +1,7 @@
 //! How a machine ended: the status and the words, from what is known of its program, its guest and
 //! its processors.
 
+use std::process::ExitCode;
 use std::sync::mpsc::Receiver;
 use std::time::Duration;
 
@@ -9,6 +10,7 @@ use vmm::machine::Running;
 use vmm::vcpu::Exit;
 
 use crate::attach::{Closed, Outcome};
+use crate::output::say;
 
 /// For a machine to tell how it ended, once it has closed the stream to its guest.
 const END_TIMEOUT: Duration = Duration::from_secs(2);
@@ -34,6 +36,14 @@ impl Ended {
             reason: None,
             reboots: false,
         }
+    }
+
+    /// Says why, if there is a reason, and returns what this process ends with.
+    pub fn tell(self) -> ExitCode {
+        if let Some(reason) = self.reason {
+            say(format_args!("{reason}"));
+        }
+        self.status.into()
     }
 }
 

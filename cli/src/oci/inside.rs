@@ -62,10 +62,7 @@ pub fn machine() -> Result<ExitCode> {
         started: Box::new(|| {}),
         ended: Box::new(|_| {}),
     })?;
-    if let Some(reason) = ended.reason {
-        say(format_args!("{reason}"));
-    }
-    Ok(ended.status.into())
+    Ok(ended.tell())
 }
 
 /// Runs one more program in the container's machine, with this process' streams and environment.

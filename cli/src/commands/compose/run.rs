@@ -13,7 +13,6 @@ use crate::environment;
 use crate::image;
 use crate::machines::{Record, Running};
 use crate::monitor::{self, Start, Streams};
-use crate::output::say;
 use crate::secrets::Secrets;
 use crate::systemd::Sockets;
 
@@ -100,10 +99,7 @@ pub fn run(scope: &Scope, args: &Args) -> Result<ExitCode> {
         started: Box::new(|| {}),
         ended: Box::new(|_| {}),
     })?;
-    if let Some(reason) = ended.reason {
-        say(format_args!("{reason}"));
-    }
-    Ok(ended.status.into())
+    Ok(ended.tell())
 }
 
 impl Args {

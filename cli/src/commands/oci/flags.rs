@@ -19,24 +19,14 @@ pub struct Create {
     /// The folder of config.json; by default the current one
     #[arg(long, short, value_name = "FOLDER")]
     pub bundle: Option<PathBuf>,
-    /// Where the number of the container's process is written
-    #[arg(long, value_name = "FILE")]
-    pid_file: Option<PathBuf>,
-    /// A socket that the container's terminal is sent to
-    #[arg(long, value_name = "SOCKET")]
-    console_socket: Option<PathBuf>,
-    /// A socket that a descriptor of the container's process is sent to
-    #[arg(long, value_name = "SOCKET")]
-    pidfd_socket: Option<PathBuf>,
+    #[command(flatten)]
+    handover: Handover,
     /// Do not change the root by `pivot_root`
     #[arg(long)]
     no_pivot: bool,
     /// Leave the session's keyring as it is
     #[arg(long)]
     no_new_keyring: bool,
-    /// Have so many more descriptors passed to the container's process
-    #[arg(long, value_name = "NUMBER")]
-    preserve_fds: Option<u32>,
     /// With `run`: return once it runs
     #[arg(long, short)]
     detach: bool,
@@ -50,6 +40,33 @@ pub struct Create {
     pub id: String,
 }
 
+/// What of a process goes to who starts it, and the other way round.
+#[derive(Debug, clap::Args)]
+struct Handover {
+    /// Where the number of the process is written
+    #[arg(long, value_name = "FILE")]
+    pid_file: Option<PathBuf>,
+    /// A socket that its terminal is sent to
+    #[arg(long, value_name = "SOCKET")]
+    console_socket: Option<PathBuf>,
+    /// A socket that a descriptor of the process is sent to
+    #[arg(long, value_name = "SOCKET")]
+    pidfd_socket: Option<PathBuf>,
+    /// Have so many more descriptors passed to the process
+    #[arg(long, value_name = "NUMBER")]
+    preserve_fds: Option<u32>,
+}
+
+impl Handover {
+    fn add_to(&self, line: &mut Line) {
+        line.value("--pid-file", self.pid_file.as_ref());
+        line.value("--console-socket", self.console_socket.as_ref());
+        line.value("--pidfd-socket", self.pidfd_socket.as_ref());
+        let fds = self.preserve_fds.map(|fds| fds.to_string());
+        line.value("--preserve-fds", fds);
+    }
+}
+
 /// What `exec` takes.
 #[derive(Debug, clap::Args)]
 #[expect(
@@ -60,15 +77,8 @@ pub struct Exec {
     /// A file that says the process; else it is said by the flags and the words behind the container
     #[arg(long, short, value_name = "FILE")]
     process: Option<PathBuf>,
-    /// Where the number of the process is written
-    #[arg(long, value_name = "FILE")]
-    pid_file: Option<PathBuf>,
-    /// A socket that its terminal is sent to
-    #[arg(long, value_name = "SOCKET")]
-    console_socket: Option<PathBuf>,
-    /// A socket that a descriptor of the process is sent to
-    #[arg(long, value_name = "SOCKET")]
-    pidfd_socket: Option<PathBuf>,
+    #[command(flatten)]
+    handover: Handover,
     /// Return once it runs
     #[arg(long, short)]
     detach: bool,
@@ -87,9 +97,6 @@ pub struct Exec {
     /// A further group
     #[arg(long, short = 'g', value_name = "GID")]
     additional_gids: Vec<u32>,
-    /// Have so many more descriptors passed to the process
-    #[arg(long, value_name = "NUMBER")]
-    preserve_fds: Option<u32>,
     /// Also in a container that is paused
     #[arg(long)]
     ignore_paused: bool,
@@ -136,13 +143,7 @@ impl Create {
     pub fn line(&self, verb: &str, bundle: &Path) -> Vec<OsString> {
         let mut line = Line(vec![verb.into()]);
         line.value("--bundle", Some(bundle));
-        line.value("--pid-file", self.pid_file.as_ref());
-        line.value("--console-socket", self.console_socket.as_ref());
-        line.value("--pidfd-socket", self.pidfd_socket.as_ref());
-        line.value(
-            "--preserve-fds",
-            self.preserve_fds.map(|fds| fds.to_string()),
-        );
+        self.handover.add_to(&mut line);
         line.flag("--no-pivot", self.no_pivot);
         line.flag("--no-new-keyring", self.no_new_keyring);
         line.flag("--detach", self.detach);
@@ -158,13 +159,7 @@ impl Exec {
     pub fn line(&self, process: Option<&Path>) -> Vec<OsString> {
         let mut line = Line(vec!["exec".into()]);
         line.value("--process", process.or(self.process.as_deref()));
-        line.value("--pid-file", self.pid_file.as_ref());
-        line.value("--console-socket", self.console_socket.as_ref());
-        line.value("--pidfd-socket", self.pidfd_socket.as_ref());
-        line.value(
-            "--preserve-fds",
-            self.preserve_fds.map(|fds| fds.to_string()),
-        );
+        self.handover.add_to(&mut line);
         line.flag("--detach", self.detach);
         line.flag("--ignore-paused", self.ignore_paused);
         for group in &self.cgroup {
