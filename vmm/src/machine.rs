@@ -205,8 +205,9 @@ impl Machine {
                 Vcpu::new(&vm, id, &cpuid, &kernel.entry, bus.clone())
             })
             .collect::<anyhow::Result<Vec<_>>>()?;
-        // Linux looks at most of its text at once, to adapt it to the processor.
-        for range in &kernel.mapped {
+        // Linux looks at most of its text at once, to adapt it to the processor, and at all it has to
+        // start with.
+        for range in &kernel.present {
             // Where KVM cannot, the pages come one by one.
             let _ = vcpus[0].pre_fault(range);
         }

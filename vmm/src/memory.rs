@@ -3,7 +3,10 @@
 //! A page of the kernel that nobody writes stays the host's page cache, shared by every machine
 //! that runs the same kernel. The one rule for such pages: nothing in this process may form a
 //! reference to them, since a file that is cut short while mapped turns accesses into `SIGBUS`.
-#![expect(unsafe_code, reason = "maps files over guest memory")]
+#![expect(
+    unsafe_code,
+    reason = "maps files over guest memory, and advises about it"
+)]
 
 mod clean;
 mod cleared;
@@ -11,11 +14,12 @@ mod huge;
 mod pagemap;
 
 use std::fs::File;
+use std::ops::Range;
 use std::sync::Arc;
 
 use anyhow::{Context, ensure};
 use devices::Memory;
-use rustix::mm::{MapFlags, ProtFlags, mmap};
+use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap};
 use vm_memory::{
     GuestAddress, GuestMemoryBackend as _, GuestMemoryMmap, GuestMemoryRegion as _,
     GuestRegionMmap, MmapRegion,
@@ -97,6 +101,26 @@ pub fn map_file(
     }
     .context("cannot map the kernel's file")?;
     Ok(())
+}
+
+/// Makes pages of guest memory its own, as a write to each would: whole pages.
+///
+/// # Errors
+/// The host does not know the advice (before Linux 5.14), or has no memory left.
+pub fn populate(memory: &GuestMemoryMmap, range: Range<u64>) -> anyhow::Result<()> {
+    advise(memory, range, Advice::LinuxPopulateWrite)
+}
+
+/// Gives an advice that changes nothing of what the guest reads.
+fn advise(memory: &GuestMemoryMmap, range: Range<u64>, advice: Advice) -> anyhow::Result<()> {
+    let bytes = usize::try_from(range.end - range.start)?;
+    let host = memory
+        .get_slice(GuestAddress(range.start), bytes)
+        .context("cannot find guest memory")?
+        .ptr_guard_mut()
+        .as_ptr();
+    // SAFETY: the range is mapped guest memory, and the advice changes nothing of what it holds.
+    unsafe { madvise(host.cast(), bytes, advice) }.context("cannot advise about guest memory")
 }
 
 /// Regions as (guest address, host address, bytes), for KVM's memory slots.

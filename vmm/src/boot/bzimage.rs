@@ -4,6 +4,7 @@
 //! copied to where its header wants it and entered at its 64-bit entry, 0x200 behind the start.
 
 use std::fs::File;
+use std::iter;
 
 use anyhow::{Context, ensure};
 use devices::Memory;
@@ -12,6 +13,7 @@ use vm_memory::{ByteValued, GuestAddress};
 
 use super::{Kernel, copy_file, low_memory_end, read_at};
 use crate::layout;
+use crate::memory::PAGE_BYTES;
 
 /// Where the setup header begins in the file.
 const HEADER_OFFSET: u64 = 0x1f1;
@@ -90,10 +92,12 @@ pub fn load(memory: &Memory, file: &File, file_bytes: u64) -> anyhow::Result<Ker
         offset,
         usize::try_from(bytes)?,
     )?;
+    let pages = start..(start + bytes).next_multiple_of(PAGE_BYTES);
     Ok(Kernel {
         entry: start + ENTRY_64,
         end,
         header,
         mapped: Vec::new(),
+        present: iter::once(pages).collect(),
     })
 }

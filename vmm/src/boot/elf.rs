@@ -1,10 +1,10 @@
 //! `vmlinux`: an ELF file whose segments are mapped where they want to be (ELF-64, version 1.5).
 //!
 //! Every whole page that the kernel only reads is mapped from the file (`sections.rs`); the pages at
-//! its ragged ends are copied. So is what it writes to, writable segments but for large tables, and
-//! text that it rewrites as it starts: nearly all of these pages, and to take a private copy of a
-//! mapped page at its first write costs far more than to have copied it. The rest of a segment
-//! (`.bss`) is memory that nobody has touched: zero.
+//! its ragged ends are copied. So is what it writes to, writable segments but for large parts that are
+//! constant, and text that it rewrites as it starts, all of it or single pages: to take a private copy
+//! of a mapped page at its first write, which is an exit, costs far more than to have copied it. The
+//! rest of a segment (`.bss`) is memory that nobody has touched: zero.
 
 mod sections;
 
@@ -18,7 +18,7 @@ use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes, KnownLayout};
 
 use super::{Kernel, copy_file, low_memory_end, read_at};
 use crate::layout;
-use crate::memory::{PAGE_BYTES, map_file};
+use crate::memory::{PAGE_BYTES, map_file, populate};
 use sections::Sections;
 
 /// `Elf64_Ehdr`.
@@ -72,6 +72,7 @@ pub fn load(memory: &Memory, file: &File, file_bytes: u64) -> anyhow::Result<Ker
     check(&header, file_bytes)?;
     let mut loaded: Vec<Range<u64>> = Vec::new();
     let mut mapped = Vec::new();
+    let mut present = Vec::new();
     let sections = Sections::read(file, &header);
     for index in 0..header.phnum {
         let segment = program_header(file, &header, index)?;
@@ -88,6 +89,10 @@ pub fn load(memory: &Memory, file: &File, file_bytes: u64) -> anyhow::Result<Ker
             segment.paddr
         );
         mapped.extend(place(memory, file, &segment, &sections)?);
+        let from_file = segment.paddr + segment.filesz;
+        present.push(
+            segment.paddr - segment.paddr % PAGE_BYTES..from_file.next_multiple_of(PAGE_BYTES),
+        );
         loaded.push(segment.paddr..end);
     }
     ensure!(
@@ -100,6 +105,7 @@ pub fn load(memory: &Memory, file: &File, file_bytes: u64) -> anyhow::Result<Ker
         end: loaded.iter().map(|range| range.end).max().unwrap_or(0),
         header: super::params::elf_setup_header(),
         mapped,
+        present,
     })
 }
 
@@ -188,18 +194,20 @@ fn place(
         let part = in_memory(part.start)..in_memory(part.end);
         copy(memory, file, segment, rest..part.start)?;
         rest = part.end;
-        mapped.extend(map(memory, file, segment, part)?);
+        mapped.extend(map(memory, file, segment, part, sections)?);
     }
     copy(memory, file, segment, rest..in_memory(in_file.end))?;
     Ok(mapped)
 }
 
-/// Maps the whole pages of a part of a segment, which are returned, and copies the rest.
+/// Maps the whole pages of a part of a segment, which are returned, and copies the rest, as well as
+/// those of its pages that will be written to all the same.
 fn map(
     memory: &Memory,
     file: &File,
     segment: &ProgramHeader,
     part: Range<u64>,
+    sections: &Sections,
 ) -> anyhow::Result<Option<Range<u64>>> {
     let first_page = part.start.next_multiple_of(PAGE_BYTES);
     let last_page = part.end - part.end % PAGE_BYTES;
@@ -210,6 +218,11 @@ fn map(
     copy(memory, file, segment, part.start..first_page)?;
     let offset = segment.offset + (first_page - segment.paddr);
     map_file(memory, first_page, last_page - first_page, file, offset)?;
+    for pages in sections.patched(&(offset..offset + (last_page - first_page))) {
+        let start = first_page + (pages.start - offset);
+        // Where the host cannot, each page is copied when it is written to.
+        let _ = populate(memory, start..start + (pages.end - pages.start));
+    }
     copy(memory, file, segment, last_page..part.end)?;
     Ok(Some(first_page..last_page))
 }

@@ -41,6 +41,8 @@ pub struct Loaded {
     pub entry: Entry,
     /// Guest-physical memory that is the kernel's file, whole pages.
     pub mapped: Vec<Range<u64>>,
+    /// All that has come from the file, whole pages.
+    pub present: Vec<Range<u64>>,
 }
 
 /// Where the boot CPU starts.
@@ -115,6 +117,7 @@ fn load_kernel(memory: &Memory, path: &Path, given: &Given<'_>) -> anyhow::Resul
     Ok(Loaded {
         entry,
         mapped: kernel.mapped,
+        present: kernel.present,
     })
 }
 
@@ -128,6 +131,8 @@ struct Kernel {
     header: linux_loader::loader::bootparam::setup_header,
     /// Memory that is the file itself.
     mapped: Vec<Range<u64>>,
+    /// Memory that is the file itself or a copy of it.
+    present: Vec<Range<u64>>,
 }
 
 /// Puts the initramfs as high in low memory as it goes, whole pages, and returns its place.

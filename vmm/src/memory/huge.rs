@@ -2,15 +2,12 @@
 //!
 //! Linux lays most of what it boots with side by side, at the end of memory and behind its own
 //! image. There a huge page saves 512 exits and costs nothing, so the host's policy is left as it is.
-#![expect(unsafe_code, reason = "madvise takes raw pointers into guest memory")]
 
-use std::ops::Range;
-
-use anyhow::Context;
 use devices::Memory;
-use rustix::mm::{Advice, madvise};
-use vm_memory::{GuestAddress, GuestMemoryBackend as _, GuestMemoryMmap, GuestMemoryRegion as _};
+use rustix::mm::Advice;
+use vm_memory::{GuestMemoryBackend as _, GuestMemoryMmap, GuestMemoryRegion as _};
 
+use super::advise;
 use super::pagemap::Pagemap;
 
 /// A huge page of the processor.
@@ -59,22 +56,11 @@ fn is_sparse(pagemap: &Pagemap, host: u64) -> anyhow::Result<bool> {
     Ok((1..pages.len()).contains(&present))
 }
 
-fn advise(memory: &GuestMemoryMmap, range: Range<u64>, advice: Advice) -> anyhow::Result<()> {
-    let bytes = usize::try_from(range.end - range.start)?;
-    let host = memory
-        .get_slice(GuestAddress(range.start), bytes)
-        .context("cannot find guest memory")?
-        .ptr_guard_mut()
-        .as_ptr();
-    // SAFETY: the range is mapped guest memory, and neither advice changes what it holds.
-    unsafe { madvise(host.cast(), bytes, advice) }.context("cannot advise about guest memory")
-}
-
 #[cfg(test)]
 mod tests {
     use std::fs;
 
-    use vm_memory::Bytes;
+    use vm_memory::{Bytes, GuestAddress};
 
     use super::super::{PAGE_BYTES, allocate};
     use super::*;

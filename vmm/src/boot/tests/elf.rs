@@ -359,7 +359,7 @@ const WRITABLE: Segment = Segment {
 };
 
 #[test]
-fn a_table_amid_data_that_is_only_read_is_mapped() {
+fn a_part_amid_data_that_is_only_read_is_mapped() {
     let data = |flags: u64, size: u64| {
         let mut content = file(&[WRITABLE]);
         put(&mut content, FLAGS, &6u32.to_le_bytes());
@@ -379,12 +379,60 @@ fn a_table_amid_data_that_is_only_read_is_mapped() {
     let table_bytes = TABLE.end - TABLE.start;
     let page = |offset: u64| (WRITABLE.paddr + offset) & !0xfff;
     let whole = page(TABLE.start + 0xfff)..page(TABLE.end);
-    assert_eq!(data(2, table_bytes), [whole]);
+    assert_eq!(data(2, table_bytes), std::slice::from_ref(&whole));
+    assert_eq!(data(6, table_bytes), [whole], "it is text");
     assert_eq!(data(3, table_bytes), [], "it can be written to");
-    assert_eq!(data(6, table_bytes), [], "it is text");
     assert_eq!(data(2, (256 << 10) - 1), [], "it is small");
     assert_eq!(data(2, 1 << 30), [], "it is longer than the segment");
     assert_eq!(data(2, u64::MAX), [], "it is longer than all files");
+}
+
+/// The file with a table of alternatives to instructions at these places of [`TEXT`].
+fn with_alternatives(mut bytes: Vec<u8>, places: &[u64]) -> Vec<u8> {
+    const TABLE: u64 = 0x20_0000;
+    let names = b"\0.altinstructions\0";
+    let names_at = bytes.len() as u64;
+    bytes.extend(names);
+    let table_at = bytes.len() as u64;
+    for (at, place) in (TABLE..).step_by(14).zip(places) {
+        let distance = (TEXT.paddr + place).wrapping_sub(at) as i32;
+        bytes.extend(distance.to_le_bytes());
+        bytes.extend([0xee; 10]);
+    }
+    let headers_at = bytes.len() as u64;
+    let sections = [
+        (0, 0, 0, 0, 0),
+        (0, 6, TEXT.paddr, TEXT.offset, TEXT.filesz),
+        (1, 2, TABLE, table_at, places.len() as u64 * 14),
+        (0, 0, 0, names_at, names.len() as u64),
+    ];
+    for (name, flags, address, offset, size) in sections {
+        let words = [1 << 32 | name, flags, address, offset, size, 0, 0, 0];
+        bytes.extend(words.map(u64::to_le_bytes).concat());
+    }
+    put(&mut bytes, SHOFF, &headers_at.to_le_bytes());
+    put(&mut bytes, SHNUM, &(sections.len() as u16).to_le_bytes());
+    put(&mut bytes, SHSTRNDX, &3u16.to_le_bytes());
+    bytes
+}
+
+#[test]
+fn pages_with_instructions_that_have_alternatives_are_copied() {
+    let copied = |places: &[u64]| {
+        let memory = memory::allocate(MEMORY_BYTES).unwrap();
+        let bytes = with_alternatives(file(&[TEXT]), places);
+        let (_folder, path) = super::file(&bytes);
+        let loaded = load(&memory, &path, &GIVEN).unwrap();
+        assert_loaded(&memory, &bytes, TEXT);
+        assert_eq!(loaded.mapped, [WHOLE], "they stay mappings");
+        memory::Touched::of(&memory).unwrap().count()
+    };
+    let none = copied(&[]);
+    // In the second and the fourth page; once more there; in the first, which is broken.
+    assert_eq!(copied(&[0x1000, 0x3100]) - none, 2);
+    assert_eq!(copied(&[0x3200, 0x3100, 0x10]) - none, 1);
+    let elsewhere = [0x1000, 0x10_0000];
+    assert_eq!(copied(&elsewhere) - none, 0, "another form of table");
 }
 
 #[test]
