@@ -9,7 +9,7 @@ use std::path::Path;
 use super::place::Place;
 use super::problem::{Complaint, Problem, Problems};
 use super::{AppFile, IMAGE_ID, StoreMode};
-use crate::closure::{STORE_DIR, StorePath, StoreView};
+use crate::closure::{STORE_DIR, StorePath, StoreView, roots};
 use crate::toplevel::{Toplevel, ensure_bootable};
 use crate::volume;
 
@@ -81,7 +81,7 @@ impl AppFile {
         // fail for the same reason.
         if complaints.is_empty()
             && self.app.image.is_none()
-            && let Err(error) = StoreView::of(self)
+            && let Err(error) = StoreView::of(&self.app, &roots(self))
         {
             let has_list = self.app.store.closure.is_some();
             let place = Place::root().key("store");

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail};
 
 use super::{bzimage, unpack};
+use crate::kernel::is_elf;
 
 /// Without these two no guest can say that it is there.
 const NEEDED: [&str; 2] = ["virtio_mmio", "virtio_console"];
@@ -76,7 +77,7 @@ pub fn missing(kernel: &Path, beside: Option<&Path>) -> Option<String> {
 /// What `uname -r` says under a bzImage. Another file is none of this module's concern.
 fn release(kernel: &Path) -> anyhow::Result<Option<String>> {
     // Whoever loads it says better what is wrong with it.
-    if !kernel.is_file() {
+    if !kernel.is_file() || is_elf(kernel) {
         return Ok(None);
     }
     let file = File::open(kernel)

@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use anyhow::{Context, Result, bail};
 use serde::Serialize;
 use vmm::app::{App, AppFile};
-use vmm::closure::StoreView;
+use vmm::closure::{StoreView, roots};
 
 use crate::accel::{Accel, Place};
 use crate::commands::create;
@@ -109,7 +109,7 @@ pub fn print(
 
 impl Store {
     fn of(file: &AppFile) -> Result<Self> {
-        Ok(match StoreView::of(file)? {
+        Ok(match StoreView::of(&file.app, &roots(file))? {
             StoreView::None => Self::None,
             StoreView::All => Self::All,
             StoreView::Closure(closure) => {
