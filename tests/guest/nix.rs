@@ -6,7 +6,7 @@
 use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Child, Command, Output};
 
 use anyhow::{Context, Result, ensure};
 use mvm_test::{closure, fixture, fixtures_folder, repository};
@@ -328,6 +328,17 @@ fn units_of_the_module_are_as_the_installed_one() -> Result<()> {
     Ok(())
 }
 
+/// A process that ends with its test.
+struct Started(Child);
+
+impl Drop for Started {
+    fn drop(&mut self) {
+        // Of one that has ended already there is nothing to kill.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
 #[test]
 fn a_guest_of_microvm_nix_runs_by_its_runner() -> Result<()> {
     let built = Built::new("modules.runner")?;
@@ -335,7 +346,7 @@ fn a_guest_of_microvm_nix_runs_by_its_runner() -> Result<()> {
     assert_eq!(fs::read_to_string(share.join("hypervisor"))?, "mvm\n");
     assert_eq!(
         fs::canonicalize(share.join("system"))?,
-        Path::new(&fixture("system-own"))
+        Path::new(&fixture("system"))
     );
     assert_eq!(
         fs::read_to_string(built.path("bin/tap-up"))?.lines().last(),
@@ -353,7 +364,7 @@ fn a_guest_of_microvm_nix_runs_by_its_runner() -> Result<()> {
         command
     };
     let log = fs::File::create(folder.path().join("log"))?;
-    let mut running = here("microvm-run").stdout(log).spawn()?;
+    let mut running = Started(here("microvm-run").stdout(log).spawn()?);
     crate::until(|| {
         let mut look = built.command(mvm_test::mvm());
         look.env("MVM_HOME", folder.path().join("mvm"));
@@ -366,7 +377,7 @@ fn a_guest_of_microvm_nix_runs_by_its_runner() -> Result<()> {
         here("microvm-shutdown").status()?.success(),
         "microvm-shutdown"
     );
-    assert_eq!(running.wait()?.code(), Some(0));
+    assert_eq!(running.0.wait()?.code(), Some(0));
     let said = fs::read_to_string(folder.path().join("log"))?;
     assert!(said.starts_with("before\n"), "{said}");
     Ok(())

@@ -28,19 +28,19 @@ let
     { mvm.vms.web.app.env.LANG = "C.UTF-8"; }
   ];
 
-  own = pkgs.fixture "system-own";
-  guest = kernel: microvm: evaluated [
+  # On mvm's kernel a system that brings none, and wants no store to be mounted by its own.
+  guest = kernel: microvm: let toplevel = pkgs.fixture (if kernel == "own" then "system-own" else "system"); in evaluated [
     {
       options = {
         microvm = builtins.mapAttrs (_: default: lib.mkOption { type = lib.types.anything; inherit default; }) ({
-          vcpu = 2; mem = 512; storeOnDisk = false; kernelParams = [ "loglevel=4" "quiet" "init=${own}/init" ];
+          vcpu = 2; mem = 512; storeOnDisk = false; kernelParams = [ "loglevel=4" "quiet" "init=${toplevel}/init" ];
           shares = [ { source = "/nix/store"; mountPoint = "/nix/.ro-store"; tag = "ro-store"; proto = "virtiofs"; } ];
           volumes = [ ]; interfaces = [ ]; forwardPorts = [ ]; devices = [ ]; preStart = "echo before";
           binScripts = { microvm-run = "false"; tap-up = "echo up"; }; runner = { }; declaredRunner = null;
         } // microvm);
         networking.hostName = lib.mkOption { type = lib.types.anything; default = "guest"; };
         boot.kernelParams = lib.mkOption { type = lib.types.anything; default = [ "loglevel=4" ]; };
-        system.build.toplevel = lib.mkOption { type = lib.types.anything; default = own; };
+        system.build.toplevel = lib.mkOption { type = lib.types.anything; default = toplevel; };
         assertions = listed;
       };
     }
