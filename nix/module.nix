@@ -23,7 +23,13 @@ let
 
   # A configuration as `containers.<name>.config` has it: one module, or several that are put together.
   evaluated = name: specialArgs: modules: import (pkgs.path + "/nixos/lib/eval-config.nix") {
-    modules = [ ./guest.nix { networking.hostName = lib.mkDefault name; } ] ++ modules;
+    modules = [
+      ./guest.nix
+      {
+        networking.hostName = lib.mkDefault name;
+        nixpkgs.hostPlatform = lib.mkDefault pkgs.stdenv.hostPlatform.system;
+      }
+    ] ++ modules;
     prefix = [ "mvm" "vms" name "config" ];
     inherit specialArgs;
     system = null;

@@ -5,8 +5,9 @@
 
 use std::ffi::OsStr;
 use std::fs;
+use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output};
+use std::process::{Child, Command, Output, Stdio};
 
 use anyhow::{Context, Result, ensure};
 use mvm_test::{closure, fixture, fixtures_folder, repository};
@@ -105,6 +106,17 @@ impl Drop for Built {
     }
 }
 
+/// A process that ends with its test.
+struct Started(Child);
+
+impl Drop for Started {
+    fn drop(&mut self) {
+        // Of one that has ended already there is nothing to kill.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
 #[test]
 fn a_service_of_build_app_is_a_file_and_a_program_that_runs_it() -> Result<()> {
     let built = Built::new("app")?;
@@ -142,6 +154,8 @@ fn fields_of_the_file_win_over_those_of_docker() -> Result<()> {
         file["app"]["env"],
         json!({ "GREETING": "native", "LEFT": "as it is" })
     );
+    let script = fs::read_to_string(built.path("bin/run-native"))?;
+    assert!(script.contains("exec mvm run /nix/store/"), "{script}");
     assert_eq!(built.run("run-native", &[])?, "native\n");
     Ok(())
 }
@@ -252,16 +266,46 @@ fn a_containers_options_are_a_machines_fields() -> Result<()> {
 }
 
 #[test]
-fn a_nixos_container_runs_as_a_machine() -> Result<()> {
+fn commands_of_nixos_container_do_the_same_to_a_machine() -> Result<()> {
     let built = Built::new("container")?;
     built.checked("app.json")?;
-    built.run("run-shared", &["--detach"])?;
+    let file = built.path("app.json");
+    let file = file.to_string_lossy();
+    assert_eq!(built.mvm(&["create", &file])?, "shared\n");
+    built.mvm(&["start", "shared"])?;
     crate::until(|| {
-        built
-            .mvm(&["exec", "shared", "systemctl", "is-active", "web"])
-            .is_ok()
+        let active = built.mvm(&["exec", "shared", "systemctl", "is-active", "web"]);
+        active.is_ok_and(|active| active == "active\n")
     });
+    assert!(
+        built
+            .mvm(&["status", "shared"])?
+            .starts_with("shared: running")
+    );
+    assert!(built.mvm(&["list"])?.contains("shared  running"));
+    assert_eq!(built.mvm(&["ip", "shared"])?.lines().count(), 1);
+    assert_eq!(
+        built.mvm(&["update", "shared", &file])?,
+        "shared: unchanged\n"
+    );
+
+    let mut login = built.command(mvm_test::mvm());
+    login.args(["login", "shared"]).stdin(Stdio::piped());
+    let mut login = Started(login.stdout(Stdio::piped()).spawn()?);
+    let mut words = login.0.stdin.take().context("a pipe")?;
+    words.write_all(b"cat /proc/1/comm; exit 3\n")?;
+    drop(words);
+    let mut said = String::new();
+    let mut answer = login.0.stdout.take().context("a pipe")?;
+    answer.read_to_string(&mut said)?;
+    assert_eq!(
+        (said.as_str(), login.0.wait()?.code()),
+        ("systemd\n", Some(3))
+    );
+
     built.mvm(&["stop", "shared"])?;
+    built.mvm(&["destroy", "shared"])?;
+    assert_eq!(built.mvm(&["list", "--all", "--quiet"])?, "");
     Ok(())
 }
 
@@ -326,17 +370,6 @@ fn units_of_the_module_are_as_the_installed_one() -> Result<()> {
     lines.sort_unstable();
     assert_eq!(lines, expected);
     Ok(())
-}
-
-/// A process that ends with its test.
-struct Started(Child);
-
-impl Drop for Started {
-    fn drop(&mut self) {
-        // Of one that has ended already there is nothing to kill.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
 }
 
 #[test]

@@ -16,6 +16,8 @@ in rec {
 
   native = mvm.buildApp pkgs {
     name = "native";
+    # That of the PATH.
+    mvm = null;
     vcpus = 2;
     memory = "64M";
     app = { entrypoint = say; env.GREETING = "native"; };

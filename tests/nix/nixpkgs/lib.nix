@@ -1,5 +1,5 @@
-# Stands in for the part of nixpkgs' `lib` that nix/ uses: options, submodules, and the
-# order of mkDefault and plain values. It has no `imports`, no messages with files, and merges by few types.
+# Stands in for the part of nixpkgs' `lib` that nix/ uses: options, submodules, and that mkDefault gives way. It has no
+# `imports`, no messages with files, and merges by few types.
 let
   inherit (builtins) attrNames concatMap elem filter foldl' head isAttrs isFunction isList listToAttrs mapAttrs;
 
