@@ -63,6 +63,7 @@ bench: all fixtures
 	bench/blk
 	bench/emulator
 	bench/compose
+	bench/rebuild
 
 # What `make` has built, so that root does not build.
 install:

@@ -1,4 +1,5 @@
-//! `docs/conventions.md` names tests that exist, for each convention that is met.
+//! `docs/conventions.md` names tests that exist, for each convention that is met, and `docs/coming-from.md` for each
+//! command of the tools that mvm stands in for.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -17,17 +18,50 @@ fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
     }
 }
 
-#[test]
-fn each_is_shown_by_a_test_or_is_not_yet_met() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+/// All of the repository's Rust.
+fn code(root: &Path) -> String {
     let mut files = Vec::new();
     for folder in ["cli", "devices", "guest", "image", "tests", "vmm"] {
         sources(&root.join(folder), &mut files);
     }
-    let code: String = files
+    let texts = files
         .iter()
-        .map(|file| fs::read_to_string(file).expect("source"))
-        .collect();
+        .map(|file| fs::read_to_string(file).expect("source"));
+    texts.collect()
+}
+
+#[test]
+fn each_row_of_another_tools_table_is_shown_by_a_test() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let code = code(&root);
+    let text = fs::read_to_string(root.join("docs/coming-from.md")).expect("the tables");
+    let is_heading = |row: &str| row.contains("| shown by |") || row.starts_with("|---");
+    let rows = text.lines().filter(|line| line.starts_with('|'));
+    let mut tools = 0;
+    for row in rows {
+        if is_heading(row) {
+            tools += usize::from(!row.starts_with("|---"));
+            continue;
+        }
+        let (_, tests) = row
+            .trim_end_matches([' ', '|'])
+            .rsplit_once('|')
+            .expect("cells");
+        for test in tests.split(", ") {
+            let name = test.trim().trim_matches('`');
+            assert!(
+                code.contains(&format!("fn {name}()")),
+                "no test {name}: {row}"
+            );
+        }
+    }
+    assert_eq!(tools, 5);
+}
+
+#[test]
+fn each_is_shown_by_a_test_or_is_not_yet_met() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let code = code(&root);
     let text = fs::read_to_string(root.join("docs/conventions.md")).expect("the table");
     let rows = text.lines().filter(|line| line.starts_with("| ")).skip(1);
     let mut number = 0;

@@ -24,6 +24,8 @@ mod memory;
 mod network;
 mod network_between;
 mod network_root;
+mod nix;
+mod nix_flake;
 mod nixos;
 mod notify;
 mod ordinary_user;
