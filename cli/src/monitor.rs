@@ -102,7 +102,7 @@ pub fn run(start: Start<'_>) -> anyhow::Result<Ended> {
     let (root, store, is_beside) = root_and_store(start.file, &mut in_use)?;
     let secrets = start.secrets.files(app)?;
     let kernel = kernel(app)?;
-    let init = init_binary::read()?;
+    let init = init_binary::read(app)?;
     let mut outside = Outside::open(app, start.sockets, places)?;
     let (host, port) = UnixStream::pair().context("cannot make a socket")?;
     let inputs = Inputs {
@@ -227,6 +227,7 @@ fn limit_descriptors(count: Option<u32>) -> anyhow::Result<()> {
 fn store_mount(store: &StoreView, is_beside: bool) -> setup::Store {
     match store {
         StoreView::None => setup::Store::None,
+        StoreView::Bundle(_) => setup::Store::Disk,
         _ if is_beside => setup::Store::Beside,
         _ => setup::Store::Mounted,
     }
@@ -257,7 +258,8 @@ fn root_and_store(
 /// The kernel's file. One that the file names is read where it is, so that errors name it.
 fn kernel(app: &App) -> anyhow::Result<PathBuf> {
     let found = vmm::kernel::of(app)?;
-    let is_named = app.kernel.path.is_some() || app.own_kernel().is_some();
+    let is_named =
+        app.kernel.path.is_some() || app.own_kernel().is_some() || app.bundle.is_some();
     Ok(if !is_named && is_inside() {
         emulator::kernel_in_memory(found)
     } else {

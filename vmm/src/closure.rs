@@ -39,11 +39,16 @@ pub enum StoreView {
     All,
     /// These paths.
     Closure(Closure),
+    /// None of it, but the store of this bundle.
+    Bundle(PathBuf),
 }
 
 impl StoreView {
     /// What the file asks for, worked out on this host.
     pub fn of(file: &AppFile) -> anyhow::Result<Self> {
+        if let (Some(bundle), StoreMode::Closure) = (&file.app.bundle, file.app.store.mode) {
+            return Ok(Self::Bundle(bundle.clone()));
+        }
         match file.app.store.mode {
             StoreMode::None => Ok(Self::None),
             StoreMode::All => Ok(Self::All),
