@@ -7,7 +7,7 @@ mod health;
 mod measure;
 mod oom;
 mod outside;
-mod setup;
+pub mod setup;
 mod statistics;
 mod streams;
 
@@ -258,8 +258,7 @@ fn root_and_store(
 /// The kernel's file. One that the file names is read where it is, so that errors name it.
 fn kernel(app: &App) -> anyhow::Result<PathBuf> {
     let found = vmm::kernel::of(app)?;
-    let is_named =
-        app.kernel.path.is_some() || app.own_kernel().is_some() || app.bundle.is_some();
+    let is_named = app.kernel.path.is_some() || app.own_kernel().is_some() || app.bundle.is_some();
     Ok(if !is_named && is_inside() {
         emulator::kernel_in_memory(found)
     } else {

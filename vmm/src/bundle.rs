@@ -218,7 +218,8 @@ impl Bundle {
                     Ok(read) => hash.update(&bytes[..read]),
                     Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                     Err(error) => {
-                        return Err(error).with_context(|| format!("cannot read its {}", PARTS[nth]));
+                        return Err(error)
+                            .with_context(|| format!("cannot read its {}", PARTS[nth]));
                     }
                 }
             }
@@ -278,9 +279,8 @@ fn ranges(header: &Header) -> Result<[Range<u64>; PARTS.len()]> {
         };
         let end = offset.checked_add(bytes).filter(|_| bytes <= most);
         let end = end.and_then(|end| Some((end, end.checked_next_multiple_of(PAGE_BYTES)?)));
-        let (end, following) = end.with_context(|| {
-            format!("its header is damaged: {name} is to have {bytes} bytes")
-        })?;
+        let (end, following) =
+            end.with_context(|| format!("its header is damaged: {name} is to have {bytes} bytes"))?;
         ranges[nth] = offset..end;
         next = following;
     }

@@ -19,9 +19,9 @@ use vm_memory::{GuestMemoryBackend as _, GuestMemoryRegion as _, GuestRegionMmap
 
 use crate::app::{App, ConsoleMode, IMAGE_TAG, MAX_VCPUS, STORE_TAG};
 use crate::board::Board;
-use crate::bundle::Bundle;
 use crate::boot::smbios::{self, Credential};
 use crate::boot::{self, Initrd, acpi, initramfs, modules};
+use crate::bundle::Bundle;
 use crate::closure::{STORE_DIR, StorePath, StoreView};
 use crate::console::{Console, log_file};
 pub use crate::counts::Counts;

@@ -150,7 +150,7 @@ fn links(network: &Network) -> Vec<Link> {
 }
 
 /// The entry that the guest's user table needs besides root and nobody, if it needs one.
-fn user(app: &App) -> Option<Entry> {
+pub fn user(app: &App) -> Option<Entry> {
     let user = app.user()?;
     let (uid, gid) = user.ids();
     match user {

@@ -114,6 +114,11 @@ impl AppFile {
         self.path.as_deref()
     }
 
+    /// The file, as it was written.
+    pub fn text(&self) -> &str {
+        self.document.text()
+    }
+
     /// Each key and each string of the file, without JSON's escapes.
     pub fn strings(&self) -> Vec<&str> {
         self.document.strings()

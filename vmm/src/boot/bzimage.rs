@@ -85,12 +85,7 @@ pub fn load(memory: &Memory, file: &Window) -> anyhow::Result<Kernel> {
         low_memory_end(memory) >> 20,
         end.div_ceil(1 << 20)
     );
-    file.copy(
-        memory,
-        GuestAddress(start),
-        offset,
-        usize::try_from(bytes)?,
-    )?;
+    file.copy(memory, GuestAddress(start), offset, usize::try_from(bytes)?)?;
     let pages = start..(start + bytes).next_multiple_of(PAGE_BYTES);
     Ok(Kernel {
         entry: start + ENTRY_64,

@@ -72,7 +72,10 @@ mod tests {
         let path = folder.path().join("initrd");
         for magic in MAGICS {
             fs::write(&path, [magic, b"and more"].concat()).unwrap();
-            assert_eq!(Initrd::open(&path).unwrap().file.bytes(), magic.len() as u64 + 8);
+            assert_eq!(
+                Initrd::open(&path).unwrap().file.bytes(),
+                magic.len() as u64 + 8
+            );
         }
     }
 

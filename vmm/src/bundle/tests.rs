@@ -83,20 +83,41 @@ fn one_that_is_damaged_is_refused_in_a_sentence() {
     let far = u64::MAX - 4096;
     let table = [
         (Vec::new(), "it is nothing that `mvm build` writes"),
-        (b"{ \"name\": 1 }".to_vec(), "it is nothing that `mvm build` writes"),
+        (
+            b"{ \"name\": 1 }".to_vec(),
+            "it is nothing that `mvm build` writes",
+        ),
         (with(1, 1), "it is nothing that `mvm build` writes"),
         (whole[..8].to_vec(), "it is cut short: it has 8 bytes"),
         (whole[..4095].to_vec(), "it is cut short: it has 4095 bytes"),
-        (whole[..4096].to_vec(), "it is cut short: it has 4096 bytes of 24576"),
-        (whole[..24575].to_vec(), "it is cut short: it has 24575 bytes of 24576"),
-        (longer, "something stands behind its end: it has 24580 bytes instead of 24576"),
-        (with(8, 3), "it has version 2 of the format, and this mvm reads 1"),
+        (
+            whole[..4096].to_vec(),
+            "it is cut short: it has 4096 bytes of 24576",
+        ),
+        (
+            whole[..24575].to_vec(),
+            "it is cut short: it has 24575 bytes of 24576",
+        ),
+        (
+            longer,
+            "something stands behind its end: it has 24580 bytes instead of 24576",
+        ),
+        (
+            with(8, 3),
+            "it has version 2 of the format, and this mvm reads 1",
+        ),
         (with(12, 1), "its header is damaged"),
         (with(16, 1), "its header is damaged"),
         (with(2000, 1), "its header is damaged"),
         (with(4095, 1), "its header is damaged"),
-        (forged(|header| header.count = 3.into()), "its header is damaged"),
-        (forged(|header| header.zeros[0] = 1), "its header is damaged"),
+        (
+            forged(|header| header.count = 3.into()),
+            "its header is damaged",
+        ),
+        (
+            forged(|header| header.zeros[0] = 1),
+            "its header is damaged",
+        ),
         (
             forged(|header| header.parts[KERNEL].offset = 0.into()),
             "its header is damaged: kernel is to be at 0 instead of 4096",

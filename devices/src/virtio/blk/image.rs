@@ -88,7 +88,11 @@ const HOLE: FallocateFlags = FallocateFlags::PUNCH_HOLE.union(FallocateFlags::KE
 impl Medium for Image {
     fn read(&self, offset: u64, bytes: usize, to: &mut Buffers) -> io::Result<()> {
         whole(bytes, |done, left| {
-            to.pread_from(self.file.as_fd(), self.place(offset).saturating_add(done), left)
+            to.pread_from(
+                self.file.as_fd(),
+                self.place(offset).saturating_add(done),
+                left,
+            )
         })
     }
 

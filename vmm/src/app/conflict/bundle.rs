@@ -30,9 +30,5 @@ pub(super) fn between(app: &App, complaints: &mut Vec<Complaint>) {
     let reason = "its store is the machine's";
     let is_all = app.store.mode == StoreMode::All;
     complain(is_all, store().key("mode"), reason);
-    complain(
-        app.store.closure.is_some(),
-        store().key("closure"),
-        reason,
-    );
+    complain(app.store.closure.is_some(), store().key("closure"), reason);
 }

@@ -129,7 +129,8 @@ impl<'a> Headers<'a> {
     fn read(file: &'a Window, header: &FileHeader) -> Option<Self> {
         let count = usize::from(header.shnum.min(SECTIONS_MAX));
         let mut all = vec![SectionHeader::new_zeroed(); count];
-        file.read_at(all.as_mut_slice().as_mut_bytes(), header.shoff).ok()?;
+        file.read_at(all.as_mut_slice().as_mut_bytes(), header.shoff)
+            .ok()?;
         let names = usize::from(header.shstrndx);
         Some(Self { file, all, names })
     }
