@@ -31,16 +31,13 @@ impl AppFile {
         let name = one_line(&path.to_string_lossy());
         let folder = path.parent().unwrap_or(Path::new("/"));
         let wrong = |error: anyhow::Error| whole_file(&name, format!("{error:#}"));
-        let mut file = match Bundle::find(path).map_err(wrong)? {
-            Some(bundle) => {
-                let bytes = bundle.app().map_err(wrong)?;
-                Self::parse(&name, folder, &bytes)?.bundled(path)?
-            }
-            None => {
-                let bytes = text::read_file(path, MAX_FILE_SIZE);
-                let bytes = bytes.map_err(|error| whole_file(&name, error))?;
-                Self::parse(&name, folder, &bytes)?
-            }
+        let mut file = if let Some(bundle) = Bundle::find(path).map_err(wrong)? {
+            let bytes = bundle.app().map_err(wrong)?;
+            Self::parse(&name, folder, &bytes)?.bundled(path)?
+        } else {
+            let bytes = text::read_file(path, MAX_FILE_SIZE);
+            let bytes = bytes.map_err(|error| whole_file(&name, error))?;
+            Self::parse(&name, folder, &bytes)?
         };
         file.path = Some(path.to_path_buf());
         Ok(file)
