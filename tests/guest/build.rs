@@ -75,8 +75,7 @@ fn listing(paths: &[String]) -> String {
 
 #[test]
 fn a_bundle_has_the_closure_as_it_is_and_shares_of_the_host_that_runs_it() -> Result<()> {
-    let mut paths = closure(&fixture("tools"))?;
-    paths.extend(closure(&fixture("odd-files"))?);
+    let paths = closure(&fixture("tools"))?;
     let script = format!(
         "{}\nls /nix/store | wc -l; grep -c ' /nix/store erofs ro,' /proc/mounts
         touch /nix/store/new 2>&1; cat /srv/page; echo written >/data/new; echo \"$0 $*\"",
@@ -103,8 +102,6 @@ fn a_bundle_has_the_closure_as_it_is_and_shares_of_the_host_that_runs_it() -> Re
     let machine = Machine::of_file(&bundle).argument("one").argument("two");
     let output = machine.run()?;
 
-    paths.sort();
-    paths.dedup();
     let files = String::from_utf8_lossy(&on_host(&listing(&paths))).into_owned();
     let rest = format!(
         "{}\n1\ntouch: cannot touch '/nix/store/new': Read-only file system\nof this host\none two\n",
@@ -124,6 +121,8 @@ fn a_bundle_has_the_closure_as_it_is_and_shares_of_the_host_that_runs_it() -> Re
 /// Runs bundles by mvm alone, without the guest's program beside it and without a kernel of the host's.
 const WITHOUT_STORE: &str = r#"
     mount -t tmpfs tmpfs /nix
+    # For sockets, which 9p has none of.
+    mkdir "$0/run"; mount -t tmpfs tmpfs "$0/run"
     unset MVM_KERNEL MVM_INIT
     export MVM_RUNTIME_DIR=$0/run MVM_STATE_DIR=$0/state HOME=$0
     cd "$0"
@@ -197,9 +196,9 @@ fn the_same_inputs_make_the_same_bytes() -> Result<()> {
             .current_dir("/")
             .output()?;
         ensure!(output.status.success(), "{output:?}");
-        let made: Value = serde_json::from_slice(&output.stdout)?;
+        let told: Value = serde_json::from_slice(&output.stdout)?;
         let bytes = fs::read(&second)?;
-        assert_eq!(made, json!({ "path": second, "bytes": bytes.len() }));
+        assert_eq!(told, json!({ "path": second, "bytes": bytes.len() }));
         assert!(bytes == fs::read(&first)?, "{name} differs");
         let mode = fs::metadata(&second)?.permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
@@ -232,6 +231,14 @@ fn what_cannot_be_built_or_run_is_refused_in_a_sentence() -> Result<()> {
     assert!(
         kernel.starts_with("mvm: kernel.path: ") && kernel.contains(" is no vmlinux"),
         "{kernel}"
+    );
+    let env = json!({ "ODD": fixture("odd-files") });
+    let app = json!({ "entrypoint": "true", "env": env });
+    let odd = refused(&json!({ "app": app }), &[])?;
+    let words = ": its name has 255 bytes, and mkfs.erofs takes at most 254\n";
+    assert!(
+        odd.starts_with("mvm: cannot copy /nix/store/") && odd.ends_with(words),
+        "{odd}"
     );
     let tag = refused(&json!({}), &["--oci", "--tag", "../x"])?;
     assert_eq!(
@@ -272,14 +279,7 @@ fn what_cannot_be_built_or_run_is_refused_in_a_sentence() -> Result<()> {
     let last = damaged.len() - 5000;
     damaged[last] ^= 1;
     let damaged = String::from_utf8(verdict("check", &damaged)?.stderr)?;
-    assert!(
-        damaged.contains(" bundle: cannot use the bundle "),
-        "{damaged}"
-    );
-    assert!(
-        damaged.ends_with("bad.mvm: its store is damaged\n"),
-        "{damaged}"
-    );
+    assert_eq!(damaged, "bad.mvm:1:1: bundle: its store is damaged\n");
     Ok(())
 }
 

@@ -1,11 +1,12 @@
 //! A copy of some store paths, as `mkfs.erofs` is to see them: with the modes of a store, and of files
 //! that the host has once for several names, several.
 
+use std::ffi::OsStr;
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use tempfile::TempDir;
 use vmm::closure::{STORE_DIR, StorePath};
 
@@ -14,6 +15,9 @@ use super::walk::{FOLDER_MODE, Kind, walk};
 
 /// Of folders that are being filled or removed.
 const OPEN_MODE: u32 = 0o755;
+
+/// Bytes of a name: `mkfs.erofs` 1.5 does not find again what has one more.
+const NAME_BYTES_MAX: usize = 254;
 
 /// A folder with store paths in it, removed at the end.
 pub struct Tree {
@@ -52,6 +56,11 @@ impl Tree {
     }
 
     fn add(&mut self, from: &Path, kind: &Kind) -> Result<()> {
+        let name_bytes = from.file_name().map_or(0, OsStr::len);
+        ensure!(
+            name_bytes <= NAME_BYTES_MAX,
+            "its name has {name_bytes} bytes, and mkfs.erofs takes at most {NAME_BYTES_MAX}"
+        );
         let to = self.folder.path().join(from.strip_prefix(STORE_DIR)?);
         match kind {
             Kind::Folder => {
