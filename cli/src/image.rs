@@ -191,7 +191,7 @@ impl RootFs {
         let is_in_view = |path: &StorePath| match &view {
             StoreView::Closure(closure) => closure.contains(path),
             StoreView::All => path.exists(),
-            StoreView::None => false,
+            StoreView::None | StoreView::Bundle(_) => false,
         };
         if view == StoreView::None || self.store_paths.iter().all(is_in_view) {
             return (view, false);

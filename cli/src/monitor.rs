@@ -7,7 +7,7 @@ mod health;
 mod measure;
 mod oom;
 mod outside;
-mod setup;
+pub mod setup;
 mod statistics;
 mod streams;
 
@@ -101,7 +101,7 @@ pub fn run(start: Start<'_>) -> anyhow::Result<Ended> {
     let seen = Seen::of(start.file)?;
     let secrets = start.secrets.files(app)?;
     let kernel = kernel(app)?;
-    let init = init_binary::read()?;
+    let init = init_binary::read(app)?;
     let mut outside = Outside::open(app, start.sockets, places)?;
     let (host, port) = UnixStream::pair().context("cannot make a socket")?;
     let inputs = Inputs {
@@ -260,6 +260,7 @@ impl Seen {
     fn store_mount(&self) -> setup::Store {
         match self.store {
             StoreView::None => setup::Store::None,
+            StoreView::Bundle(_) => setup::Store::Disk,
             _ if self.is_beside => setup::Store::Beside,
             _ => setup::Store::Mounted,
         }
@@ -269,7 +270,7 @@ impl Seen {
 /// The kernel's file. One that the file names is read where it is, so that errors name it.
 fn kernel(app: &App) -> anyhow::Result<PathBuf> {
     let found = vmm::kernel::of(app)?;
-    let is_named = app.kernel.path.is_some() || app.own_kernel().is_some();
+    let is_named = app.kernel.path.is_some() || app.own_kernel().is_some() || app.bundle.is_some();
     Ok(if !is_named && is_inside() {
         emulator::kernel_in_memory(found)
     } else {

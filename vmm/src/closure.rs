@@ -39,11 +39,16 @@ pub enum StoreView {
     All,
     /// These paths.
     Closure(Closure),
+    /// None of it, but the store of this bundle.
+    Bundle(PathBuf),
 }
 
 impl StoreView {
     /// What `app` asks for, whose file names these [`roots`], worked out on this host.
     pub fn of(app: &App, roots: &BTreeSet<StorePath>) -> anyhow::Result<Self> {
+        if let (Some(bundle), StoreMode::Closure) = (&app.bundle, app.store.mode) {
+            return Ok(Self::Bundle(bundle.clone()));
+        }
         match app.store.mode {
             StoreMode::None => Ok(Self::None),
             StoreMode::All => Ok(Self::All),

@@ -65,7 +65,7 @@ pub(super) fn close() {
 }
 
 /// The device of the disk with this serial.
-fn disk(serial: &str) -> Result<PathBuf> {
+pub(super) fn disk(serial: &str) -> Result<PathBuf> {
     let disks = fs::read_dir(DISKS).with_context(|| format!("cannot list {DISKS}"))?;
     for entry in disks {
         let entry = entry.with_context(|| format!("cannot list {DISKS}"))?;

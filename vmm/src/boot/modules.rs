@@ -5,13 +5,13 @@
 
 use std::collections::HashMap;
 use std::fs::{self, File};
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 
 use super::{bzimage, unpack};
 use crate::kernel::is_elf;
+use crate::window::Window;
 
 /// Without these two no guest can say that it is there.
 const NEEDED: [&str; 2] = ["virtio_mmio", "virtio_console"];
@@ -82,11 +82,12 @@ fn release(kernel: &Path) -> anyhow::Result<Option<String>> {
     }
     let file = File::open(kernel)
         .with_context(|| format!("cannot open the kernel {}", kernel.display()))?;
+    let file = Window::whole(file)?;
     let Some(offset) = bzimage::version_offset(&file) else {
         return Ok(None);
     };
     let mut text = [0; 256];
-    let bytes = file.read_at(&mut text, offset)?;
+    let bytes = file.read_some_at(&mut text, offset)?;
     let text = text[..bytes].split(|&byte| byte == 0).next();
     let word = text.and_then(|text| std::str::from_utf8(text).ok()?.split(' ').next());
     // It becomes part of a path.

@@ -25,7 +25,7 @@ struct Plan<'a> {
     replaces: bool,
     accel: Chosen,
     kernel: PathBuf,
-    /// What init is copied from.
+    /// What init is copied from, a file or a bundle.
     init: PathBuf,
     store: Store,
     folders: Folders,
@@ -48,6 +48,9 @@ enum Chosen {
 enum Store {
     None,
     All,
+    Bundle {
+        path: PathBuf,
+    },
     Closure {
         /// Who says what belongs to it.
         source: String,
@@ -100,7 +103,7 @@ pub fn print(
             Place::EmulatedHost { reason } => Chosen::Emulated(reason),
         },
         kernel: vmm::kernel::of(&file.app)?,
-        init: init_binary::find()?,
+        init: init_binary::of(&file.app)?,
         store: Store::of(file)?,
         app: &file.app,
     })?;
@@ -112,6 +115,7 @@ impl Store {
         Ok(match StoreView::of(&file.app, &roots(file))? {
             StoreView::None => Self::None,
             StoreView::All => Self::All,
+            StoreView::Bundle(path) => Self::Bundle { path },
             StoreView::Closure(closure) => {
                 let mut bytes = 0;
                 for path in closure.paths() {
