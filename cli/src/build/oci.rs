@@ -219,7 +219,7 @@ mod tests {
     #[test]
     fn the_largest_have_layers_of_their_own() {
         let path = |nth: u64| -> StorePath {
-            let name = format!("/nix/store/{:032}-p", nth);
+            let name = format!("/nix/store/{nth:032}-p");
             name.parse().unwrap()
         };
         let paths = |count: u64| (0..count).map(|nth| (nth / 2, path(nth))).collect();
