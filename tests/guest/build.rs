@@ -122,7 +122,7 @@ fn a_bundle_has_the_closure_as_it_is_and_shares_of_the_host_that_runs_it() -> Re
 const WITHOUT_STORE: &str = r#"
     mount -t tmpfs tmpfs /nix
     # For sockets, which 9p has none of.
-    mkdir "$0/run"; mount -t tmpfs tmpfs "$0/run"
+    mkdir "$0/run"; mount -t tmpfs -o mode=700 tmpfs "$0/run"
     unset MVM_KERNEL MVM_INIT
     export MVM_RUNTIME_DIR=$0/run MVM_STATE_DIR=$0/state HOME=$0
     cd "$0"
