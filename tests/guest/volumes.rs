@@ -35,7 +35,7 @@ fn what_a_machine_writes_the_next_one_reads() -> Result<()> {
     assert_eq!(image.len(), 64 * MIB);
     assert_eq!(image.mode() & 0o777, 0o600);
     assert!(image.blocks() * 512 < 32 * MIB, "{} blocks", image.blocks());
-    let options = "ext4 rw,nosuid,nodev,relatime,discard,noinit_itable";
+    let options = "ext4 rw,nosuid,nodev,relatime,nodioread_nolock,discard,noinit_itable";
     assert_eq!(second.success(), format!("kept\n{}\n{options}\n", 9 * MIB));
     Ok(())
 }
