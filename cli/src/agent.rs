@@ -85,7 +85,7 @@ pub fn carry_out(
     let last = match outcome {
         Outcome::Exited(Exit::Code(0)) => None,
         Outcome::Refused { message, .. } => Some(message),
-        Outcome::Lost => bail!("{name} has ended"),
+        Outcome::Lost | Outcome::SwitchedOff => bail!("{name} has ended"),
         Outcome::GaveUp { .. } | Outcome::Detached => bail!("interrupted"),
         Outcome::Exited(exit) => Some(
             words

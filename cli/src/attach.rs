@@ -28,6 +28,8 @@ use anyhow::{Context, Result, ensure};
 use guest::protocol::{Exec, Exit, FIRST_SESSION, MACHINE, Message, Stream};
 use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd};
 
+use vmm::app::Signal;
+
 use crate::poll;
 use crate::terminal::{self, RawMode};
 pub use collect::collect;
@@ -70,6 +72,8 @@ pub enum Outcome {
     },
     /// It goes on, and its user has left it.
     Detached,
+    /// Somebody had its machine switched off ([`Command::PowerOff`]), with which it went.
+    SwitchedOff,
     /// The guest closed the connection before the program's end was told.
     Lost,
 }
@@ -82,6 +86,7 @@ impl Outcome {
             Self::Refused { code, .. } => *code,
             Self::GaveUp { signal } => Exit::Signal(*signal).status(),
             Self::Detached => 0,
+            Self::SwitchedOff => Exit::Signal(Signal::KILL.number()).status(),
             Self::Lost => 125,
         }
     }
@@ -235,6 +240,7 @@ fn attach_with(
         program,
         outbox,
         end: None,
+        is_switched_off: false,
         impatience: 0,
     };
     let outcome = attached.run(connection);
@@ -258,6 +264,8 @@ struct Attached<'a, S> {
     outbox: Vec<u8>,
     /// The program's end, once it is told; its output may still have to be written.
     end: Option<Outcome>,
+    /// Whether the guest was told to switch its machine off.
+    is_switched_off: bool,
     /// SIGINT and SIGTERM so far.
     impatience: u32,
 }
@@ -397,6 +405,7 @@ impl<S: Signals> Attached<'_, S> {
                 }
                 Command::PowerOff if !self.is_full() => {
                     self.send_in(MACHINE, &Message::PowerOff);
+                    self.is_switched_off = true;
                 }
                 Command::PowerOff => {}
             }
@@ -501,15 +510,23 @@ impl<S: Signals> Attached<'_, S> {
 
     fn receive(&mut self, connection: &mut Connection) -> Result<()> {
         match connection.fill() {
-            Ok(0) => self.end_with(Outcome::Lost),
+            Ok(0) => self.end_without_a_word(),
             Ok(_) => {}
             Err(error) if is_transient(&error) => return Ok(()),
             Err(error) if error.kind() == io::ErrorKind::ConnectionReset => {
-                self.end_with(Outcome::Lost);
+                self.end_without_a_word();
             }
             Err(error) => return Err(error).context("cannot read from the guest"),
         }
         self.take_messages(connection)
+    }
+
+    fn end_without_a_word(&mut self) {
+        self.end_with(if self.is_switched_off {
+            Outcome::SwitchedOff
+        } else {
+            Outcome::Lost
+        });
     }
 
     /// Does what the messages at hand say.

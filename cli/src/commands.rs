@@ -1,6 +1,7 @@
 //! The commands, a file for each, or for each few that do one thing.
 
 pub mod attach;
+pub mod build;
 pub mod check;
 pub mod completion;
 pub mod compose;

@@ -46,13 +46,12 @@ pub enum Role {
     Supervisor,
 }
 
-/// Starts the machine for a user. Returns its end if the program could not be run.
+/// Starts the machine for a user, with the values of its secrets. Returns its end if the program could not be run.
 ///
 /// # Errors
 /// The process could not be started, or was killed.
-pub fn start(record: &Record) -> Result<Option<End>> {
+pub fn start(record: &Record, secrets: &Secrets) -> Result<Option<End>> {
     let app = record.app_file()?.app;
-    let secrets = Secrets::of(&app)?;
     record.set_stopped(false)?;
     record.set_restarts(0)?;
     let role = match app.restart.policy {
@@ -60,7 +59,7 @@ pub fn start(record: &Record) -> Result<Option<End>> {
         // A system may reboot.
         _ => Role::Supervisor,
     };
-    let mut process = Process::start(record, role, &secrets)?;
+    let mut process = Process::start(record, role, secrets)?;
     match process.hear()? {
         Told::Started => Ok(None),
         Told::Ended(end) => {

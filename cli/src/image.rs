@@ -186,12 +186,12 @@ impl RootFs {
 
     /// What the machine sees of the host's store, and whether beside it what only the image has there.
     /// Of a path that both have the host's is seen and nothing of the image's.
-    pub fn share_store(&mut self, file: &AppFile) -> (StoreView, bool) {
-        let view = StoreView::of_image(file, self.store_paths.clone());
+    pub fn share_store(&mut self, app: &App, roots: &BTreeSet<StorePath>) -> (StoreView, bool) {
+        let view = StoreView::of_image(app, roots, &self.store_paths);
         let is_in_view = |path: &StorePath| match &view {
             StoreView::Closure(closure) => closure.contains(path),
             StoreView::All => path.exists(),
-            StoreView::None => false,
+            StoreView::None | StoreView::Bundle(_) => false,
         };
         if view == StoreView::None || self.store_paths.iter().all(is_in_view) {
             return (view, false);

@@ -1,13 +1,15 @@
 //! Where the program is that runs first in a guest.
 //!
 //! The one thing to know: it is built with `mvm` and speaks the same version of the protocol, so it
-//! is looked for beside `mvm` before anywhere else.
+//! is looked for beside `mvm` before anywhere else. The one of a bundle is for who has `mvm` alone.
 
 use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
+use vmm::app::App;
+use vmm::bundle::Bundle;
 
 /// The program's name in every folder.
 const NAME: &str = "mvm-init";
@@ -22,12 +24,26 @@ pub fn find() -> Result<PathBuf> {
     find_for(&program, named.map(PathBuf::from))
 }
 
-/// Its bytes.
+/// The file that it is in for a machine: what [`find`] finds, else the machine's bundle.
 ///
 /// # Errors
-/// As [`find`], or it cannot be read.
-pub fn read() -> Result<Vec<u8>> {
-    let path = find()?;
+/// As [`find`].
+pub fn of(app: &App) -> Result<PathBuf> {
+    match (find(), &app.bundle) {
+        (Err(_), Some(bundle)) => Ok(bundle.clone()),
+        (found, _) => found,
+    }
+}
+
+/// Its bytes for a machine.
+///
+/// # Errors
+/// As [`of`], or it cannot be read.
+pub fn read(app: &App) -> Result<Vec<u8>> {
+    let path = of(app)?;
+    if app.bundle.as_ref() == Some(&path) {
+        return Bundle::open(&path)?.init();
+    }
     fs::read(&path).with_context(|| format!("cannot read {}", path.display()))
 }
 

@@ -3,7 +3,7 @@
 pub mod record;
 pub mod running;
 
-use anyhow::{bail, ensure};
+use anyhow::{Context, bail, ensure};
 
 pub use record::Record;
 pub use running::Running;
@@ -76,6 +76,24 @@ pub fn all() -> anyhow::Result<Vec<Machine>> {
     names.sort();
     names.dedup();
     Ok(names.into_iter().map(Machine::of).collect())
+}
+
+/// The machine that is called `name`, for what ends or removes it: the beginning of a name will not do.
+///
+/// # Errors
+/// There is none.
+pub fn called(name: &str) -> anyhow::Result<Machine> {
+    let all = all()?;
+    let begins_so = |machine: &&Machine| machine.name.starts_with(name);
+    let like_it = all
+        .iter()
+        .find(begins_so)
+        .map_or("`mvm ps -a` lists all".into(), |machine| {
+            format!("{} is ended or removed by its whole name", machine.name)
+        });
+    all.into_iter()
+        .find(|machine| machine.name == name)
+        .with_context(|| format!("there is no machine {name}; {like_it}"))
 }
 
 /// The machine that is called `name`, or the only one whose name begins so.

@@ -4,6 +4,7 @@ mod accel;
 mod agent;
 mod attach;
 mod audience;
+mod build;
 mod carrier;
 mod cgroup;
 mod commands;
@@ -67,6 +68,7 @@ enum Command {
     Run(commands::run::Args),
     Nixos(commands::nixos::Args),
     Create(commands::create::Args),
+    Build(commands::build::Args),
     Exec(commands::exec::Args),
     Attach(commands::attach::Args),
     Shell(commands::exec::ShellArgs),
@@ -145,6 +147,7 @@ impl Command {
             | Self::Version(_)
             | Self::Schema(_)
             | Self::Import(_)
+            | Self::Build(_)
             | Self::Generate(_)
             | Self::Completion(_)
             | Self::Man(_)
@@ -162,6 +165,7 @@ impl Command {
             Self::Run(args) => commands::run::run(args, accel),
             Self::Nixos(args) => commands::nixos::run(args, accel, is_sound),
             Self::Create(args) => commands::create::run(args),
+            Self::Build(args) => commands::build::run(args),
             Self::Exec(args) => commands::exec::run(args),
             Self::Attach(args) => commands::attach::run(args),
             Self::Shell(args) => commands::exec::shell(args),

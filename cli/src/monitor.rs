@@ -7,7 +7,7 @@ mod health;
 mod measure;
 mod oom;
 mod outside;
-mod setup;
+pub mod setup;
 mod statistics;
 mod streams;
 
@@ -27,7 +27,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use vmm::app::{App, AppFile, Signal, System, SystemKernel, Tty};
 use vmm::boot::modules;
 use vmm::boot::smbios::Credential;
-use vmm::closure::{InUse, StoreView};
+use vmm::closure::{self, InUse, StoreView};
 use vmm::machine::{Exits, Inputs, Machine, Share, Software};
 use vmm::vcpu::Exit;
 
@@ -98,11 +98,10 @@ pub fn run(start: Start<'_>) -> anyhow::Result<Ended> {
     // The file server keeps some hundred files open, and each connection to a published port is one, as
     // is each store path of an image.
     limit_descriptors(app.limits.nofile)?;
-    let mut in_use = InUse::of(start.file);
-    let (root, store, is_beside) = root_and_store(start.file, &mut in_use)?;
+    let seen = Seen::of(start.file)?;
     let secrets = start.secrets.files(app)?;
     let kernel = kernel(app)?;
-    let init = init_binary::read()?;
+    let init = init_binary::read(app)?;
     let mut outside = Outside::open(app, start.sockets, places)?;
     let (host, port) = UnixStream::pair().context("cannot make a socket")?;
     let inputs = Inputs {
@@ -114,8 +113,8 @@ pub fn run(start: Start<'_>) -> anyhow::Result<Ended> {
         },
         port_name: PORT_NAME,
         port,
-        store: &store,
-        image: root.as_ref().map(RootFs::image),
+        store: &seen.store,
+        image: seen.root.as_ref().map(RootFs::image),
         cards: outside.network.take_cards(),
         console: start.streams.console()?,
         host_user: host_user(),
@@ -142,12 +141,7 @@ pub fn run(start: Start<'_>) -> anyhow::Result<Ended> {
     let mut server = None;
     // They go before the machine's end is told.
     let mut files = Vec::new();
-    let setup = setup::setup(
-        app,
-        store_mount(&store, is_beside),
-        &outside.network,
-        secrets,
-    );
+    let setup = setup::setup(app, seen.store_mount(), &outside.network, secrets);
     let bounds = start.contained.cloned().unwrap_or_default();
     let mut is_oom = false;
     let finished = greet(app, &setup, host, &kernel).and_then(|mut guest| {
@@ -223,15 +217,6 @@ fn limit_descriptors(count: Option<u32>) -> anyhow::Result<()> {
     })
 }
 
-/// How the guest has the store; with `is_beside`, of its image, too.
-fn store_mount(store: &StoreView, is_beside: bool) -> setup::Store {
-    match store {
-        StoreView::None => setup::Store::None,
-        _ if is_beside => setup::Store::Beside,
-        _ => setup::Store::Mounted,
-    }
-}
-
 fn write_statistics(path: &Path, shares: &[Share]) {
     if let Err(error) = statistics::write(path, shares) {
         // The program's status says more than this, which is not its doing.
@@ -239,25 +224,53 @@ fn write_statistics(path: &Path, shares: &[Share]) {
     }
 }
 
-/// The image that is the machine's root, if one is, and what of the store it sees; whether that is
-/// beside what the image has there.
-fn root_and_store(
-    file: &AppFile,
-    in_use: &mut InUse,
-) -> anyhow::Result<(Option<RootFs>, StoreView, bool)> {
-    let Some(image) = &file.app.image else {
-        return Ok((None, StoreView::of(file)?, false));
-    };
-    let mut root = RootFs::open(image, file.app.root.kind)?;
-    in_use.add(root.store_paths());
-    let (store, is_beside) = root.share_store(file);
-    Ok((Some(root), store, is_beside))
+/// What a machine sees of the host's files.
+struct Seen {
+    /// The image that is its root, if one is.
+    root: Option<RootFs>,
+    store: StoreView,
+    /// Whether the store is beside what the image has there.
+    is_beside: bool,
+    /// Held while it is seen.
+    _in_use: InUse,
+}
+
+impl Seen {
+    fn of(file: &AppFile) -> anyhow::Result<Self> {
+        let app = &file.app;
+        let roots = closure::roots(file);
+        let mut in_use = InUse::of(&roots);
+        let (root, (store, is_beside)) = if let Some(image) = &app.image {
+            let mut root = RootFs::open(image, app.root.kind)?;
+            in_use.add(root.store_paths());
+            let store = root.share_store(app, &roots);
+            (Some(root), store)
+        } else {
+            (None, (StoreView::of(app, &roots)?, false))
+        };
+        Ok(Self {
+            root,
+            store,
+            is_beside,
+            _in_use: in_use,
+        })
+    }
+
+    /// How the guest has the store.
+    fn store_mount(&self) -> setup::Store {
+        match self.store {
+            StoreView::None => setup::Store::None,
+            StoreView::Bundle(_) => setup::Store::Disk,
+            _ if self.is_beside => setup::Store::Beside,
+            _ => setup::Store::Mounted,
+        }
+    }
 }
 
 /// The kernel's file. One that the file names is read where it is, so that errors name it.
 fn kernel(app: &App) -> anyhow::Result<PathBuf> {
     let found = vmm::kernel::of(app)?;
-    let is_named = app.kernel.path.is_some() || app.own_kernel().is_some();
+    let is_named = app.kernel.path.is_some() || app.own_kernel().is_some() || app.bundle.is_some();
     Ok(if !is_named && is_inside() {
         emulator::kernel_in_memory(found)
     } else {

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Conventions, numbered from 1.
-const CONVENTIONS: usize = 30;
+const CONVENTIONS: usize = 31;
 
 fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
     for entry in fs::read_dir(folder).expect("a folder of this repository") {

@@ -17,6 +17,9 @@ mod volumes;
 
 use std::os::fd::AsRawFd;
 
+pub use etc::of_users;
+pub use root::FOLDERS;
+
 use crate::agent::{Agent, End, Listener, boot_time_us, child_signals, serve_apart};
 use crate::protocol::{PORT_NAME, Root, Setup};
 use anyhow::{Context, Result};

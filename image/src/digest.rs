@@ -1,7 +1,7 @@
 //! Digests: `sha256:` and 64 digits, the name of a blob by its content.
 
 use std::fmt;
-use std::io::{self, Read};
+use std::io::{self, Read, Write};
 use std::str::FromStr;
 
 use anyhow::{Result, ensure};
@@ -111,6 +111,42 @@ impl<R: Read> Read for Hashing<R> {
     }
 }
 
+/// Writes to another writer, and knows the digest and the number of what was written.
+pub struct Written<W> {
+    inner: W,
+    hash: Sha256,
+    bytes: u64,
+}
+
+impl<W: Write> Written<W> {
+    /// Writes to `inner`.
+    pub fn new(inner: W) -> Self {
+        Self {
+            inner,
+            hash: Sha256::new(),
+            bytes: 0,
+        }
+    }
+
+    /// The writer, and the digest and number of the bytes.
+    pub fn finish(self) -> (W, Digest, u64) {
+        (self.inner, Digest::finished(self.hash), self.bytes)
+    }
+}
+
+impl<W: Write> Write for Written<W> {
+    fn write(&mut self, from: &[u8]) -> io::Result<usize> {
+        let bytes = self.inner.write(from)?;
+        self.hash.update(&from[..bytes]);
+        self.bytes += bytes as u64;
+        Ok(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.inner.flush()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -127,6 +163,15 @@ mod tests {
             .expect(&Digest::of(b"b"))
             .unwrap_err();
         assert!(error.to_string().starts_with("its digest is sha256:ca978"));
+    }
+
+    #[test]
+    fn a_digest_is_of_what_was_written() {
+        let mut written = Written::new(Vec::new());
+        written.write_all(b"a").unwrap();
+        written.write_all(b"bc").unwrap();
+        let expected = (b"abc".to_vec(), Digest::of(b"abc"), 3);
+        assert_eq!(written.finish(), expected);
     }
 
     #[test]

@@ -48,5 +48,5 @@ mod tree;
 pub use cache::{Cache, Image};
 pub use config::{Config, HealthCheck};
 pub use devices::virtio::fs::catalog::Catalog;
-pub use digest::Digest;
+pub use digest::{Digest, Written};
 pub use source::{is_archive, is_image, is_layout};

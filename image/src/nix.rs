@@ -23,6 +23,9 @@ use crate::source::{SMALL_BYTES_MAX, unpacked};
 /// The version of the file that this reads.
 const VERSION: u32 = 1;
 
+/// What no other file has a key of.
+const KEY: &[u8] = b"\"image-config\"";
+
 const STORE: &str = "/nix/store";
 
 /// Nix gives all of a store the same time, and nix2container the same to what it packs.
@@ -86,6 +89,10 @@ impl List {
         let mut bytes = Vec::new();
         let file = File::open(path)?;
         file.take(SMALL_BYTES_MAX).read_to_end(&mut bytes)?;
+        // Most files that are looked at are an app.json, which is not to be read twice.
+        if !bytes.windows(KEY.len()).any(|bytes| bytes == KEY) {
+            return Ok(None);
+        }
         let Ok(serde_json::Value::Object(object)) = serde_json::from_slice(&bytes) else {
             return Ok(None);
         };

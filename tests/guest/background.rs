@@ -5,7 +5,7 @@ use std::fs;
 use anyhow::Result;
 use mvm_test::{Machine, Machines, Output};
 
-use crate::{shell, until};
+use crate::{kill_where_machines_run, shell, until};
 
 /// Counts on both streams until it is told to end.
 const SERVICE: &str = r"
@@ -83,18 +83,61 @@ fn one_that_cannot_run_its_program_is_not_kept() -> Result<()> {
     Ok(())
 }
 
-#[test]
-fn killed_it_leaves_no_lie_behind() -> Result<()> {
-    let machines = Machines::new()?;
-    machines.start(shell("victim", SERVICE))?;
-    assert_eq!(answer(&machines.mvm(["kill", "victim"])?), ok("victim\n"));
+/// What `mvm ps -a` says of the first machine.
+fn status(machines: &Machines) -> Result<String> {
     let all = machines.mvm(["ps", "--all", "--json"])?.stdout();
     let all: serde_json::Value = serde_json::from_str(&all)?;
-    assert_eq!(all[0]["status"], "killed");
-    let wait = machines.mvm(["wait", "victim"])?;
-    assert_eq!(wait.status, 125);
+    Ok(all[0]["status"].as_str().unwrap_or_default().into())
+}
+
+#[test]
+fn whose_monitor_is_killed_leaves_no_lie_behind() -> Result<()> {
+    let machines = Machines::new()?;
+    machines.start(shell("victim", SERVICE))?;
+    kill_where_machines_run(&machines.inspect("victim")?["pid"].to_string())?;
+    until(|| status(&machines).is_ok_and(|status| status == "killed"));
+    assert_eq!(machines.mvm(["wait", "victim"])?.status, 125);
     assert_eq!(answer(&machines.mvm(["prune"])?), ok("victim\n"));
     assert_eq!(answer(&machines.mvm(["ps", "-aq"])?), ok(""));
+    Ok(())
+}
+
+#[test]
+fn what_is_killed_has_the_status_of_that() -> Result<()> {
+    let machines = Machines::new()?;
+    let mvm = |arguments: &[&str]| anyhow::Ok(answer(&machines.mvm(arguments)?));
+    machines.start(shell("victim", SERVICE))?;
+    assert_eq!(mvm(&["kill", "victim"])?, ok("victim\n"));
+    assert_eq!(status(&machines)?, "exited");
+    assert_eq!(mvm(&["wait", "victim"])?, ok("137\n"));
+    assert_eq!(mvm(&["rm", "victim"])?, ok("victim\n"));
+
+    let deaf = "trap '' TERM; exec 3<> <(:); while true; do read -u 3 -t 0.1; done";
+    machines.start(shell("deaf", deaf))?;
+    assert_eq!(mvm(&["stop", "-t", "1", "deaf"])?, ok("deaf\n"));
+    assert_eq!(mvm(&["wait", "deaf"])?, ok("137\n"));
+
+    let passing = machines
+        .own(shell("passing", SERVICE))
+        .flag("-d")
+        .flag("--rm");
+    assert_eq!(answer(&passing.run()?), ok("passing\n"));
+    assert_eq!(mvm(&["kill", "passing"])?, ok("passing\n"));
+    assert_eq!(mvm(&["ps", "-aq"])?, ok("deaf\n"));
+    Ok(())
+}
+
+#[test]
+fn to_be_ended_it_is_called_by_its_whole_name() -> Result<()> {
+    let machines = Machines::new()?;
+    machines.start(shell("service-2", SERVICE))?;
+    for command in ["stop", "kill", "rm", "destroy", "restart"] {
+        let refused = machines.mvm([command, "service"])?;
+        let why =
+            "mvm: there is no machine service; service-2 is ended or removed by its whole name\n";
+        assert_eq!((refused.status, refused.stderr()), (125, why.into()));
+    }
+    assert_eq!(machines.mvm(["status", "service"])?.status, 0);
     Ok(())
 }
 

@@ -15,7 +15,7 @@ fn engine(script: &str) -> Result<String> {
 }
 
 /// The same of a script with arguments, from `$0` on.
-fn engine_with(script: &str, arguments: &[&OsStr]) -> Result<String> {
+pub fn engine_with(script: &str, arguments: &[&OsStr]) -> Result<String> {
     let enter = mvm_test::repository().join("tests/engines.d/enter");
     let output = Command::new(mvm_test::mvm())
         .args(["emulator", "exec", "--"])

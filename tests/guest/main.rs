@@ -6,6 +6,7 @@
 mod accel;
 mod attach;
 mod background;
+mod build;
 mod compose;
 mod copy;
 mod engines;

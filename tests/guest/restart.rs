@@ -4,7 +4,7 @@ use anyhow::Result;
 use mvm_test::{Machine, Machines};
 use serde_json::{Value, json};
 
-use crate::{shell, tool};
+use crate::{kill_where_machines_run, shell, tool};
 
 /// Waits until the machine is in that state, after that many starts by its policy.
 fn await_state(machines: &Machines, name: &str, status: &str, restarts: u64) -> Result<()> {
@@ -52,14 +52,7 @@ fn whoever_stops_it_is_the_last() -> Result<()> {
     machines.mvm(["exec", "always", "bash", "-c", "kill -9 $(pidof sleep)"])?;
     await_state(&machines, "always", "running", 1)?;
 
-    // Its monitor is killed where it runs, by a program that another machine gets a secret from.
-    let pid = machines.inspect("always")?["pid"].to_string();
-    let killer = tool("killer", ["true"]);
-    let killer = killer.set(
-        "/secrets/none",
-        json!({ "command": ["sh", "-c", format!("kill -9 {pid}")] }),
-    );
-    assert_eq!(machines.own(killer).run()?.status, 0);
+    kill_where_machines_run(&machines.inspect("always")?["pid"].to_string())?;
     await_state(&machines, "always", "running", 2)?;
 
     assert_eq!(answer(&machines, &["stop", "always"])?, "always\n");

@@ -126,5 +126,25 @@ fn one_that_cannot_be_had_is_told_before_anything_starts() -> Result<()> {
     let why = "mvm: cannot read the secret key: $MVM_TEST_NONE is not set\n";
     assert_eq!((output.status, output.stderr()), (125, why.into()));
     assert_eq!(machines.mvm(["ps", "-aq"])?.stdout(), "");
+
+    let folder = tempfile::tempdir()?;
+    let key = folder.path().join("key");
+    fs::write(&key, FROM_FILE)?;
+    let with = shell("with", "exec sleep 1000").set("/secrets/key", key.to_string_lossy());
+    machines.start(with)?;
+    fs::remove_file(&key)?;
+    let refused = machines.mvm(["restart", "with"])?;
+    assert_eq!(refused.status, 125);
+    assert!(
+        refused
+            .stderr()
+            .starts_with("mvm: cannot read the secret key: "),
+        "{refused}"
+    );
+    assert_eq!(
+        machines.mvm(["status", "with"])?.status,
+        0,
+        "it is not stopped"
+    );
     Ok(())
 }

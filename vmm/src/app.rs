@@ -51,7 +51,7 @@ mod user;
 mod volume;
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -144,6 +144,11 @@ pub struct App {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "String", length(min = 1))]
     pub image: Option<String>,
+    /// A file of `mvm build`, whose kernel and store the machine has; relative to the folder of this
+    /// file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::host_path")]
+    pub bundle: Option<PathBuf>,
     /// How much of the host's store it sees; a string is the mode.
     #[serde(default, deserialize_with = "short_form::read")]
     #[schemars(schema_with = "schema::store")]
@@ -223,6 +228,7 @@ impl App {
             app: Program::new(entrypoint),
             system: None,
             image: None,
+            bundle: None,
             store: Store::default(),
             shares: Vec::new(),
             volumes: Vec::new(),

@@ -39,32 +39,38 @@ pub enum StoreView {
     All,
     /// These paths.
     Closure(Closure),
+    /// None of it, but the store of this bundle.
+    Bundle(PathBuf),
 }
 
 impl StoreView {
-    /// What the file asks for, worked out on this host.
-    pub fn of(file: &AppFile) -> anyhow::Result<Self> {
-        match file.app.store.mode {
+    /// What `app` asks for, whose file names these [`roots`], worked out on this host.
+    pub fn of(app: &App, roots: &BTreeSet<StorePath>) -> anyhow::Result<Self> {
+        if let (Some(bundle), StoreMode::Closure) = (&app.bundle, app.store.mode) {
+            return Ok(Self::Bundle(bundle.clone()));
+        }
+        match app.store.mode {
             StoreMode::None => Ok(Self::None),
             StoreMode::All => Ok(Self::All),
             StoreMode::Closure => {
-                Closure::resolve(&file.app, &roots(file), &Nix::of_this_host()).map(Self::Closure)
+                Closure::resolve(app, roots, &Nix::of_this_host()).map(Self::Closure)
             }
         }
     }
-}
 
-impl StoreView {
     /// What a machine sees whose root is an image with `in_image` in its store: of these, and of what
     /// the file names, all that this host has. The image's own show where the host has none.
-    pub fn of_image(file: &AppFile, in_image: BTreeSet<StorePath>) -> Self {
-        if file.app.store.mode != StoreMode::Closure {
-            return match file.app.store.mode {
-                StoreMode::All => Self::All,
-                _ => Self::None,
-            };
+    pub fn of_image(
+        app: &App,
+        roots: &BTreeSet<StorePath>,
+        in_image: &BTreeSet<StorePath>,
+    ) -> Self {
+        match app.store.mode {
+            StoreMode::None => return Self::None,
+            StoreMode::All => return Self::All,
+            StoreMode::Closure => {}
         }
-        let named = roots(file).into_iter().chain(in_image);
+        let named = roots.union(in_image).cloned();
         let here: BTreeSet<_> = named.filter(StorePath::exists).collect();
         match Closure::on_this_host(here, &Nix::of_this_host()) {
             closure if closure.paths.is_empty() => Self::None,

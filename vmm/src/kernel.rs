@@ -117,14 +117,14 @@ fn data_folder() -> Option<PathBuf> {
         .map(|folder| folder.join("mvm"))
 }
 
-/// The kernel of a machine: the system's own, or what [`find`] finds.
+/// The kernel of a machine: the system's own, that of its bundle, or what [`find`] finds.
 ///
 /// # Errors
 /// There is none.
 pub fn of(app: &App) -> anyhow::Result<PathBuf> {
     match app.own_kernel() {
         Some(system) => Ok(Toplevel::read(system)?.kernel),
-        None => find(app.kernel.path.as_deref()),
+        None => find(app.kernel.path.as_deref().or(app.bundle.as_deref())),
     }
 }
 

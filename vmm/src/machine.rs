@@ -21,6 +21,7 @@ use crate::app::{App, ConsoleMode, IMAGE_TAG, MAX_VCPUS, STORE_TAG};
 use crate::board::Board;
 use crate::boot::smbios::{self, Credential};
 use crate::boot::{self, Initrd, acpi, initramfs, modules};
+use crate::bundle::Bundle;
 use crate::closure::{STORE_DIR, StorePath, StoreView};
 use crate::console::{Console, log_file};
 pub use crate::counts::Counts;
@@ -185,6 +186,11 @@ impl Machine {
                 name: disk.serial.clone(),
                 counters: Arc::clone(&disk.counters),
             });
+            board.add(disk.open(&memory)?)?;
+        }
+        if let StoreView::Bundle(path) = inputs.store {
+            let disk = Bundle::open(path)?.disk(vcpus.into())?;
+            let disk = disk.with_context(|| format!("store: {} has none", path.display()))?;
             board.add(disk.open(&memory)?)?;
         }
         board.add(rng::open(&memory))?;
@@ -430,7 +436,7 @@ fn file_systems(
 /// What the store's file server shows; none where the guest has no store.
 fn store_content(view: &StoreView) -> anyhow::Result<Option<Content>> {
     Ok(match view {
-        StoreView::None => None,
+        StoreView::None | StoreView::Bundle(_) => None,
         StoreView::All => Some(Content::Immutable { filter: None }),
         StoreView::Closure(closure) => {
             let paths = closure.paths().iter().map(StorePath::as_str);

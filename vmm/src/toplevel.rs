@@ -30,6 +30,9 @@ const STORE_NAME: &str = "nixos-system-";
 /// The machine of a system's folder in the store, or of a link to one; none if `path` is none. Its
 /// name is the system's.
 pub fn app_of(path: &Path) -> Option<App> {
+    if !path.is_dir() {
+        return None;
+    }
     let folder = path.canonicalize().ok()?;
     let version = fs::read_to_string(folder.join("nixos-version")).ok()?;
     let stored = StorePath::containing(&folder).filter(|it| folder == Path::new(it.as_str()))?;

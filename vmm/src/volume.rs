@@ -38,6 +38,7 @@ pub fn disks(app: &App, vcpus: u8) -> anyhow::Result<Vec<blk::Config>> {
         Ok(blk::Config {
             name: shown,
             file,
+            window: None,
             serial: serial(nth),
             read_only: volume.read_only,
             vcpus: vcpus.into(),

@@ -77,6 +77,8 @@ const BEYOND_SCHEMAS: &[&str] = &[
     "222-tap-of-a-network",
     "224-root-of-no-folder",
     "226-own-kernel-and-another",
+    "227-bundle-and-more",
+    "228-bundle-and-a-list",
 ];
 
 fn validator() -> Validator {

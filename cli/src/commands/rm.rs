@@ -43,7 +43,7 @@ pub struct PruneArgs {
 /// Runs `mvm rm`.
 pub fn run(args: &Args) -> Result<ExitCode> {
     for_each(&args.names, |name| {
-        let machine = machines::find(name)?;
+        let machine = machines::called(name)?;
         if machine.is_running {
             ensure!(
                 args.force,
@@ -59,7 +59,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
 /// Runs `mvm destroy`.
 pub fn destroy(args: &DestroyArgs) -> Result<ExitCode> {
     for_each(&args.names, |name| {
-        let machine = machines::find(name)?;
+        let machine = machines::called(name)?;
         stop_and_forget(&machine, &args.timeout)?;
         Ok(machine.name)
     })
@@ -105,7 +105,10 @@ pub fn prune(args: &PruneArgs) -> Result<ExitCode> {
 }
 
 /// Removes what is kept of a machine. Nobody can start it meanwhile.
-fn forget(machine: &Machine) -> Result<()> {
+///
+/// # Errors
+/// It runs, or cannot be removed.
+pub fn forget(machine: &Machine) -> Result<()> {
     let Some(_running) = Running::claim(&machine.name)? else {
         bail!("{} was started meanwhile", machine.name);
     };

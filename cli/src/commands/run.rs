@@ -150,9 +150,10 @@ fn claim(args: &Args, file: &AppFile) -> anyhow::Result<Running> {
 }
 
 fn detached(args: &Args, file: &AppFile) -> anyhow::Result<ExitCode> {
+    let secrets = Secrets::of(&file.app)?;
     args.make_room(file)?;
     let record = create::keep(file, args.name(file), args.rm)?;
-    let started = detach::start(&record);
+    let started = detach::start(&record, &secrets);
     match &started {
         Ok(None) => print(format!("{}\n", record.name()).as_bytes())?,
         // Of a machine that has never run nothing is worth keeping.

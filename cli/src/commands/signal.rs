@@ -28,7 +28,7 @@ pub struct Args {
 /// Runs the command.
 pub fn run(args: &Args) -> Result<ExitCode> {
     for_each(&args.names, |name| {
-        let machine = machines::find(name)?;
+        let machine = machines::called(name)?;
         machine.ensure_running()?;
         if args.signal == Signal::KILL {
             kill(&machine)?;

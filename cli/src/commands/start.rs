@@ -63,12 +63,14 @@ pub fn run(args: &Args) -> Result<ExitCode> {
 /// Runs `mvm restart`.
 pub fn restart(args: &RestartArgs) -> Result<ExitCode> {
     for_each(&args.names, |name| {
-        let machine = machines::find(name)?;
+        let machine = machines::called(name)?;
         let record = machine.kept()?;
+        // One that could not be started again is not stopped.
+        let secrets = Secrets::of(&record.app_file()?.app)?;
         if machine.is_running {
             stop::stop(&machine, &args.timeout)?;
         }
-        start(record)?;
+        start_with(record, &secrets)?;
         events::note(&machine.name, Happened::Restarted);
         Ok(machine.name)
     })
@@ -108,7 +110,15 @@ fn attached(machine: &Machine) -> Result<ExitCode> {
 /// # Errors
 /// Its program cannot be run.
 pub fn start(record: &Record) -> Result<()> {
-    match detach::start(record)? {
+    start_with(record, &Secrets::of(&record.app_file()?.app)?)
+}
+
+/// As [`start`], with these values of its secrets.
+///
+/// # Errors
+/// As [`start`].
+pub fn start_with(record: &Record, secrets: &Secrets) -> Result<()> {
+    match detach::start(record, secrets)? {
         None => Ok(()),
         Some(end) => bail!(
             "{}: {}",

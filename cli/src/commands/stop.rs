@@ -9,13 +9,16 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use jiff::Timestamp;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use vmm::app::Program;
 
+use super::rm::forget;
 use super::start::for_each;
 use crate::control::client;
 use crate::control::message::Request;
 use crate::events::{self, Happened};
+use crate::machines::record::End;
 use crate::machines::{self, Machine, Record, running};
 
 /// For the guest to end its programs and switch itself off: its own grace is a second.
@@ -57,7 +60,7 @@ pub struct Timeout {
 /// Runs the command.
 pub fn run(args: &Args) -> Result<ExitCode> {
     for_each(&args.names, |name| {
-        let machine = machines::find(name)?;
+        let machine = machines::called(name)?;
         if machine.is_running {
             stop(&machine, &args.timeout)?;
         }
@@ -126,25 +129,41 @@ pub fn program(machine: &Machine) -> Program {
 fn kill_and_wait(machine: &Machine, end: &Receiver<()>) -> Result<()> {
     let name = &machine.name;
     let killed = Instant::now();
+    let noted = End {
+        at: Timestamp::now(),
+        status: KILLED,
+        reason: Some("it was killed".into()),
+        reboots: false,
+    };
+    // Before it goes, for those who wait for that. What its supervisor notes afterwards counts, and of
+    // one between two runs what has been noted.
+    if let (Some(record), Some(_)) = (&machine.record, running::monitor(name)?) {
+        record.set_end(Some(&noted))?;
+    }
     while killed.elapsed() < KILL_TIME {
         // Again, since a supervisor may just have started it.
         kill_monitor(name)?;
         if end.recv_timeout(KILL_PERIOD).is_ok() {
-            return note_killed(machine);
+            return bury(machine, &noted);
         }
     }
     bail!("{name} does not end although it was killed")
 }
 
-/// Notes the end of a machine that was killed, unless somebody else has.
-fn note_killed(machine: &Machine) -> Result<()> {
-    let end = machine.record.as_ref().map(Record::end).transpose()?;
-    if end.flatten().is_none() {
-        let died = Happened::Died {
-            status: KILLED,
-            reason: Some("it was killed".into()),
-        };
-        events::note(&machine.name, died);
+/// Does what a machine that was killed cannot do itself, unless its supervisor has.
+fn bury(machine: &Machine, noted: &End) -> Result<()> {
+    let Some(record) = &machine.record else {
+        events::note(&machine.name, Happened::died(noted));
+        return Ok(());
+    };
+    let Some(record) = Record::open(&record.name()) else {
+        return Ok(());
+    };
+    if record.end()?.is_some_and(|end| end.at == noted.at) {
+        events::note(&machine.name, Happened::died(noted));
+    }
+    if record.facts()?.remove_at_end {
+        forget(machine)?;
     }
     Ok(())
 }

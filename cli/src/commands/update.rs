@@ -5,12 +5,13 @@ use std::process::ExitCode;
 
 use anyhow::{Result, ensure};
 
-use super::start::start;
+use super::start::start_with;
 use super::stop::{Timeout, stop};
 use crate::image;
 use crate::machines::record::Facts;
 use crate::machines::{self, Machine};
 use crate::output::print;
+use crate::secrets::Secrets;
 
 /// Give a kept machine another app.json; its name, its logs and its state stay
 ///
@@ -29,7 +30,7 @@ pub struct Args {
 
 /// Runs the command.
 pub fn run(args: &Args) -> Result<ExitCode> {
-    let machine = machines::find(&args.name)?;
+    let machine = machines::called(&args.name)?;
     let done = update(&machine, &args.file, &args.timeout)?;
     print(format!("{}: {done}\n", machine.name).as_bytes())?;
     Ok(ExitCode::SUCCESS)
@@ -51,17 +52,21 @@ fn update(machine: &Machine, file: &Path, timeout: &Timeout) -> Result<&'static 
     if file.app == old {
         return Ok("unchanged");
     }
-    if machine.is_running {
+    let secrets = if machine.is_running {
+        let secrets = Secrets::of(&file.app)?;
         stop(machine, timeout)?;
-    }
+        Some(secrets)
+    } else {
+        None
+    };
     record.set_app(&file.app)?;
     record.set_facts(&Facts {
         source: file.path().and_then(|path| std::path::absolute(path).ok()),
         ..facts
     })?;
-    if !machine.is_running {
+    let Some(secrets) = secrets else {
         return Ok("updated");
-    }
-    start(record)?;
+    };
+    start_with(record, &secrets)?;
     Ok("restarted")
 }

@@ -131,7 +131,7 @@ fn run(connection: &mut Connection, exec: &Exec, company: Company<'_>) -> Result
         attach(connection, Program::New(exec), stdio, company).context("in the emulated host")?;
     match &outcome {
         Outcome::Refused { message, .. } => bail!("in the emulated host: {message}"),
-        Outcome::Lost => bail!(
+        Outcome::Lost | Outcome::SwitchedOff => bail!(
             "the emulated host has ended while it carried the command out; \
              `mvm emulator log` shows its last words"
         ),

@@ -9,6 +9,7 @@ use guest::protocol::{
 };
 use rustix::termios::Winsize;
 use vmm::app::{App, IMAGE_TAG, RootKind, SECRETS_DIR, STORE_TAG, SystemKernel, User};
+use vmm::bundle;
 use vmm::closure::STORE_DIR;
 use vmm::net::Network;
 use vmm::volume;
@@ -30,6 +31,8 @@ pub enum Store {
     Mounted,
     /// In its place, and beside it what the image has there.
     Beside,
+    /// That of a bundle, a disk.
+    Disk,
 }
 
 /// What the guest prepares.
@@ -53,9 +56,15 @@ pub fn setup(app: &App, store: Store, network: &Network, secrets: Vec<SecretFile
             beside: false,
         })
     });
-    let store = (store != Store::None).then(|| Mount {
-        beside: store == Store::Beside,
-        ..virtiofs(STORE_TAG.into(), STORE_DIR, true)
+    let store = (store != Store::None).then(|| match store {
+        Store::Disk => Mount {
+            file_system: FileSystem::Erofs,
+            ..virtiofs(bundle::SERIAL.into(), STORE_DIR, true)
+        },
+        _ => Mount {
+            beside: store == Store::Beside,
+            ..virtiofs(STORE_TAG.into(), STORE_DIR, true)
+        },
     });
     let shares =
         app.shares.iter().zip(app.share_tags()).map(|(share, tag)| {
@@ -141,7 +150,7 @@ fn links(network: &Network) -> Vec<Link> {
 }
 
 /// The entry that the guest's user table needs besides root and nobody, if it needs one.
-fn user(app: &App) -> Option<Entry> {
+pub fn user(app: &App) -> Option<Entry> {
     let user = app.user()?;
     let (uid, gid) = user.ids();
     match user {

@@ -94,7 +94,7 @@ pub fn enter(entry: &str, argv: &[std::ffi::OsString]) -> Result<ExitCode> {
         company,
     )?;
     match outcome {
-        Outcome::Lost => bail!("the container's machine has ended"),
+        Outcome::Lost | Outcome::SwitchedOff => bail!("the container's machine has ended"),
         Outcome::Refused { code, message } => {
             say(format_args!("{message}"));
             Ok(code.into())

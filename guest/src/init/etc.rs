@@ -21,7 +21,7 @@ pub(super) fn write(root: &str, setup: &Setup) -> Result<()> {
         .recursive(true)
         .create(format!("{root}/etc"))
         .context("cannot make folder /etc")?;
-    for (path, content) in of_users(setup).into_iter().chain(of_machine(setup)) {
+    for (path, content) in of_users(&setup.users).into_iter().chain(of_machine(setup)) {
         fs::write(format!("{root}{path}"), content)
             .with_context(|| format!("cannot write {path}"))?;
     }
@@ -37,7 +37,7 @@ pub(super) fn complete(setup: &Setup) -> Result<()> {
 fn complete_at(root: &str, setup: &Setup) -> Result<()> {
     fs::create_dir_all(format!("{root}/etc")).context("cannot make folder /etc")?;
     let knows_users = fs::exists(format!("{root}/etc/passwd"))?;
-    for (path, content) in of_users(setup) {
+    for (path, content) in of_users(&setup.users) {
         let path = format!("{root}{path}");
         if !fs::exists(&path)? {
             replace(&path, &content)?;
@@ -61,10 +61,11 @@ fn replace(path: &str, content: &str) -> Result<()> {
     .with_context(|| format!("cannot write {path}"))
 }
 
-fn of_users(setup: &Setup) -> [(&'static str, String); 3] {
+/// The files that say who is who where there are `users` besides root and nobody: paths and contents.
+pub fn of_users(users: &[User]) -> [(&'static str, String); 3] {
     [
-        ("/etc/passwd", passwd(&setup.users)),
-        ("/etc/group", group(&setup.users)),
+        ("/etc/passwd", passwd(users)),
+        ("/etc/group", group(users)),
         ("/etc/nsswitch.conf", NSSWITCH.into()),
     ]
 }

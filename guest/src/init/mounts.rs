@@ -38,13 +38,17 @@ fn mount_one(wanted: &Mount) -> Result<()> {
     }
     let options = match wanted.file_system {
         FileSystem::Plan9 => plan9_options(&wanted.options)?,
-        FileSystem::Virtiofs | FileSystem::Tmpfs | FileSystem::Ext4 => {
+        FileSystem::Virtiofs | FileSystem::Tmpfs | FileSystem::Ext4 | FileSystem::Erofs => {
             CString::new(wanted.options.as_str())?
         }
     };
     let options: Option<&CStr> = (!options.is_empty()).then_some(&options);
+    let source = match wanted.file_system {
+        FileSystem::Erofs => volumes::disk(&wanted.source)?,
+        _ => wanted.source.as_str().into(),
+    };
     mount(
-        &*wanted.source,
+        &source,
         mount_point,
         wanted.file_system.name(),
         flags(wanted.read_only),

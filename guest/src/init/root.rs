@@ -28,7 +28,7 @@ const LOWER: &str = "/lower";
 const UPPER: &str = "/upper";
 
 /// Folders of an empty root, with their modes.
-const FOLDERS: [(&str, u32); 6] = [
+pub const FOLDERS: [(&str, u32); 6] = [
     ("root", 0o700),
     ("run", 0o755),
     ("tmp", 0o1777),

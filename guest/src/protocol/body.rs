@@ -135,6 +135,8 @@ pub enum FileSystem {
     Tmpfs,
     /// ext4 on a disk.
     Ext4,
+    /// EROFS on a disk, read-only by itself.
+    Erofs,
 }
 
 impl FileSystem {
@@ -145,6 +147,7 @@ impl FileSystem {
             Self::Plan9 => "9p",
             Self::Tmpfs => "tmpfs",
             Self::Ext4 => "ext4",
+            Self::Erofs => "erofs",
         }
     }
 }

@@ -88,6 +88,9 @@ pub fn values(app: &App) -> Vec<Complaint> {
             );
         }
     }
+    if let Some(bundle) = &app.bundle {
+        check.host_path(bundle, root().key("bundle"));
+    }
     if let Some(closure) = &app.store.closure {
         check.host_path(closure, root().key("store").key("closure"));
     }

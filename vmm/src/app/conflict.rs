@@ -1,5 +1,6 @@
 //! Values of an [`App`] that are good each by itself but not together.
 
+mod bundle;
 mod network;
 mod own_kernel;
 
@@ -29,6 +30,7 @@ pub fn between(app: &App) -> Vec<Complaint> {
     network::between(app, &mut complaints);
     root(app, &mut complaints);
     own_kernel::between(app, &mut complaints);
+    bundle::between(app, &mut complaints);
     store(app, &mut complaints);
     console(app, &mut complaints);
     limits(app, &mut complaints);

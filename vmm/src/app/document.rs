@@ -129,6 +129,11 @@ impl Document {
         Self { text, root }
     }
 
+    /// The text, as it was written.
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
     /// The outermost value.
     pub const fn root(&self) -> &Node {
         &self.root

@@ -8,6 +8,7 @@ use super::problem::{Complaint, Problem, Problems};
 use super::quote::{one_line, quoted};
 use super::reader::{self, Finding};
 use super::{App, IMAGE_ID, MAX_FILE_SIZE, MAX_PROBLEMS, Place, check, text};
+use crate::bundle::Bundle;
 
 /// An [`App`] and the file it came from.
 #[derive(Debug)]
@@ -20,20 +21,41 @@ pub struct AppFile {
 }
 
 impl AppFile {
-    /// Reads and checks a file. `-` is the standard input, whose relative paths start at the
-    /// current folder; those of a file start at the file's folder.
+    /// Reads and checks a file, or that in a bundle. `-` is the standard input, whose relative paths
+    /// start at the current folder; those of a file, as of a bundle, start at its folder.
     pub fn load(path: &Path) -> Result<Self, Problems> {
         if path == Path::new("-") {
             let bytes = text::read_stdin().map_err(|error| whole_file("<stdin>", error))?;
             return Self::parse("<stdin>", Path::new("."), &bytes);
         }
         let name = one_line(&path.to_string_lossy());
-        let bytes =
-            text::read_file(path, MAX_FILE_SIZE).map_err(|error| whole_file(&name, error))?;
         let folder = path.parent().unwrap_or(Path::new("/"));
-        let mut file = Self::parse(&name, folder, &bytes)?;
+        let wrong = |error: anyhow::Error| whole_file(&name, format!("{error:#}"));
+        let mut file = if let Some(bundle) = Bundle::find(path).map_err(wrong)? {
+            let bytes = bundle.app().map_err(wrong)?;
+            Self::parse(&name, folder, &bytes)?.bundled(path)?
+        } else {
+            let bytes = text::read_file(path, MAX_FILE_SIZE);
+            let bytes = bytes.map_err(|error| whole_file(&name, error))?;
+            Self::parse(&name, folder, &bytes)?
+        };
         file.path = Some(path.to_path_buf());
         Ok(file)
+    }
+
+    /// The file in the bundle at `path`, which has what the file names of the host that made it.
+    fn bundled(mut self, path: &Path) -> Result<Self, Problems> {
+        // This fails only without a current folder; a relative path then fails where it is used.
+        let bundle = std::path::absolute(path).unwrap_or_else(|_| path.into());
+        self.app.bundle = Some(bundle);
+        self.app.kernel.path = None;
+        self.app.store.closure = None;
+        let complaints = self.app.check();
+        if complaints.is_empty() {
+            return Ok(self);
+        }
+        let located = complaints.into_iter().map(|one| self.locate(one));
+        Err(at_most(&self.name, located.collect()))
     }
 
     /// Checks the bytes of a file that messages call `name` and whose relative paths start at
@@ -87,6 +109,11 @@ impl AppFile {
     /// Where the file is; none for the standard input.
     pub fn path(&self) -> Option<&Path> {
         self.path.as_deref()
+    }
+
+    /// The file, as it was written.
+    pub fn text(&self) -> &str {
+        self.document.text()
     }
 
     /// Each key and each string of the file, without JSON's escapes.
@@ -176,6 +203,9 @@ fn resolve(app: &mut App, folder: &Path) -> Vec<Complaint> {
         let mut path = PathBuf::from(&*image);
         resolve(&mut path, Place::root().key("image"));
         *image = path.to_string_lossy().into_owned();
+    }
+    if let Some(path) = &mut app.bundle {
+        resolve(path, Place::root().key("bundle"));
     }
     if let Some(path) = &mut app.store.closure {
         resolve(path, Place::root().key("store").key("closure"));

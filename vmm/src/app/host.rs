@@ -9,7 +9,8 @@ use std::path::Path;
 use super::place::Place;
 use super::problem::{Complaint, Problem, Problems};
 use super::{AppFile, IMAGE_ID, StoreMode};
-use crate::closure::{STORE_DIR, StorePath, StoreView};
+use crate::bundle::Bundle;
+use crate::closure::{STORE_DIR, StorePath, StoreView, roots};
 use crate::toplevel::{Toplevel, ensure_bootable};
 use crate::volume;
 
@@ -62,6 +63,10 @@ impl AppFile {
             if !image.starts_with(IMAGE_ID) {
                 expect(Place::root().key("image"), there(Path::new(image)));
             }
+        } else if let Some(bundle) = &self.app.bundle {
+            let outcome = Bundle::open(bundle).and_then(|bundle| bundle.verify());
+            let outcome = outcome.map_err(|error| format!("{error:#}"));
+            expect(Place::root().key("bundle"), outcome);
         } else if self.app.store.mode != StoreMode::None {
             let program = self.app.program();
             let entrypoint = program.entrypoint.first().map_or("", String::as_str);
@@ -81,7 +86,7 @@ impl AppFile {
         // fail for the same reason.
         if complaints.is_empty()
             && self.app.image.is_none()
-            && let Err(error) = StoreView::of(self)
+            && let Err(error) = StoreView::of(&self.app, &roots(self))
         {
             let has_list = self.app.store.closure.is_some();
             let place = Place::root().key("store");

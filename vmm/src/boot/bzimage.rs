@@ -3,7 +3,6 @@
 //! The file is a setup part, which only a BIOS would run, and the protected-mode part, which is
 //! copied to where its header wants it and entered at its 64-bit entry, 0x200 behind the start.
 
-use std::fs::File;
 use std::iter;
 
 use anyhow::{Context, ensure};
@@ -11,9 +10,10 @@ use devices::Memory;
 use linux_loader::loader::bootparam::setup_header;
 use vm_memory::{ByteValued, GuestAddress};
 
-use super::{Kernel, copy_file, low_memory_end, read_at};
+use super::{Kernel, low_memory_end};
 use crate::layout;
 use crate::memory::PAGE_BYTES;
+use crate::window::Window;
 
 /// Where the setup header begins in the file.
 const HEADER_OFFSET: u64 = 0x1f1;
@@ -28,15 +28,15 @@ const ENTRY_64: u64 = 0x200;
 const SECTOR_BYTES: u64 = 512;
 
 /// Where the file says which release it is (`kernel_version`), if it is a bzImage that does.
-pub fn version_offset(file: &File) -> Option<u64> {
+pub fn version_offset(file: &Window) -> Option<u64> {
     let kernel_version = read_header(file).ok()?.kernel_version;
     // Counted from the end of the boot sector; 0 where there is none.
     (kernel_version > 0).then(|| u64::from(kernel_version) + SECTOR_BYTES)
 }
 
-fn read_header(file: &File) -> anyhow::Result<setup_header> {
+fn read_header(file: &Window) -> anyhow::Result<setup_header> {
     let mut header = setup_header::default();
-    read_at(file, header.as_mut_slice(), HEADER_OFFSET)
+    file.read_at(header.as_mut_slice(), HEADER_OFFSET)
         .context("it is neither an ELF file nor a bzImage")?;
     let magic = header.header;
     ensure!(
@@ -46,8 +46,8 @@ fn read_header(file: &File) -> anyhow::Result<setup_header> {
     Ok(header)
 }
 
-/// Loads the kernel `file` of `file_bytes` bytes.
-pub fn load(memory: &Memory, file: &File, file_bytes: u64) -> anyhow::Result<Kernel> {
+/// Loads the kernel `file`.
+pub fn load(memory: &Memory, file: &Window) -> anyhow::Result<Kernel> {
     let header = read_header(file)?;
     let setup_header {
         version,
@@ -67,7 +67,7 @@ pub fn load(memory: &Memory, file: &File, file_bytes: u64) -> anyhow::Result<Ker
     let bytes = u64::from(header.syssize) * 16;
     // Signed kernels have their signature behind the part that counts.
     ensure!(
-        offset + bytes <= file_bytes && bytes > ENTRY_64,
+        offset + bytes <= file.bytes() && bytes > ENTRY_64,
         "it is cut short or damaged"
     );
     let start = if header.pref_address >= layout::HIMEM {
@@ -85,13 +85,7 @@ pub fn load(memory: &Memory, file: &File, file_bytes: u64) -> anyhow::Result<Ker
         low_memory_end(memory) >> 20,
         end.div_ceil(1 << 20)
     );
-    copy_file(
-        memory,
-        GuestAddress(start),
-        file,
-        offset,
-        usize::try_from(bytes)?,
-    )?;
+    file.copy(memory, GuestAddress(start), offset, usize::try_from(bytes)?)?;
     let pages = start..(start + bytes).next_multiple_of(PAGE_BYTES);
     Ok(Kernel {
         entry: start + ENTRY_64,

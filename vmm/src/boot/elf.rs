@@ -8,7 +8,6 @@
 
 mod sections;
 
-use std::fs::File;
 use std::ops::Range;
 
 use anyhow::{Context, ensure};
@@ -16,9 +15,10 @@ use devices::Memory;
 use vm_memory::GuestAddress;
 use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes, KnownLayout};
 
-use super::{Kernel, copy_file, low_memory_end, read_at};
+use super::{Kernel, low_memory_end};
 use crate::layout;
-use crate::memory::{PAGE_BYTES, map_file, populate};
+use crate::memory::{PAGE_BYTES, populate};
+use crate::window::Window;
 use sections::Sections;
 
 /// `Elf64_Ehdr`.
@@ -65,10 +65,11 @@ const PF_W: u32 = 2;
 /// Linux has five; this is what a file may make the monitor look at.
 const PROGRAM_HEADERS_MAX: u16 = 64;
 
-/// Loads the kernel `file` of `file_bytes` bytes.
-pub fn load(memory: &Memory, file: &File, file_bytes: u64) -> anyhow::Result<Kernel> {
+/// Loads the kernel `file`.
+pub fn load(memory: &Memory, file: &Window) -> anyhow::Result<Kernel> {
+    let file_bytes = file.bytes();
     let mut header = FileHeader::new_zeroed();
-    read_at(file, header.as_mut_bytes(), 0)?;
+    file.read_at(header.as_mut_bytes(), 0)?;
     check(&header, file_bytes)?;
     let mut loaded: Vec<Range<u64>> = Vec::new();
     let mut mapped = Vec::new();
@@ -139,10 +140,10 @@ fn check(header: &FileHeader, file_bytes: u64) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn program_header(file: &File, header: &FileHeader, index: u16) -> anyhow::Result<ProgramHeader> {
+fn program_header(file: &Window, header: &FileHeader, index: u16) -> anyhow::Result<ProgramHeader> {
     let mut segment = ProgramHeader::new_zeroed();
     let offset = u64::from(index) * size_of::<ProgramHeader>() as u64;
-    read_at(file, segment.as_mut_bytes(), header.phoff + offset)
+    file.read_at(segment.as_mut_bytes(), header.phoff + offset)
         .context("cannot read its program headers")?;
     Ok(segment)
 }
@@ -176,7 +177,7 @@ fn check_segment(segment: &ProgramHeader, file_bytes: u64, low_end: u64) -> anyh
 /// Loads a segment but for the rest that is zero, and returns the memory that is mapped.
 fn place(
     memory: &Memory,
-    file: &File,
+    file: &Window,
     segment: &ProgramHeader,
     sections: &Sections,
 ) -> anyhow::Result<Vec<Range<u64>>> {
@@ -204,7 +205,7 @@ fn place(
 /// those of its pages that will be written to all the same.
 fn map(
     memory: &Memory,
-    file: &File,
+    file: &Window,
     segment: &ProgramHeader,
     part: Range<u64>,
     sections: &Sections,
@@ -217,7 +218,7 @@ fn map(
     }
     copy(memory, file, segment, part.start..first_page)?;
     let offset = segment.offset + (first_page - segment.paddr);
-    map_file(memory, first_page, last_page - first_page, file, offset)?;
+    file.map(memory, first_page, last_page - first_page, offset)?;
     for pages in sections.patched(&(offset..offset + (last_page - first_page))) {
         let start = first_page + (pages.start - offset);
         // Where the host cannot, each page is copied when it is written to.
@@ -230,11 +231,11 @@ fn map(
 /// Copies the part of a segment that is to be at this place in memory.
 fn copy(
     memory: &Memory,
-    file: &File,
+    file: &Window,
     segment: &ProgramHeader,
     part: Range<u64>,
 ) -> anyhow::Result<()> {
     let offset = segment.offset + (part.start - segment.paddr);
     let bytes = usize::try_from(part.end - part.start)?;
-    copy_file(memory, GuestAddress(part.start), file, offset, bytes)
+    file.copy(memory, GuestAddress(part.start), offset, bytes)
 }

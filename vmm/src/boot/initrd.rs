@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, ensure};
 
-use super::read_at;
+use crate::window::Window;
 
 /// What archives begin with: cpio's own forms, then those that Linux unpacks (`lib/decompress.c`).
 const MAGICS: [&[u8]; 10] = [
@@ -30,9 +30,7 @@ const MAGICS: [&[u8]; 10] = [
 pub struct Initrd {
     /// Where it is.
     pub path: PathBuf,
-    pub(super) file: File,
-    /// Its size.
-    pub(super) bytes: u64,
+    pub(super) file: Window,
 }
 
 impl Initrd {
@@ -47,10 +45,10 @@ impl Initrd {
     fn look_at(path: &Path) -> anyhow::Result<Self> {
         // Opening a FIFO would wait for its writer.
         ensure!(path.metadata()?.is_file(), "it is not a regular file");
-        let file = File::open(path)?;
-        let bytes = file.metadata()?.len();
+        let file = Window::whole(File::open(path)?)?;
         let mut magic = [0; 6];
-        read_at(&file, &mut magic, 0).with_context(|| format!("it has only {bytes} bytes"))?;
+        file.read_at(&mut magic, 0)
+            .with_context(|| format!("it has only {} bytes", file.bytes()))?;
         ensure!(
             MAGICS.iter().any(|known| magic.starts_with(known)),
             "it is neither a cpio archive nor one in a form that Linux unpacks"
@@ -58,7 +56,6 @@ impl Initrd {
         Ok(Self {
             path: path.to_owned(),
             file,
-            bytes,
         })
     }
 }
@@ -75,7 +72,10 @@ mod tests {
         let path = folder.path().join("initrd");
         for magic in MAGICS {
             fs::write(&path, [magic, b"and more"].concat()).unwrap();
-            assert_eq!(Initrd::open(&path).unwrap().bytes, magic.len() as u64 + 8);
+            assert_eq!(
+                Initrd::open(&path).unwrap().file.bytes(),
+                magic.len() as u64 + 8
+            );
         }
     }
 

@@ -17,16 +17,16 @@ mod tables;
 mod unpack;
 
 use std::fs::File;
-use std::io::{Seek, SeekFrom};
 use std::ops::Range;
-use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use anyhow::{Context, ensure};
 use devices::Memory;
 use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend as _};
 
+use crate::bundle::Bundle;
 use crate::layout;
+use crate::window::Window;
 
 pub use initrd::Initrd;
 pub use tables::{SEGMENTS, Segment};
@@ -82,23 +82,27 @@ fn load_kernel(memory: &Memory, path: &Path, given: &Given<'_>) -> anyhow::Resul
     let flags =
         rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::NONBLOCK | rustix::fs::OFlags::CLOEXEC;
     let file = File::from(rustix::fs::open(path, flags, rustix::fs::Mode::empty())?);
-    let metadata = file.metadata()?;
-    ensure!(metadata.is_file(), "it is not a regular file");
+    ensure!(file.metadata()?.is_file(), "it is not a regular file");
+    let file = if Bundle::is_one(&file) {
+        Bundle::read(file)?.kernel()?
+    } else {
+        Window::whole(file)?
+    };
     ensure!(
-        metadata.len() <= KERNEL_BYTES_MAX,
+        file.bytes() <= KERNEL_BYTES_MAX,
         "it has {} MiB; no kernel is that large",
-        metadata.len() >> 20
+        file.bytes() >> 20
     );
     let mut magic = [0; 4];
     ensure!(
-        metadata.len() >= magic.len() as u64,
+        file.bytes() >= magic.len() as u64,
         "it has only {} bytes",
-        metadata.len()
+        file.bytes()
     );
-    read_at(&file, &mut magic, 0)?;
+    file.read_at(&mut magic, 0)?;
     let kernel = match &magic {
-        b"\x7fELF" => elf::load(memory, &file, metadata.len())?,
-        _ => bzimage::load(memory, &file, metadata.len())?,
+        b"\x7fELF" => elf::load(memory, &file)?,
+        _ => bzimage::load(memory, &file)?,
     };
     ensure!(
         kernel.end <= tables::MAPPED_BYTES,
@@ -143,7 +147,7 @@ fn place_initramfs(
 ) -> anyhow::Result<(u64, u64)> {
     // An archive that is not compressed must begin at a multiple of 4; between two there may be NULs.
     let own = (given.initramfs.len() as u64).next_multiple_of(4);
-    let length = own.saturating_add(given.initrd.map_or(0, |initrd| initrd.bytes));
+    let length = own.saturating_add(given.initrd.map_or(0, |initrd| initrd.file.bytes()));
     if length == 0 {
         return Ok((0, 0));
     }
@@ -162,9 +166,9 @@ fn place_initramfs(
     memory
         .write_slice(given.initramfs, GuestAddress(start))
         .context("cannot place the initramfs")?;
-    if let Some(Initrd { path, file, bytes }) = given.initrd {
+    if let Some(Initrd { path, file }) = given.initrd {
         let place = GuestAddress(start + own);
-        copy_file(memory, place, file, 0, usize::try_from(*bytes)?)
+        file.copy(memory, place, 0, usize::try_from(file.bytes())?)
             .with_context(|| format!("cannot read the initrd {}", path.display()))?;
     }
     Ok((start, length))
@@ -189,29 +193,6 @@ fn low_memory_end(memory: &Memory) -> u64 {
         .iter()
         .next()
         .map_or(0, vm_memory::GuestMemoryRegion::len)
-}
-
-/// Copies `bytes` of the file into guest memory, with nothing in between.
-fn copy_file(
-    memory: &Memory,
-    gpa: GuestAddress,
-    mut file: &File,
-    offset: u64,
-    bytes: usize,
-) -> anyhow::Result<()> {
-    file.seek(SeekFrom::Start(offset))?;
-    memory
-        .read_exact_volatile_from(gpa, &mut file, bytes)
-        .context("it ends too early")
-}
-
-/// Fills `bytes` from `offset`, or says that the file ends before.
-fn read_at(file: &File, bytes: &mut [u8], offset: u64) -> anyhow::Result<()> {
-    file.read_exact_at(bytes, offset)
-        .map_err(|error| match error.kind() {
-            std::io::ErrorKind::UnexpectedEof => anyhow::anyhow!("it ends too early"),
-            _ => error.into(),
-        })
 }
 
 #[cfg(test)]

@@ -5,12 +5,13 @@
 
 use std::collections::HashMap;
 use std::fs::{self, File};
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 
 use super::{bzimage, unpack};
+use crate::kernel::is_elf;
+use crate::window::Window;
 
 /// Without these two no guest can say that it is there.
 const NEEDED: [&str; 2] = ["virtio_mmio", "virtio_console"];
@@ -76,16 +77,17 @@ pub fn missing(kernel: &Path, beside: Option<&Path>) -> Option<String> {
 /// What `uname -r` says under a bzImage. Another file is none of this module's concern.
 fn release(kernel: &Path) -> anyhow::Result<Option<String>> {
     // Whoever loads it says better what is wrong with it.
-    if !kernel.is_file() {
+    if !kernel.is_file() || is_elf(kernel) {
         return Ok(None);
     }
     let file = File::open(kernel)
         .with_context(|| format!("cannot open the kernel {}", kernel.display()))?;
+    let file = Window::whole(file)?;
     let Some(offset) = bzimage::version_offset(&file) else {
         return Ok(None);
     };
     let mut text = [0; 256];
-    let bytes = file.read_at(&mut text, offset)?;
+    let bytes = file.read_some_at(&mut text, offset)?;
     let text = text[..bytes].split(|&byte| byte == 0).next();
     let word = text.and_then(|text| std::str::from_utf8(text).ok()?.split(' ').next());
     // It becomes part of a path.

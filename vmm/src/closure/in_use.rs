@@ -5,8 +5,7 @@ use std::os::fd::OwnedFd;
 
 use rustix::fs::{Mode, OFlags, open};
 
-use super::{StorePath, roots};
-use crate::app::AppFile;
+use super::StorePath;
 
 /// Store paths that Nix keeps as long as this lives: those that a file names, and more.
 ///
@@ -19,10 +18,10 @@ pub struct InUse {
 }
 
 impl InUse {
-    /// Has Nix keep what `file` names. What is not there cannot be collected.
-    pub fn of(file: &AppFile) -> Self {
+    /// Has Nix keep these. What is not there cannot be collected.
+    pub fn of<'a>(paths: impl IntoIterator<Item = &'a StorePath>) -> Self {
         let mut in_use = Self { open: Vec::new() };
-        in_use.add(&roots(file));
+        in_use.add(paths);
         in_use
     }
 

@@ -184,26 +184,18 @@ fn what_is_added_to_an_app_is_a_root_too() {
 #[test]
 fn the_mode_decides_whether_there_is_a_closure_at_all() {
     let with_mode = |mode: &str| {
-        file(&format!(
+        let file = file(&format!(
             r#"{{"name":"a","app":{{"entrypoint":"/x"}},"store":"{mode}"}}"#
-        ))
+        ));
+        StoreView::of(&file.app, &roots(&file)).expect("view")
     };
-    assert_eq!(
-        StoreView::of(&with_mode("none")).expect("view"),
-        StoreView::None
-    );
-    assert_eq!(
-        StoreView::of(&with_mode("all")).expect("view"),
-        StoreView::All
-    );
+    assert_eq!(with_mode("none"), StoreView::None);
+    assert_eq!(with_mode("all"), StoreView::All);
     let empty = Closure {
         paths: Vec::new(),
         source: Source::NoRoots,
     };
-    assert_eq!(
-        StoreView::of(&with_mode("closure")).expect("view"),
-        StoreView::Closure(empty)
-    );
+    assert_eq!(with_mode("closure"), StoreView::Closure(empty));
 }
 
 #[test]

@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use anyhow::{Context, Result, bail};
 use serde::Serialize;
 use vmm::app::{App, AppFile};
-use vmm::closure::StoreView;
+use vmm::closure::{StoreView, roots};
 
 use crate::accel::{Accel, Place};
 use crate::commands::create;
@@ -25,7 +25,7 @@ struct Plan<'a> {
     replaces: bool,
     accel: Chosen,
     kernel: PathBuf,
-    /// What init is copied from.
+    /// What init is copied from, a file or a bundle.
     init: PathBuf,
     store: Store,
     folders: Folders,
@@ -48,6 +48,9 @@ enum Chosen {
 enum Store {
     None,
     All,
+    Bundle {
+        path: PathBuf,
+    },
     Closure {
         /// Who says what belongs to it.
         source: String,
@@ -100,7 +103,7 @@ pub fn print(
             Place::EmulatedHost { reason } => Chosen::Emulated(reason),
         },
         kernel: vmm::kernel::of(&file.app)?,
-        init: init_binary::find()?,
+        init: init_binary::of(&file.app)?,
         store: Store::of(file)?,
         app: &file.app,
     })?;
@@ -109,9 +112,10 @@ pub fn print(
 
 impl Store {
     fn of(file: &AppFile) -> Result<Self> {
-        Ok(match StoreView::of(file)? {
+        Ok(match StoreView::of(&file.app, &roots(file))? {
             StoreView::None => Self::None,
             StoreView::All => Self::All,
+            StoreView::Bundle(path) => Self::Bundle { path },
             StoreView::Closure(closure) => {
                 let mut bytes = 0;
                 for path in closure.paths() {

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io;
+use std::ops::Range;
 use std::os::fd::AsFd;
 
 use rustix::fs::{FallocateFlags, FileType, SeekFrom, fallocate, fdatasync, fstat, seek};
@@ -16,24 +17,32 @@ static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
 /// An open file.
 pub struct Image {
     file: File,
+    /// Where in the file the disk begins.
+    start: u64,
     bytes: u64,
     can_discard: bool,
 }
 
 impl Image {
-    /// Looks at how long the file is, and whether holes can be made in it.
+    /// Looks at how long the file is, and whether holes can be made in it. The disk is its bytes at
+    /// `window`, or all of them.
     ///
     /// # Errors
-    /// It has no length.
-    pub fn open(file: File) -> io::Result<Self> {
+    /// It has no length, or ends before the window does.
+    pub fn open(file: File, window: Option<Range<u64>>) -> io::Result<Self> {
         // Of a block device too.
-        let bytes = seek(&file, SeekFrom::End(0))?;
+        let end = seek(&file, SeekFrom::End(0))?;
+        let window = window.unwrap_or(0..end);
+        if window.end > end {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
         let is_file = FileType::from_raw_mode(fstat(&file)?.st_mode) == FileType::RegularFile;
         // Behind the end there is nothing to lose. A block device has nothing behind its end.
-        let can_discard = is_file && fallocate(&file, HOLE, bytes, 1).is_ok();
+        let can_discard = is_file && fallocate(&file, HOLE, end, 1).is_ok();
         Ok(Self {
             file,
-            bytes,
+            start: window.start,
+            bytes: window.end.saturating_sub(window.start),
             can_discard,
         })
     }
@@ -41,6 +50,11 @@ impl Image {
     /// The file.
     pub fn file(&self) -> &File {
         &self.file
+    }
+
+    /// Where in the file is what is at `offset` of the disk.
+    pub fn place(&self, offset: u64) -> u64 {
+        self.start.saturating_add(offset)
     }
 
     /// Length.
@@ -58,7 +72,7 @@ impl Image {
         while done < bytes {
             let left = usize::try_from(bytes.saturating_sub(done)).unwrap_or(usize::MAX);
             let zeros = ZEROS.get(..left).unwrap_or(&ZEROS);
-            let written = pwrite(&self.file, zeros, offset.saturating_add(done))?;
+            let written = pwrite(&self.file, zeros, self.place(offset).saturating_add(done))?;
             if written == 0 {
                 return Err(io::ErrorKind::WriteZero.into());
             }
@@ -74,13 +88,17 @@ const HOLE: FallocateFlags = FallocateFlags::PUNCH_HOLE.union(FallocateFlags::KE
 impl Medium for Image {
     fn read(&self, offset: u64, bytes: usize, to: &mut Buffers) -> io::Result<()> {
         whole(bytes, |done, left| {
-            to.pread_from(self.file.as_fd(), offset.saturating_add(done), left)
+            to.pread_from(
+                self.file.as_fd(),
+                self.place(offset).saturating_add(done),
+                left,
+            )
         })
     }
 
     fn write(&self, offset: u64, bytes: usize, from: &mut Buffers) -> io::Result<()> {
         whole(bytes, |done, left| {
-            let to = Position::At(offset.saturating_add(done));
+            let to = Position::At(self.place(offset).saturating_add(done));
             from.pwrite_to(self.file.as_fd(), to, left)
         })
     }
@@ -91,13 +109,13 @@ impl Medium for Image {
 
     fn discard(&self, offset: u64, bytes: u64) -> io::Result<()> {
         Ok(retry_on_intr(|| {
-            fallocate(&self.file, HOLE, offset, bytes)
+            fallocate(&self.file, HOLE, self.place(offset), bytes)
         })?)
     }
 
     fn zero(&self, offset: u64, bytes: u64) -> io::Result<()> {
         let flags = FallocateFlags::ZERO_RANGE | FallocateFlags::KEEP_SIZE;
-        match retry_on_intr(|| fallocate(&self.file, flags, offset, bytes)) {
+        match retry_on_intr(|| fallocate(&self.file, flags, self.place(offset), bytes)) {
             // tmpfs, for one.
             Err(Errno::OPNOTSUPP) => self.write_zeros(offset, bytes),
             other => Ok(other?),

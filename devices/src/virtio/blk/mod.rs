@@ -27,6 +27,7 @@ mod request;
 mod tests;
 
 use std::fs::File;
+use std::ops::Range;
 use std::sync::Arc;
 
 use anyhow::{Context, ensure};
@@ -64,6 +65,8 @@ pub struct Config {
     pub name: String,
     /// A regular file or a block device, open for reading, and for writing unless `read_only`.
     pub file: File,
+    /// The bytes of the file that are the disk; all of them by default.
+    pub window: Option<Range<u64>>,
     /// The name that the guest finds the disk by, ASCII, which names the threads too.
     pub serial: String,
     /// Whether every change is refused.
@@ -82,7 +85,8 @@ impl Config {
     /// # Errors
     /// The serial is none, or the file holds no sector.
     pub fn open(self, memory: &Memory) -> anyhow::Result<Device> {
-        let image = Image::open(self.file).with_context(|| format!("cannot use {}", self.name))?;
+        let image = Image::open(self.file, self.window)
+            .with_context(|| format!("cannot use {}", self.name))?;
         let traits = Traits {
             name: self.name,
             serial: self.serial,

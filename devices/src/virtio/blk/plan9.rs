@@ -48,7 +48,7 @@ impl Medium for Plan9 {
             if read < left {
                 return Err(io::ErrorKind::UnexpectedEof.into());
             }
-            let to = offset.saturating_add(done as u64);
+            let to = self.0.place(offset).saturating_add(done as u64);
             self.0.file().write_all_at(part, to)?;
             done = done.saturating_add(left);
         }

@@ -50,6 +50,7 @@ fn config(file: &File) -> Config {
     Config {
         name: "test".into(),
         file: file.try_clone().unwrap(),
+        window: None,
         serial: "volume0".into(),
         read_only: false,
         vcpus: 1,

@@ -11,6 +11,7 @@ pub fn disk(file: File) -> blk::Config {
     blk::Config {
         name: "test".into(),
         file,
+        window: None,
         serial: "test".into(),
         read_only: false,
         vcpus: 2,

@@ -9,14 +9,13 @@
 //! that are missing or make no sense are no error.
 
 use std::collections::BTreeSet;
-use std::fs::File;
 use std::ops::Range;
 
 use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes, KnownLayout};
 
 use super::FileHeader;
-use crate::boot::read_at;
 use crate::memory::PAGE_BYTES;
+use crate::window::Window;
 
 /// `Elf64_Shdr`.
 #[derive(Clone, FromBytes, IntoBytes, Immutable, KnownLayout)]
@@ -72,7 +71,7 @@ pub struct Sections {
 
 impl Sections {
     /// Those of `file`.
-    pub fn read(file: &File, header: &FileHeader) -> Self {
+    pub fn read(file: &Window, header: &FileHeader) -> Self {
         let Some(headers) = Headers::read(file, header) else {
             return Self::default();
         };
@@ -120,17 +119,18 @@ fn constant(section: &SectionHeader) -> Option<Range<u64>> {
 
 /// The sections of a file.
 struct Headers<'a> {
-    file: &'a File,
+    file: &'a Window,
     all: Vec<SectionHeader>,
     /// Which of them has their names.
     names: usize,
 }
 
 impl<'a> Headers<'a> {
-    fn read(file: &'a File, header: &FileHeader) -> Option<Self> {
+    fn read(file: &'a Window, header: &FileHeader) -> Option<Self> {
         let count = usize::from(header.shnum.min(SECTIONS_MAX));
         let mut all = vec![SectionHeader::new_zeroed(); count];
-        read_at(file, all.as_mut_slice().as_mut_bytes(), header.shoff).ok()?;
+        file.read_at(all.as_mut_slice().as_mut_bytes(), header.shoff)
+            .ok()?;
         let names = usize::from(header.shstrndx);
         Some(Self { file, all, names })
     }
@@ -149,7 +149,7 @@ impl<'a> Headers<'a> {
             return None;
         }
         let mut bytes = vec![0; usize::try_from(count * ALTERNATIVE_BYTES).ok()?];
-        read_at(self.file, &mut bytes, table.offset).ok()?;
+        self.file.read_at(&mut bytes, table.offset).ok()?;
         let text: Vec<_> = self
             .all
             .iter()
@@ -187,7 +187,7 @@ impl<'a> Headers<'a> {
         let mut found = [0; NAME_BYTES];
         let found = found.get_mut(..name.len())?;
         let offset = names.offset.checked_add(section.name.into())?;
-        read_at(self.file, found, offset).ok()?;
+        self.file.read_at(found, offset).ok()?;
         Some(found == name)
     }
 }

@@ -161,7 +161,7 @@ fn what_is_written_over_9p_is_in_the_file_page_by_page() {
     let file = image();
     let traits = traits("9p", 1);
     let medium = || {
-        let image = Image::open(file.try_clone().unwrap()).unwrap();
+        let image = Image::open(file.try_clone().unwrap(), None).unwrap();
         Box::new(Plan9(image))
     };
     let mut disk = Disk::of(Driver::start(|memory| {

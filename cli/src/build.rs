@@ -1,0 +1,80 @@
+//! What `mvm build` makes of an app.json: a bundle, or an OCI archive.
+//!
+//! The one thing to know: the same app.json, closure and programs make the same bytes, whoever makes
+//! them and wherever. So no time, owner, order of a folder or mode beyond what Nix keeps is in them.
+
+mod bundle;
+mod config;
+mod erofs;
+mod interrupt;
+mod layer;
+mod oci;
+mod progress;
+mod target;
+mod tree;
+mod walk;
+
+use anyhow::{Result, bail};
+use vmm::app::{AppFile, Complaint, Place, Problems, StoreMode};
+use vmm::closure::{StorePath, StoreView, roots};
+
+pub use bundle::bundle;
+pub use interrupt::Interrupt;
+pub use oci::{archive, tag};
+pub use progress::Progress;
+pub use target::Target;
+
+/// What is made of something, and where one can see that it is.
+pub struct Work<'a> {
+    /// The app.json.
+    pub file: &'a AppFile,
+    /// The file that it goes to.
+    pub target: Target,
+    /// Whether the user has lost patience.
+    pub interrupt: Interrupt,
+    /// What is being done.
+    pub progress: Progress,
+}
+
+/// Refuses what is no program of the store's.
+///
+/// # Errors
+/// It is one that cannot be taken along so.
+pub fn ensure_program(file: &AppFile) -> Result<()> {
+    let app = &file.app;
+    let root = Place::root;
+    let refused = [
+        (app.bundle.is_some(), root(), "is of a bundle already"),
+        (
+            app.image.is_some(),
+            root().key("image"),
+            "has all that its program needs; `mvm build` is for programs of the store",
+        ),
+        (
+            app.system.is_some(),
+            root().key("system"),
+            "`mvm build` makes a file of programs, and not of systems",
+        ),
+        (
+            app.store.mode == StoreMode::All,
+            root().key("store").key("mode"),
+            "must not be \"all\" to build: what a file has of the store is a closure",
+        ),
+    ];
+    match refused.into_iter().find(|(is_bad, ..)| *is_bad) {
+        None => Ok(()),
+        Some((_, place, message)) => {
+            let message = message.into();
+            Err(Problems::from(file.locate(Complaint { place, message })).into())
+        }
+    }
+}
+
+/// The store paths that the program needs, sorted; none for a machine without a store.
+fn closure(file: &AppFile) -> Result<Option<Vec<StorePath>>> {
+    match StoreView::of(&file.app, &roots(file))? {
+        StoreView::Closure(closure) => Ok(Some(closure.paths().to_vec())),
+        StoreView::None => Ok(None),
+        StoreView::All | StoreView::Bundle(_) => bail!("the store is not that of a closure"),
+    }
+}

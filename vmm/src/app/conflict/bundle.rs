@@ -1,0 +1,34 @@
+//! What a bundle has already.
+
+use super::super::place::Place;
+use super::super::problem::Complaint;
+use super::super::{App, StoreMode};
+
+/// Complaints about what would take the place of what the bundle has.
+pub(super) fn between(app: &App, complaints: &mut Vec<Complaint>) {
+    if app.bundle.is_none() {
+        return;
+    }
+    let root = Place::root;
+    let mut complain = |is_bad: bool, place: Place, reason: &str| {
+        if is_bad {
+            let message = format!("does not go with `bundle`: {reason}");
+            complaints.push(Complaint { place, message });
+        }
+    };
+    complain(
+        app.system.is_some(),
+        root().key("system"),
+        "a bundle is of a program",
+    );
+    complain(
+        app.image.is_some(),
+        root().key("image"),
+        "a bundle has a store, and no image",
+    );
+    let store = || root().key("store");
+    let reason = "its store is the machine's";
+    let is_all = app.store.mode == StoreMode::All;
+    complain(is_all, store().key("mode"), reason);
+    complain(app.store.closure.is_some(), store().key("closure"), reason);
+}
