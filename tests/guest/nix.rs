@@ -406,10 +406,8 @@ fn a_guest_of_microvm_nix_runs_by_its_runner() -> Result<()> {
             .output();
         seen.is_ok_and(|seen| seen.stdout == b"active\n")
     });
-    ensure!(
-        here("microvm-shutdown").status()?.success(),
-        "microvm-shutdown"
-    );
+    let stopped = here("microvm-shutdown").output()?;
+    ensure!(stopped.status.success(), "microvm-shutdown: {stopped:?}");
     assert_eq!(running.0.wait()?.code(), Some(0));
     let said = fs::read_to_string(folder.path().join("log"))?;
     assert!(said.starts_with("before\n"), "{said}");
