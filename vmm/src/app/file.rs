@@ -159,7 +159,7 @@ fn judge(app: &mut App, folder: &Path, findings: &[Finding]) -> Vec<Complaint> {
         .filter_map(|finding| finding.spoilt.as_ref())
         .collect();
     let mut complaints = complaints_of(app, folder, spoilt.is_empty());
-    complaints.retain(|complaint| !spoilt.iter().any(|place| complaint.place.is_within(place)));
+    complaints.retain(|complaint| !spoilt.iter().any(|place| place.concerns(&complaint.place)));
     complaints
 }
 

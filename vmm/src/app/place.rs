@@ -55,12 +55,18 @@ impl Place {
         self.0.starts_with(&other.0)
     }
 
+    /// Whether this place is in `other`, or is a part of what `other` is directly.
+    pub fn concerns(&self, other: &Self) -> bool {
+        let parent = self.0.split_last().map(|(_, steps)| steps);
+        other.is_within(self) || parent == Some(&other.0)
+    }
+
     pub(super) fn push(&mut self, step: Step) {
         self.0.push(step);
     }
 
-    pub(super) fn pop(&mut self) {
-        self.0.pop();
+    pub(super) fn pop(&mut self) -> Option<Step> {
+        self.0.pop()
     }
 }
 

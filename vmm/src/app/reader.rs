@@ -16,7 +16,7 @@ use serde::de::DeserializeOwned;
 use super::MAX_PROBLEMS;
 use super::document::{Document, Member, Node};
 use super::fault::Cause;
-use super::place::Place;
+use super::place::{Place, Step};
 use super::quote::quoted;
 use super::suggest;
 use node::Reader;
@@ -32,6 +32,18 @@ pub struct Finding {
     pub spoilt: Option<Place>,
     /// What is allowed and what was found.
     pub message: String,
+}
+
+impl Finding {
+    /// Has it spoil what its value is in, and returns what is left out for that; none if that is all.
+    fn widen(&mut self) -> Option<Place> {
+        let spoilt = self.spoilt.as_mut()?;
+        let inner = spoilt.clone();
+        match spoilt.pop()? {
+            Step::Index(_) => Some(inner),
+            Step::Key(_) => (!spoilt.steps().is_empty()).then(|| spoilt.clone()),
+        }
+    }
 }
 
 /// Reads the tree as a `T`. With findings, the `T` holds stand-ins and is good for checks alone.
@@ -69,7 +81,16 @@ fn read_from<T: DeserializeOwned>(
         let at = fault.at.unwrap_or(root.at);
         let place = document.place_of(at);
         let (spoilt, new) = match fault.cause {
-            Cause::Blank => break None,
+            Cause::Blank => {
+                // What cannot be blank is left out: an item of a list, or what it is in.
+                let Some(place) = findings.last_mut().and_then(Finding::widen) else {
+                    break None;
+                };
+                let at = document.offset_of(&place);
+                state.bad.borrow_mut().insert(at);
+                state.left_out.borrow_mut().insert(at);
+                continue;
+            }
             Cause::Missing(key) => (
                 place.clone().key(key),
                 state.missing.borrow_mut().insert((at, key)),
@@ -110,6 +131,8 @@ fn read_from<T: DeserializeOwned>(
 struct State {
     unknown: RefCell<Vec<UnknownKey>>,
     bad: RefCell<BTreeSet<usize>>,
+    /// Those that cannot be blank either.
+    left_out: RefCell<BTreeSet<usize>>,
     missing: RefCell<BTreeSet<(usize, &'static str)>>,
     /// Where the object is that may have more keys than its type has, and these.
     others: Option<(usize, &'static [&'static str])>,
@@ -118,6 +141,10 @@ struct State {
 impl State {
     fn is_bad(&self, node: &Node) -> bool {
         self.bad.borrow().contains(&node.at)
+    }
+
+    fn is_left_out(&self, node: &Node) -> bool {
+        self.left_out.borrow().contains(&node.at)
     }
 
     fn note_unknown(&self, object: &Node, member: &Member, fields: &'static [&'static str]) {

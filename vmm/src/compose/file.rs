@@ -246,7 +246,7 @@ impl Source {
             let (_, place, problem) = self.locate_in(name, &complaint);
             // The name is judged as the project's and the service's.
             let is_own = complaint.place != Place::root().key("name");
-            if is_own && !spoilt.iter().any(|spoilt| place.is_within(spoilt)) {
+            if is_own && !spoilt.iter().any(|spoilt| spoilt.concerns(&place)) {
                 problems.push(problem);
             }
         }

@@ -33,10 +33,11 @@ impl<'de> SeqAccess<'de> for Items<'_> {
         &mut self,
         seed: T,
     ) -> Result<Option<T::Value>, Fault> {
-        let Some(node) = self.items.next() else {
+        let state = self.reader.state;
+        let Some(node) = self.items.by_ref().find(|node| !state.is_left_out(node)) else {
             return Ok(None);
         };
-        // A bad item is blank, not left out: the places of those after it must not move.
+        // A bad item is blank if it can be, not left out: the places of those after it do not move.
         if self.reader.state.is_bad(node) {
             return seed.deserialize(Blank).map(Some);
         }
