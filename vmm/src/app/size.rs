@@ -1,4 +1,5 @@
-//! Sizes as people write them: `"256M"`, `"1.5G"`; K, M, G and T are binary.
+//! Sizes as people write them: `"256M"`, `"1.5G"`; K, M, G and T, or k, m, g and t,
+//! are binary.
 
 use super::quote::quoted;
 
@@ -9,7 +10,7 @@ pub const KIB: u64 = 1 << 10;
 pub const MIB: u64 = 1 << 20;
 
 /// A size as a regular expression, for the schema.
-pub const PATTERN: &str = r"^[0-9]+(\.[0-9]+)?[KMGT]$";
+pub const PATTERN: &str = r"^[0-9]+(\.[0-9]+)?[KMGTkmgt]$";
 
 /// Enough for any 64-bit number of bytes, and few enough that 128 bits hold the product.
 const MAX_DIGITS: usize = 20;
@@ -31,7 +32,7 @@ pub fn parse(text: &str) -> Result<u64, String> {
     else {
         return Err(wrong(""));
     };
-    let Some((_, shift)) = UNITS.iter().find(|(unit, _)| *unit == last) else {
+    let Some((_, shift)) = UNITS.iter().find(|(unit, _)| unit.eq_ignore_ascii_case(&last)) else {
         return Err(wrong(if last.is_ascii_digit() {
             " with its unit"
         } else {
@@ -76,6 +77,7 @@ mod tests {
         assert_eq!(parse("1K"), Ok(1024));
         assert_eq!(parse("1.5G"), Ok(3 << 29));
         assert_eq!(parse("0.5K"), Ok(512));
+        assert_eq!(parse("512m"), parse("512M"));
         assert_eq!(parse("16777215T"), Ok(16_777_215 << 40));
     }
 
@@ -86,7 +88,7 @@ mod tests {
             ("M", "such as"),
             ("12", "with its unit"),
             ("12Q", "units: K, M, G, T"),
-            ("12m", "units: K, M, G, T"),
+            ("12mb", "units: K, M, G, T"),
             ("1.M", "such as"),
             ("-1M", "such as"),
             ("0.3K", "whole number of bytes"),
