@@ -32,7 +32,10 @@ pub fn parse(text: &str) -> Result<u64, String> {
     else {
         return Err(wrong(""));
     };
-    let Some((_, shift)) = UNITS.iter().find(|(unit, _)| unit.eq_ignore_ascii_case(&last)) else {
+    let Some((_, shift)) = UNITS
+        .iter()
+        .find(|(unit, _)| unit.eq_ignore_ascii_case(&last))
+    else {
         return Err(wrong(if last.is_ascii_digit() {
             " with its unit"
         } else {
