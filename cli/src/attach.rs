@@ -27,7 +27,6 @@ use std::os::unix::net::UnixStream;
 use anyhow::{Context, Result, ensure};
 use guest::protocol::{Exec, Exit, FIRST_SESSION, MACHINE, Message, Stream};
 use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd};
-
 use vmm::app::Signal;
 
 use crate::poll;

@@ -156,18 +156,19 @@ impl<'a> Headers<'a> {
             .filter(|section| section.is_text())
             .collect();
         let entries = bytes.chunks_exact(ALTERNATIVE_BYTES as usize);
-        let at = (table.addr..).step_by(ALTERNATIVE_BYTES as usize);
-        let page = |(at, entry): (u64, &[u8])| {
+        let page = |(nth, entry): (u64, &[u8])| {
             let distance = i32::from_le_bytes(*entry.first_chunk()?);
+            let at = table.addr.checked_add(nth * ALTERNATIVE_BYTES)?;
             let place = at.checked_add_signed(distance.into())?;
             // All are in text: what is not is a table of another form.
             let within = |section: &&SectionHeader| section.offset_of(place);
             Some(text.iter().find_map(within)? / PAGE_BYTES)
         };
-        let pages: Option<BTreeSet<u64>> = at.zip(entries).map(page).collect();
+        let pages: Option<BTreeSet<u64>> = (0..).zip(entries).map(page).collect();
         let pages: Vec<u64> = pages?.into_iter().collect();
         let runs = pages.chunk_by(|page, next| page + 1 == *next);
-        let range = |run: &[u64]| run[0] * PAGE_BYTES..(run[run.len() - 1] + 1) * PAGE_BYTES;
+        let range =
+            |run: &[u64]| run[0] * PAGE_BYTES..(run[run.len() - 1] + 1).saturating_mul(PAGE_BYTES);
         Some(runs.map(range).collect())
     }
 

@@ -436,6 +436,19 @@ fn pages_with_instructions_that_have_alternatives_are_copied() {
 }
 
 #[test]
+fn alternatives_at_the_end_of_all_addresses_change_nothing() {
+    let good = with_alternatives(file(&[TEXT]), &[0x1000, 0x2000]);
+    let headers_at = u64::from_le_bytes(good[SHOFF..SHOFF + 8].try_into().unwrap());
+    // The table's address; the offset of the text that it names.
+    for field in [2 * 64 + 16, 64 + 24] {
+        let mut bytes = good.clone();
+        let at = usize::try_from(headers_at).unwrap() + field;
+        put(&mut bytes, at, &(u64::MAX - 0x1fff).to_le_bytes());
+        assert_eq!(mapped(&bytes), [WHOLE], "{field}");
+    }
+}
+
+#[test]
 fn sections_that_make_no_sense_change_nothing() {
     let good = with_sections(kernel(), 0x1000, &(0..0x9000));
     for (offset, value) in [
