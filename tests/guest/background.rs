@@ -27,10 +27,10 @@ fn ok(words: &str) -> (i32, String) {
     (0, words.into())
 }
 
-/// Waits until [`SERVICE`] has taken its signal and said so, as often as it was started.
-fn await_up(machines: &Machines, starts: usize) {
+/// Waits until a program has set its traps and said that it is up, as often as it was started.
+fn await_up(machines: &Machines, name: &str, starts: usize) {
     until(|| {
-        let logs = machines.mvm(["logs", "service"]);
+        let logs = machines.mvm(["logs", name]);
         logs.is_ok_and(|logs| logs.stdout().matches("up\n").count() == starts)
     });
 }
@@ -46,7 +46,7 @@ fn its_life_is_told_from_the_start_to_the_removal() -> Result<()> {
     let status = machines.mvm(["status", "serv"])?.stdout();
     assert!(status.starts_with("service: running, since "), "{status}");
 
-    await_up(&machines, 1);
+    await_up(&machines, "service", 1);
     assert_eq!(mvm(&["stop", "service"])?, ok("service\n"));
     assert_eq!(mvm(&["stop", "service"])?, ok("service\n"));
     assert_eq!(mvm(&["ps", "-q"])?, ok(""));
@@ -60,7 +60,7 @@ fn its_life_is_told_from_the_start_to_the_removal() -> Result<()> {
     assert_eq!(mvm(&["start", "service"])?, ok("service\n"));
     let refused = machines.mvm(["rm", "service"])?;
     assert_eq!(refused.status, 125);
-    await_up(&machines, 2);
+    await_up(&machines, "service", 2);
     assert_eq!(mvm(&["kill", "-s", "TERM", "service"])?, ok("service\n"));
     assert_eq!(mvm(&["wait", "service"])?, ok("7\n"));
     assert_eq!(mvm(&["logs", "--tail", "1", "service"])?, ok("bye\n"));
@@ -112,8 +112,9 @@ fn what_is_killed_has_the_status_of_that() -> Result<()> {
     assert_eq!(mvm(&["wait", "victim"])?, ok("137\n"));
     assert_eq!(mvm(&["rm", "victim"])?, ok("victim\n"));
 
-    let deaf = "trap '' TERM; exec 3<> <(:); while true; do read -u 3 -t 0.1; done";
+    let deaf = "trap '' TERM; echo up; exec 3<> <(:); while true; do read -u 3 -t 0.1; done";
     machines.start(shell("deaf", deaf))?;
+    await_up(&machines, "deaf", 1);
     assert_eq!(mvm(&["stop", "-t", "1", "deaf"])?, ok("deaf\n"));
     assert_eq!(mvm(&["wait", "deaf"])?, ok("137\n"));
 
