@@ -38,6 +38,26 @@ fn numbers_are_taken_as_they_are() -> Result<()> {
 }
 
 #[test]
+fn a_group_may_have_a_name_too() -> Result<()> {
+    for (user, ids) in [
+        ("nobody:nogroup", "65534:65534"),
+        ("7:tty", "7:5"),
+        ("web:8", "1000:8"),
+    ] {
+        let output = shell("users", "echo $(id -u):$(id -g)").user(user).run()?;
+        assert_eq!(output.success(), format!("{ids}\n"), "{user}");
+    }
+    let output = shell("users", "exit 0").user("nobody:nemo").run()?;
+    let words = output.stderr();
+    assert_ne!(output.status, 0, "{words}");
+    assert!(
+        words.contains("there is no group \"nemo\" in /etc/group"),
+        "{words}"
+    );
+    Ok(())
+}
+
+#[test]
 fn a_name_is_a_user_with_a_home_of_its_own() -> Result<()> {
     let script = "id; cd && pwd && touch file && stat --format='%U %a' .";
     let output = shell("users", script).user("web").run()?;

@@ -83,7 +83,7 @@ pub use signal::Signal;
 pub use store::{Store, StoreMode};
 pub use system::{System, SystemKernel};
 pub use text::MAX_FILE_SIZE;
-pub use user::User;
+pub use user::{Id, User};
 pub use volume::{MAX_VOLUMES, Volume, VolumeFileSystem, VolumeSize};
 
 /// The version of the format that this mvm reads.

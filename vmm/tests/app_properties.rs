@@ -137,7 +137,10 @@ fn app_with_program() -> impl Strategy<Value = App> {
     let env = prop::collection::btree_map("[^\0=]{1,8}", prop::option::of(text()), 0..4);
     let args = prop::collection::vec(text(), 0..4);
     let tty = select(vec![Tty::Auto, Tty::Always, Tty::Never]);
-    let user = prop_oneof!["[a-z_][a-z0-9_-]{0,31}", "[0-9]{1,9}(:[0-9]{1,9})?"];
+    let user = prop_oneof![
+        "[a-z_][a-z0-9_-]{0,31}(:[0-9]{1,9})?",
+        "[0-9]{1,9}(:[a-z_]{1,32})?"
+    ];
     let rest = (args, env, "/[a-z/]{0,8}", user, tty);
     (name, entrypoint, rest).prop_map(|(name, (first, more), (args, env, cwd, user, tty))| {
         let mut app = App::new(name, [vec![first], more].concat());

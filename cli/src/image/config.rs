@@ -4,7 +4,7 @@
 
 use anyhow::{Context, Result};
 use image::Config;
-use vmm::app::{App, Duration, HealthCheck, MAX_LABELS, Port, Signal, User, is_label};
+use vmm::app::{App, Duration, HealthCheck, Id, MAX_LABELS, Port, Signal, User, is_label};
 
 /// Has `app` be run as `config` says where it says nothing itself. `ids` tells the numbers of a user
 /// that is not named as an app.json would.
@@ -57,7 +57,9 @@ pub fn fill_in(
 }
 
 fn user_of(user: &str, ids: impl Fn(&str) -> Result<(u32, u32)>) -> Result<String> {
-    if user.parse::<User>().is_ok() {
+    // Of a group's name only the image knows the number, which the machine's shares are mapped by.
+    let has_named_group = |user: &User| matches!(user.group, Some(Id::Name(_)));
+    if user.parse().is_ok_and(|user| !has_named_group(&user)) {
         return Ok(user.into());
     }
     let (uid, gid) = ids(user)?;

@@ -152,16 +152,19 @@ fn links(network: &Network) -> Vec<Link> {
 /// The entry that the guest's user table needs besides root and nobody, if it needs one.
 pub fn user(app: &App) -> Option<Entry> {
     let user = app.user()?;
-    let (uid, gid) = user.ids();
-    match user {
-        User::Name(name) if name != "root" && name != "nobody" => Some(Entry {
-            home: format!("{HOME}/{name}"),
-            name,
-            uid,
-            gid,
-        }),
-        _ => None,
+    let name = user.made()?;
+    // Its own group, also where the program has another one.
+    let (uid, gid) = User {
+        group: None,
+        ..user.clone()
     }
+    .ids();
+    Some(Entry {
+        home: format!("{HOME}/{name}"),
+        name: name.into(),
+        uid,
+        gid,
+    })
 }
 
 /// The program as the guest starts it; with `window`, on a terminal of that size.

@@ -265,7 +265,7 @@ impl Check {
         self.expect(
             program.user().parse::<User>().is_ok(),
             place("user"),
-            "a user name, a uid or uid:gid",
+            User::ALLOWED,
             quoted(program.user()),
         );
     }

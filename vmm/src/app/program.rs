@@ -44,7 +44,8 @@ pub struct Program {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::guest_path")]
     pub cwd: Option<String>,
-    /// Who it runs as: a name, a uid, or uid:gid; by default root.
+    /// Who it runs as: a name or a uid, or either with `:group`; by default root. A name is looked up
+    /// in the machine's image; in a machine without one it is a user of that name, made for it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "String", regex(pattern = User::PATTERN))]
     pub user: Option<String>,

@@ -62,7 +62,7 @@ pub struct Secret {
     #[serde(default = "owner_reads")]
     #[schemars(regex(pattern = "^0?[0-7]{3}$"))]
     pub mode: String,
-    /// Whose it is: a name, a uid, or uid:gid. By default the program's user.
+    /// Whose it is: a name or a uid, or either with `:group`. By default the program's user.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "String", regex(pattern = User::PATTERN))]
     pub owner: Option<String>,

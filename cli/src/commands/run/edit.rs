@@ -30,7 +30,8 @@ pub struct Edits {
     /// Program to run instead of `app.entrypoint`; `app.args` are left out, too
     #[arg(long, value_name = "PROGRAM")]
     entrypoint: Option<String>,
-    /// Who the program runs as, instead of `app.user`: a name, a uid, or uid:gid
+    /// Who the program runs as, instead of `app.user`: a name or a uid, or either with `:group`. A name
+    /// is looked up in the image; in a machine without one it is a user of that name, made for it
     #[arg(long, short, value_name = "USER")]
     user: Option<String>,
     /// Folder in the machine that the program starts in, instead of `app.cwd`
@@ -340,7 +341,7 @@ mod tests {
             ("--name A", "--name: must be 1 to 63 lower-case"),
             ("--hostname -", "--hostname: must be 1 to 64 letters"),
             ("-l =a", "--label: a label's name must be 1 to 255 bytes"),
-            ("-u Root", "--user: must be a user name, a uid or uid:gid"),
+            ("-u Root", "--user: must be a user name or a uid, or either"),
             ("-w srv", "--workdir: must be an absolute path, is \"srv\""),
             (
                 "-e A= --entrypoint=",

@@ -77,8 +77,7 @@ impl Check {
         );
         if let Some(owner) = &secret.owner {
             let is_good = owner.parse::<User>().is_ok();
-            let allowed = "a user name, a uid or uid:gid";
-            self.expect(is_good, here("owner"), allowed, quoted(owner));
+            self.expect(is_good, here("owner"), User::ALLOWED, quoted(owner));
         }
     }
 
