@@ -93,6 +93,33 @@ fn a_stream_is_an_archive_both_ways() -> Result<()> {
 }
 
 #[test]
+fn what_the_kernel_tells_in_files_is_copied() -> Result<()> {
+    let machines = machines("true")?;
+    let inside = machines.mvm(["exec", "copy", "cat", "/proc/version"])?;
+    let folder = tempdir()?;
+    let copied = machines.mvm(["cp", "copy:/proc/version", word(folder.path())])?;
+    assert_eq!(all(&copied), nothing());
+    let version = fs::read_to_string(folder.path().join("version"))?;
+    assert_eq!(version, inside.stdout());
+    assert!(version.starts_with("Linux version "), "{version}");
+    Ok(())
+}
+
+#[test]
+fn of_a_file_that_does_not_fit_nothing_is_left() -> Result<()> {
+    let machines = machines("mkdir /small; mount -t tmpfs -o size=1m tmpfs /small")?;
+    let folder = tempdir()?;
+    let large = folder.path().join("large");
+    fs::write(&large, vec![7; LARGE])?;
+    let full = machines.mvm(["cp", word(&large), "copy:/small"])?;
+    let words = "mvm: copy: cannot write \"large\": No space left on device (os error 28)\n";
+    assert_eq!(all(&full), (125, String::new(), words.into()));
+    let left = machines.mvm(["exec", "copy", "ls", "/small"])?;
+    assert_eq!(all(&left), nothing());
+    Ok(())
+}
+
+#[test]
 fn what_is_wrong_is_said_by_the_side_that_knows() -> Result<()> {
     let machines = machines("mkfifo /pipe; mkdir /full; mkfifo /full/pipe; echo x >/full/x")?;
     let folder = tempdir()?;
@@ -114,6 +141,8 @@ fn what_is_wrong_is_said_by_the_side_that_knows() -> Result<()> {
     let left_out = "mvm: copy: left out /full/pipe, which is a pipe\n";
     assert_eq!(words(&["copy:/full", here])?, (0, left_out.into()));
     assert_eq!(fs::read_to_string(folder.path().join("full/x"))?, "x\n");
+    let device = "mvm: copy: cannot copy /dev/null: it is a device\n";
+    assert_eq!(words(&["copy:/dev/null", here])?, (125, device.into()));
     let neither = "mvm: one of the two paths must be NAME:PATH, within a machine\n";
     assert_eq!(words(&["/etc/passwd", here])?, (125, neither.into()));
     Ok(())

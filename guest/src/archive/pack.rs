@@ -6,9 +6,17 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use rustix::fs::OFlags;
 use tar::{Builder, EntryType, Header};
+
+/// Files that say to have so many bytes or fewer may be the kernel's (/proc, /sys), which say none or a
+/// page whatever they have.
+const KERNELS_SIZE: u64 = 4096;
+
+/// Bytes of such a file: its content is in memory before its size is told. The kernel's largest, its
+/// symbols, has some ten million.
+const GATHERED_MAX: usize = 32 << 20;
 
 /// What is to be copied.
 pub struct Source {
@@ -40,7 +48,7 @@ impl Source {
     /// Writes the archive. `left_out` is told of each file of a kind that is not copied.
     ///
     /// # Errors
-    /// A file cannot be read, or `out` takes no more.
+    /// It is of such a kind itself, a file cannot be read, or `out` takes no more.
     pub fn pack(&self, out: impl Write, left_out: &mut dyn FnMut(&Path, &str)) -> Result<()> {
         let mut archive = Builder::new(out);
         // Depth first, with no more descriptors than one however deep it goes.
@@ -50,6 +58,8 @@ impl Source {
             match kind(&metadata) {
                 Ok(kind) => append(&mut archive, &path, &name, &metadata, kind),
                 Err(what) => {
+                    let is_all = path == self.path;
+                    ensure!(!is_all, "cannot copy {}: it is {what}", path.display());
                     left_out(&path, what);
                     continue;
                 }
@@ -131,10 +141,28 @@ fn append(
             let mut options = File::options();
             let file = options.read(true).custom_flags(flags).open(path)?;
             let size = file.metadata()?.len();
-            header.set_size(size);
-            // One that grows or shrinks meanwhile has the size that was told all the same.
-            let data = file.chain(io::repeat(0)).take(size);
-            archive.append_data(&mut header, name, data)
+            if size > KERNELS_SIZE {
+                header.set_size(size);
+                // One that grows or shrinks meanwhile has the size that was told all the same.
+                let data = file.chain(io::repeat(0)).take(size);
+                return archive.append_data(&mut header, name, data);
+            }
+            let bytes = gather(file)?;
+            header.set_size(bytes.len() as u64);
+            archive.append_data(&mut header, name, bytes.as_slice())
         }
     }
+}
+
+/// All that a file has, whatever size it says.
+pub(super) fn gather(file: File) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    file.take(GATHERED_MAX as u64 + 1).read_to_end(&mut bytes)?;
+    if bytes.len() > GATHERED_MAX {
+        let mib = GATHERED_MAX >> 20;
+        return Err(io::Error::other(format!(
+            "it says that it is empty or small, and has more than {mib} MiB"
+        )));
+    }
+    Ok(bytes)
 }

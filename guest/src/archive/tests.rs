@@ -94,6 +94,59 @@ fn a_tree_comes_back_as_it_was() {
 }
 
 #[test]
+fn a_file_of_the_kernels_is_copied_whatever_size_it_says() {
+    let folder = tempdir().unwrap();
+    let to = folder.path().join("to");
+    for path in [
+        "/proc/version",
+        "/sys/kernel/mm/transparent_hugepage/enabled",
+    ] {
+        let path = Path::new(path);
+        // Not each kernel has the second.
+        let Ok(content) = fs::read(path) else {
+            continue;
+        };
+        assert_ne!(fs::metadata(path).unwrap().len(), content.len() as u64);
+        copy(path, &to).unwrap();
+        assert_eq!(fs::read(&to).unwrap(), content);
+    }
+    assert!(to.is_file());
+}
+
+#[test]
+fn a_small_file_without_an_end_is_refused() {
+    let error = super::pack::gather(fs::File::open("/dev/zero").unwrap()).unwrap_err();
+    assert!(error.to_string().ends_with("more than 32 MiB"), "{error}");
+}
+
+#[test]
+fn a_device_alone_is_refused_and_not_left_out() {
+    let source = Source::find(Path::new("/dev/null")).unwrap();
+    let error = source
+        .pack(Vec::new(), &mut |path, _| panic!("{path:?} left out"))
+        .unwrap_err();
+    assert_eq!(error.to_string(), "cannot copy /dev/null: it is a device");
+}
+
+#[test]
+fn of_a_file_that_is_cut_off_nothing_is_left() {
+    let folder = tempdir().unwrap();
+    fs::write(folder.path().join("whole"), "1").unwrap();
+    let mut bytes = packed(&folder.path().join("whole"));
+    bytes.extend(archive(&[(
+        header(EntryType::Regular, b"part", 5000),
+        &[7; 5000],
+    )]));
+    // The two blocks at the end of the first archive, and some of what follows.
+    let mut parts = bytes[..1024].to_vec();
+    parts.extend(&bytes[2048..2048 + 512 + 600]);
+    let words = refusal(&folder, &parts);
+    assert!(words.ends_with("the archive is cut off"), "{words}");
+    assert!(folder.path().join("in/whole").exists());
+    assert!(!folder.path().join("in/part").exists());
+}
+
+#[test]
 fn names_follow_the_rules_of_cp() {
     let folder = tempdir().unwrap();
     let at = |name: &str| folder.path().join(name);
