@@ -108,6 +108,7 @@ enum Command {
     Generate(commands::generate::Args),
     Completion(commands::completion::Args),
     Network(commands::network::Args),
+    Volume(commands::volume::Args),
     Oci(commands::oci::Args),
     Emulator(emulator::Args),
     #[command(hide = true)]
@@ -205,6 +206,7 @@ impl Command {
             Self::Completion(args) => commands::completion::run(args),
             Self::Man(args) => commands::man::run::<Cli>(args),
             Self::Network(args) => commands::network::run(args),
+            Self::Volume(args) => commands::volume::run(args),
             Self::Oci(args) => commands::oci::run(args, accel),
             Self::Emulator(args) => emulator::run(args),
             Self::Monitor(args) => commands::monitor::run(args),

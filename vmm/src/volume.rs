@@ -11,9 +11,10 @@ mod make;
 
 use std::fs::{self, File, Metadata, OpenOptions};
 use std::io;
-use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use anyhow::{Context, bail, ensure};
 use devices::virtio::blk;
@@ -24,6 +25,9 @@ use make::Wanted;
 
 /// What the names of volumes' files end with.
 const SUFFIX: &str = ".raw";
+
+/// Bytes of what stat(2) counts as a block.
+const BLOCK_SIZE: u64 = 512;
 
 /// The disks of a machine, each held by it, and made if it was missing.
 ///
@@ -83,6 +87,43 @@ pub fn names() -> anyhow::Result<Vec<String>> {
     let mut names: Vec<_> = entries.flatten().filter_map(name).collect();
     names.sort();
     Ok(names)
+}
+
+/// What is known of a volume from its file.
+#[derive(Clone, Debug)]
+pub struct Facts {
+    /// The file.
+    pub path: PathBuf,
+    /// How much it can hold.
+    pub size_bytes: u64,
+    /// What it takes of the host's disk.
+    pub allocated_bytes: u64,
+    /// When it was written last, where the host knows.
+    pub modified: Option<SystemTime>,
+}
+
+/// What is known of the volume of that name.
+///
+/// # Errors
+/// There is none, or this user has no home for it.
+pub fn facts(name: &str) -> anyhow::Result<Facts> {
+    let path = file_of(name)?;
+    let facts =
+        fs::metadata(&path).with_context(|| format!("cannot look at {}", path.display()))?;
+    Ok(Facts {
+        path,
+        size_bytes: facts.len(),
+        allocated_bytes: facts.blocks().saturating_mul(BLOCK_SIZE),
+        modified: facts.modified().ok(),
+    })
+}
+
+/// Makes a volume whose topmost folder is of that user and group. One that is there is left so.
+///
+/// # Errors
+/// It cannot be made, or a machine has it.
+pub fn create(volume: &Volume, owner: (u32, u32)) -> anyhow::Result<()> {
+    open(volume, &path(volume)?, owner).map(drop)
 }
 
 /// Removes a volume with all that is in it. One that is not there is left so.

@@ -14,10 +14,12 @@ use crate::control::message::Health;
 use crate::control::{client, statistics};
 use crate::machines::record::End;
 use crate::machines::{self, Machine};
-use crate::output::{print, print_json};
+use crate::output::{print, print_json, say};
 use crate::state::{State, Status, age};
 
 /// Print all that is known of machines, as a JSON list
+///
+/// Of those that are not there it says so, and exits with 1.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// The machines
@@ -86,12 +88,27 @@ impl Memory {
     }
 }
 
+/// What `act` makes of each of `names`, and the status to exit with: one that fails is told, and does
+/// not keep the others from it.
+pub fn those_there<T>(names: &[String], act: impl Fn(&String) -> Result<T>) -> (Vec<T>, ExitCode) {
+    let mut status = ExitCode::SUCCESS;
+    let made = names.iter().filter_map(|name| {
+        act(name)
+            .inspect_err(|error| {
+                say(format_args!("{error:#}"));
+                status = ExitCode::FAILURE;
+            })
+            .ok()
+    });
+    (made.collect(), status)
+}
+
 /// Runs `mvm inspect`.
 pub fn run(args: &Args) -> Result<ExitCode> {
     let inspect = |name: &String| inspected(&machines::find(name)?);
-    let all = args.names.iter().map(inspect).collect::<Result<Vec<_>>>()?;
+    let (all, status) = those_there(&args.names, inspect);
     print_json(&all)?;
-    Ok(ExitCode::SUCCESS)
+    Ok(status)
 }
 
 fn inspected(machine: &Machine) -> Result<Inspected> {

@@ -116,6 +116,13 @@ pub fn values(app: &App) -> Vec<Complaint> {
     check.0
 }
 
+/// Complaints about one volume.
+pub fn volume(volume: &Volume) -> Vec<Complaint> {
+    let mut check = Check(Vec::new());
+    check.volume(volume, &Place::root());
+    check.0
+}
+
 struct Check(Vec<Complaint>);
 
 impl Check {

@@ -10,7 +10,7 @@ use serde::{Serialize, Serializer};
 use super::as_text;
 use super::quote::quoted;
 use super::size::{self, KIB, MIB};
-use super::{Rate, check, schema};
+use super::{Complaint, Rate, check, schema};
 
 /// Volumes of one machine: each is a device with an interrupt of its own.
 pub const MAX_VOLUMES: usize = 8;
@@ -50,6 +50,27 @@ pub struct Volume {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Rate")]
     pub rate_limit: Option<Rate>,
+}
+
+impl Volume {
+    /// The volume of that name, with the defaults for all else.
+    pub fn named(name: &str, size: VolumeSize) -> Self {
+        Self {
+            name: Some(name.into()),
+            image: None,
+            mount_point: None,
+            size,
+            fs_type: VolumeFileSystem::default(),
+            read_only: false,
+            create: true,
+            rate_limit: None,
+        }
+    }
+
+    /// What is wrong with it by itself; nothing if it is sound.
+    pub fn check(&self) -> Vec<Complaint> {
+        check::volume(self)
+    }
 }
 
 const fn yes() -> bool {

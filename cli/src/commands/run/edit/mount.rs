@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use anyhow::{Context, ensure};
-use vmm::app::{App, Share, Volume, VolumeFileSystem, VolumeSize};
+use vmm::app::{App, Share, Volume, VolumeSize};
 
 /// What the flag says. What is no path is a volume's name: container engines read it so, too.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -65,14 +65,9 @@ impl Mount {
                 tag: None,
             }),
             Source::Volume(name) => app.volumes.push(Volume {
-                name: Some(name.clone()),
-                image: None,
                 mount_point: Some(mount_point),
-                size: VolumeSize::default(),
-                fs_type: VolumeFileSystem::default(),
                 read_only: self.read_only,
-                create: true,
-                rate_limit: None,
+                ..Volume::named(name, VolumeSize::default())
             }),
         }
         Ok(())
