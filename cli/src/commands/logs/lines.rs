@@ -52,7 +52,7 @@ impl<'a> Logs<'a> {
     /// # Errors
     /// A log cannot be read.
     pub fn skip_to_last(&mut self) -> Result<()> {
-        if let Some(tail) = self.how.tail {
+        if let Some(tail) = self.how.tail.0 {
             for log in &mut self.shown {
                 log.skip_to_last(self.how, tail)?;
             }
