@@ -74,6 +74,23 @@ pub enum Happened {
     Removed,
 }
 
+/// What each is called, in the order of [`Happened`].
+pub const KINDS: [&str; 13] = [
+    "created",
+    "started",
+    "ready",
+    "healthy",
+    "unhealthy",
+    "oom",
+    "watchdog",
+    "died",
+    "restarted",
+    "paused",
+    "unpaused",
+    "stopped",
+    "removed",
+];
+
 /// Who is short of memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -155,6 +172,16 @@ mod tests {
             r#"{"time":"1970-01-01T00:00:00Z","name":"web","event":"died","status":3}"#
         );
         assert_eq!(serde_json::from_str::<Event>(&line).unwrap(), died);
+    }
+
+    #[test]
+    fn all_kinds_are_known() {
+        let unknown = serde_json::json!({ "event": "?" });
+        let error = serde_json::from_value::<Happened>(unknown).unwrap_err();
+        // "unknown variant `?`, expected one of `created`, ..."
+        let words = error.to_string();
+        let kinds: Vec<_> = words.split('`').skip(3).step_by(2).collect();
+        assert_eq!(kinds, KINDS);
     }
 
     #[test]

@@ -43,7 +43,7 @@ pub(crate) mod short_form;
 mod signal;
 pub(crate) mod size;
 mod store;
-pub(crate) mod suggest;
+pub mod suggest;
 mod system;
 pub(crate) mod text;
 mod text_form;

@@ -7,9 +7,10 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use jiff::Timestamp;
+use vmm::app::suggest::instead_of;
 
 use super::logs::{is_broken_pipe, time};
-use crate::events::{self, Event};
+use crate::events::{self, Event, KINDS};
 use crate::logs::Reader;
 
 /// How often new events are looked for.
@@ -17,8 +18,8 @@ const PERIOD: Duration = Duration::from_millis(200);
 
 /// Print what has happened to machines, oldest first
 ///
-/// Events are created, started, ready, healthy, unhealthy, died, restarted, paused, unpaused,
-/// stopped and removed. The oldest are forgotten when there are too many.
+/// Events are created, started, ready, healthy, unhealthy, oom, watchdog, died, restarted, paused,
+/// unpaused, stopped and removed. The oldest are forgotten when there are too many.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Go on until this command is ended
@@ -27,7 +28,8 @@ pub struct Args {
     /// Print each as a JSON object
     #[arg(long)]
     json: bool,
-    /// Only those at this time or later: RFC 3339, or a duration such as 10m before now
+    /// Only those at this time or later: a date with or without a time, of UTC unless it says another
+    /// zone, seconds since 1970, or a duration such as 10m or 1h30m before now
     #[arg(long, value_name = "TIME", value_parser = time)]
     since: Option<Timestamp>,
     /// Only those before this time
@@ -49,7 +51,8 @@ enum Filter {
 fn filter(text: &str) -> Result<Filter> {
     match text.split_once('=') {
         Some(("name", name)) => Ok(Filter::Name(name.into())),
-        Some(("event", kind)) => Ok(Filter::Kind(kind.into())),
+        Some(("event", kind)) if KINDS.contains(&kind) => Ok(Filter::Kind(kind.into())),
+        Some(("event", kind)) => bail!("unknown event {kind:?}{}", instead_of(kind, &KINDS)),
         _ => bail!("must be name=NAME or event=KIND"),
     }
 }
@@ -135,6 +138,8 @@ fn show(args: &Args, event: &Event) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use clap::Args as _;
+
     use super::*;
     use crate::events::Happened;
 
@@ -166,6 +171,23 @@ mod tests {
         assert!(!args(&["name=web", "event=started"]).want(&died("web")));
         assert!(!args(&["name=db"]).want(&died("web")));
         assert!(filter("colour=red").is_err());
+    }
+
+    #[test]
+    fn a_kind_that_there_is_not_is_an_error_with_the_one_that_was_meant() {
+        let error = filter("event=dyed").unwrap_err().to_string();
+        let start = "unknown event \"dyed\"; did you mean \"died\"? allowed: created, ";
+        assert!(error.starts_with(start), "{error}");
+    }
+
+    #[test]
+    fn help_names_all_kinds() {
+        let command = Args::augment_args(clap::Command::new("events"));
+        let help = command.get_long_about().unwrap().to_string();
+        let words: Vec<_> = help.split(|c: char| !c.is_alphabetic()).collect();
+        for kind in KINDS {
+            assert!(words.contains(&kind), "{kind}: {help}");
+        }
     }
 
     #[test]
