@@ -32,7 +32,8 @@ const HOME_AND_WIPE: &str = "\x1b[H\x1b[J";
 /// CPU: of one processor, the guest and mvm together. MEMORY: what the guest uses, by its own word, of
 /// what it has. RESIDENT: how much memory of the host that takes. OVERHEAD: what mvm takes besides.
 /// SHARES: bytes that its store and its shares have sent. VOLUMES: bytes read and written. NETWORK:
-/// bytes received and sent. Without names, all that run.
+/// bytes received and sent. Without names, all that run; a machine that is named and does not run, or
+/// does not answer, has a row of dashes, or of zeros with --json.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// The machines
@@ -44,6 +45,13 @@ pub struct Args {
     /// Print JSON: an object in a line for each machine and second, or a list with --no-stream
     #[arg(long)]
     json: bool,
+}
+
+/// A machine at one moment.
+struct Seen {
+    is_running: bool,
+    /// None if it does not run, or does not answer.
+    look: Option<Look>,
 }
 
 /// What is known of a machine at one moment.
@@ -65,10 +73,14 @@ impl Look {
 }
 
 /// A machine with `--json`.
-#[derive(Debug, PartialEq, Serialize)]
+#[derive(Debug, Default, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Row {
     name: String,
+    running: bool,
+    /// Whether the rest is known.
+    #[serde(skip)]
+    is_known: bool,
     /// Of one processor.
     cpu_percent: f64,
     /// By the guest's own word.
@@ -105,6 +117,8 @@ impl Row {
         let sum = |sum: u64, bytes| sum.saturating_add(bytes);
         Self {
             name: name.into(),
+            running: true,
+            is_known: true,
             cpu_percent: percent(before, now),
             memory_used_bytes: report.map(|report| {
                 let available = report.memory_available_kib;
@@ -132,7 +146,21 @@ impl Row {
         }
     }
 
+    /// Of a machine of which nothing is known.
+    fn unknown(name: &str, is_running: bool) -> Self {
+        Self {
+            name: name.into(),
+            running: is_running,
+            ..Self::default()
+        }
+    }
+
     fn cells(&self) -> [String; 9] {
+        if !self.is_known {
+            let mut cells = std::array::from_fn(|_| "--".to_owned());
+            cells[0].clone_from(&self.name);
+            return cells;
+        }
         let memory = match (self.memory_used_bytes, self.memory_total_bytes) {
             (Some(used), Some(total)) => {
                 format!("{} / {}", size::bytes(used), size::bytes(total))
@@ -195,29 +223,41 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         let now = looks(args)?;
         let rows: Vec<_> = now
             .iter()
-            .filter_map(|(name, now)| Some(Row::new(name, before.get(name)?, now)))
+            .filter_map(|(name, now)| row(args, name, before.get(name), now))
             .collect();
         show(args, &rows)?;
-        if args.no_stream || (now.is_empty() && !args.names.is_empty()) {
+        let all_ended = !now.values().any(|seen| seen.is_running);
+        if args.no_stream || (all_ended && !args.names.is_empty()) {
             return Ok(ExitCode::SUCCESS);
         }
         before = now;
     }
 }
 
-/// Looks at each machine that is asked for and runs.
-fn looks(args: &Args) -> Result<BTreeMap<String, Look>> {
+/// The row of a machine, unless nothing is known of one that was not named.
+fn row(args: &Args, name: &str, before: Option<&Seen>, now: &Seen) -> Option<Row> {
+    let before = before.and_then(|seen| seen.look.as_ref());
+    match (before, &now.look) {
+        (Some(before), Some(now)) => Some(Row::new(name, before, now)),
+        _ => (!args.names.is_empty()).then(|| Row::unknown(name, now.is_running)),
+    }
+}
+
+/// Looks at each machine that is asked for.
+fn looks(args: &Args) -> Result<BTreeMap<String, Seen>> {
     let machines = if args.names.is_empty() {
         machines::all()?
     } else {
         let found = args.names.iter().map(|name| machines::find(name));
         found.collect::<Result<_>>()?
     };
-    let running = machines.into_iter().filter(|machine| machine.is_running);
-    // One that ends meanwhile, or is still starting, is left out.
-    let look =
-        |machine: machines::Machine| Some((machine.name.clone(), Look::at(&machine.name).ok()?));
-    Ok(running.filter_map(look).collect())
+    let look = |machine: machines::Machine| {
+        let is_running = machine.is_running;
+        // One that ends meanwhile, or is still starting, does not answer.
+        let look = is_running.then(|| Look::at(&machine.name).ok()).flatten();
+        (machine.name, Seen { is_running, look })
+    };
+    Ok(machines.into_iter().map(look).collect())
 }
 
 fn show(args: &Args, rows: &[Row]) -> Result<()> {
@@ -240,4 +280,28 @@ fn show(args: &Args, rows: &[Row]) -> Result<()> {
         text += &table(heads, &cells);
     }
     print(text.as_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_that_does_not_run_has_a_row_if_it_is_named() {
+        let stopped = Seen {
+            is_running: false,
+            look: None,
+        };
+        let args = |names: &[&str]| Args {
+            names: names.iter().map(|name| (*name).into()).collect(),
+            no_stream: true,
+            json: false,
+        };
+        assert_eq!(row(&args(&[]), "web", None, &stopped), None);
+        let row = row(&args(&["web"]), "web", Some(&stopped), &stopped).unwrap();
+        assert_eq!(row.cells().concat(), format!("web{}", "--".repeat(8)));
+        let json = serde_json::to_value(&row).unwrap();
+        assert_eq!(json["running"], false);
+        assert_eq!(json["residentBytes"], 0);
+    }
 }
