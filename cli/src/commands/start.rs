@@ -129,13 +129,16 @@ pub fn start_with(record: &Record, secrets: &Secrets) -> Result<()> {
 }
 
 /// Does something with each of `names` and prints what it returns; one that fails does not keep the
-/// others from it.
+/// others from it, and a name that comes again is left out.
 ///
 /// # Errors
 /// Standard output takes no more.
 pub fn for_each(names: &[String], mut act: impl FnMut(&str) -> Result<String>) -> Result<ExitCode> {
     let mut status = ExitCode::SUCCESS;
-    for name in names {
+    for (nth, name) in names.iter().enumerate() {
+        if names[..nth].contains(name) {
+            continue;
+        }
         match act(name) {
             Ok(line) => print(format!("{line}\n").as_bytes())?,
             Err(error) => {
@@ -145,4 +148,21 @@ pub fn for_each(names: &[String], mut act: impl FnMut(&str) -> Result<String>) -
         }
     }
     Ok(status)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_that_comes_twice_is_acted_on_once() {
+        let names = ["a", "b", "a", "b", "a"].map(String::from);
+        let mut seen = Vec::new();
+        let status = for_each(&names, |name| {
+            seen.push(name.to_owned());
+            bail!("it fails")
+        });
+        assert_eq!(status.unwrap(), crate::FAILED.into());
+        assert_eq!(seen, ["a", "b"]);
+    }
 }
