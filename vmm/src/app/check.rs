@@ -517,7 +517,10 @@ impl Check {
                 if guest.count() != 1 {
                     complain(
                         "host",
-                        format!("0 leads to one port of the machine, not to {guest}"),
+                        format!(
+                            "0, a port that is free, leads to one port of the machine, not to \
+                             {guest}; for several name as many of the host's"
+                        ),
                     );
                 }
             } else if host.first == 0 {
@@ -526,10 +529,13 @@ impl Check {
                     format!("0 is any port that is free and begins no row, is {host}"),
                 );
             } else if host.count() != guest.count() {
-                let (host, guest) = (host.count(), guest.count());
                 complain(
                     "host",
-                    format!("must be as many ports as the machine's, {guest}, are {host}"),
+                    format!(
+                        "must be as many ports as the machine's {guest}, which are {}; {host} are {}",
+                        guest.count(),
+                        host.count()
+                    ),
                 );
             }
         }

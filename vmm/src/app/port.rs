@@ -236,11 +236,14 @@ impl FromStr for PortRange {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let (first, last) = text.split_once('-').unwrap_or((text, text));
-        let range = Some(()).and_then(|()| {
-            let (first, last) = (number(first)?, number(last)?);
-            (first <= last).then_some(Self { first, last })
-        });
-        range.ok_or_else(|| format!("must be {PORTS}, is {}", quoted(text)))
+        let (Some(first), Some(last)) = (number(first), number(last)) else {
+            return Err(format!("must be {PORTS}, is {}", quoted(text)));
+        };
+        if first > last {
+            let found = quoted(text);
+            return Err(format!("must begin with the lesser port, is {found}"));
+        }
+        Ok(Self { first, last })
     }
 }
 
@@ -336,13 +339,25 @@ impl FromStr for Port {
                 (parsed.ok_or_else(wrong)?, host)
             }
         };
+        // What has digits alone is meant for ports, and what is wrong with them can be told.
+        let range = |text: &str| {
+            let is_meant = text.bytes().all(|b| b.is_ascii_digit() || b == b'-');
+            let parsed = text.parse::<PortRange>();
+            parsed.map_err(|why| {
+                if is_meant && !text.is_empty() {
+                    why
+                } else {
+                    wrong()
+                }
+            })
+        };
         let host = match host {
             "" => PortRange::default(),
-            _ => host.parse().map_err(|_| wrong())?,
+            _ => range(host)?,
         };
         Ok(Self {
             host: HostEnd::Ports(host),
-            guest: guest.parse().map_err(|_| wrong())?,
+            guest: range(guest)?,
             address,
             protocol,
         })
@@ -419,6 +434,17 @@ mod tests {
         ] {
             assert_eq!(short.parse::<Port>().unwrap().to_string(), long);
         }
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_number_is_told() {
+        let why = |text: &str| text.parse::<Port>().unwrap_err();
+        let backwards = "must begin with the lesser port, is \"8010-8000\"";
+        assert_eq!(why("8010-8000:80-90"), backwards);
+        let large = format!("must be {PORTS}, is \"99999\"");
+        assert_eq!(why("80:99999/udp"), large);
+        let example = "must be such as \"8080:80\" or \"[::1]:8080:80/udp\", is \"web:80\"";
+        assert_eq!(why("web:80"), example);
     }
 
     #[test]
