@@ -75,6 +75,23 @@ pub fn complete(app: &mut App) -> Result<()> {
     }
 }
 
+/// Whether an app.json can name this image, as far as can be seen without its layers.
+///
+/// # Errors
+/// It cannot; says why.
+pub fn look(name: &str) -> Result<()> {
+    if name.starts_with(IMAGE_ID) {
+        // Who never ran an image has no folder of them, and gets none by looking.
+        ensure!(folder()?.exists(), "there is no image {name}");
+        return read(name).map(drop);
+    }
+    let path = Path::new(name);
+    if is_root_folder(path) {
+        return Ok(());
+    }
+    image::look(path)
+}
+
 /// The image that an app.json names: by its id, or by its file.
 fn read(name: &str) -> Result<Image> {
     if !name.starts_with(IMAGE_ID) {

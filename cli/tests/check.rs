@@ -88,6 +88,26 @@ fn what_is_not_on_this_host_is_an_error_at_its_place() {
 }
 
 #[test]
+fn an_image_is_looked_into() {
+    let folder = folder();
+    let app = r#"{"name":"a","image":"image.tar"}"#;
+    fs::write(folder.path().join("image.json"), app).expect("write");
+    // Packed, and no archive.
+    fs::write(folder.path().join("image.tar"), b"\x1f\x8b\x08").expect("write");
+    let image = folder.path().join("image.tar");
+    let cannot = format!("cannot read image {}: ", image.display());
+    for (file, start) in [
+        ("image.json", format!("image.json:1:21: image: {cannot}")),
+        ("image.tar", format!("image.tar: {cannot}")),
+    ] {
+        let output = mvm(folder.path(), &["check", file]);
+        let error = text(&output.stderr);
+        assert!(error.starts_with(&start), "{error}");
+        assert_eq!(output.status.code(), Some(125));
+    }
+}
+
+#[test]
 fn json_is_a_list_of_all_files() {
     let folder = folder();
     let output = mvm(folder.path(), &["check", "--json", "good.json", "bad.json"]);

@@ -25,7 +25,7 @@ const ZSTD_SKIPPED: &[u8] = &[0x2a, 0x4d, 0x18];
 const TAR: (usize, &[u8]) = (257, b"ustar");
 
 /// Bytes at the beginning of a file that tell whether it is an archive: a header of one.
-const BEGINNING_BYTES: u64 = 512;
+pub const BEGINNING_BYTES: u64 = 512;
 
 /// Whether a file that begins so is an archive. An app.json is text.
 pub fn is_archive(beginning: &[u8]) -> bool {
@@ -34,6 +34,11 @@ pub fn is_archive(beginning: &[u8]) -> bool {
         .get(at..)
         .is_some_and(|rest| rest.starts_with(magic))
         || packing(beginning) != Packing::None
+}
+
+/// Whether a file that begins so is packed as a whole.
+pub fn is_packed(beginning: &[u8]) -> bool {
+    packing(beginning) != Packing::None
 }
 
 /// Whether the folder at `path` is an OCI layout.
@@ -72,16 +77,24 @@ impl Source {
     /// The image at `path`. What is packed is unpacked to a file in `spool`, which has no name.
     pub fn open(path: &Path, spool: &Path) -> Result<Self> {
         if path.is_dir() {
-            return Ok(Self::Folder(path.into()));
+            return Self::open_plain(path);
         }
         let mut file = File::open(path)?;
         let mut beginning = [0; 4];
         let bytes = file.read(&mut beginning)?;
         file.rewind()?;
-        if packing(&beginning[..bytes]) == Packing::None {
-            return Ok(Self::Archive(Archive::new(file)?));
+        if !is_packed(&beginning[..bytes]) {
+            return Self::open_plain(path);
         }
         Self::spooled(unpacked(file)?, spool)
+    }
+
+    /// The image at `path`, which is not packed.
+    pub fn open_plain(path: &Path) -> Result<Self> {
+        if path.is_dir() {
+            return Ok(Self::Folder(path.into()));
+        }
+        Ok(Self::Archive(Archive::new(File::open(path)?)?))
     }
 
     /// The image that `stream` brings.

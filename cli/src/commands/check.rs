@@ -7,22 +7,25 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use ::image::is_image;
 use anyhow::Context;
 use serde::Serialize;
-use vmm::app::{AppFile, Problem, Problems};
+use vmm::app::{AppFile, Complaint, Place, Problem, Problems};
 use vmm::compose::is_compose;
 
 use crate::FAILED;
 use crate::compose;
+use crate::image;
 use crate::output::{print, print_json};
 
 /// Check app.json and compose.json files and say all that is wrong with them
 ///
 /// Looks at syntax and values, then at this host: whether the kernel, the shared folders, the
-/// entrypoint and its closure are there. Exits with 0 if all files are good, else with 125.
+/// entrypoint and its closure are there, and an image has a manifest and a configuration for machines
+/// like these. Exits with 0 if all files are good, else with 125.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Files to check; "-" is the standard input
+    /// Files to check, images as well; "-" is the standard input
     #[arg(required = true, value_name = "FILE")]
     files: Vec<PathBuf>,
     /// Print a JSON list with one object for each file
@@ -60,8 +63,11 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
 fn report(path: &Path) -> Report {
     let outcome = if is_compose(path) {
         check_project(path)
+    } else if is_image(path) {
+        let checked = image::look(&path.to_string_lossy());
+        checked.map_err(|error| of_whole(path, &error))
     } else {
-        AppFile::load(path).and_then(|file| file.check_host())
+        AppFile::load(path).and_then(|file| check_app(&file))
     };
     let problems: Vec<Problem> = outcome
         .err()
@@ -75,19 +81,36 @@ fn report(path: &Path) -> Report {
     }
 }
 
+/// What is on this host, and then in the image, if that is there.
+fn check_app(file: &AppFile) -> Result<(), Problems> {
+    file.check_host()?;
+    let Some(name) = &file.app.image else {
+        return Ok(());
+    };
+    image::look(name).map_err(|error| {
+        let place = Place::root().key("image");
+        let message = format!("{error:#}");
+        file.locate(Complaint { place, message }).into()
+    })
+}
+
 fn check_project(path: &Path) -> Result<(), Problems> {
     let file = compose::load(path, None).map_err(|error| match error.downcast() {
         Ok(problems) => problems,
         // Of its variables.
-        Err(error) => Problems::from(Problem {
-            file: path.display().to_string(),
-            line: None,
-            column: None,
-            path: String::new(),
-            message: format!("{error:#}"),
-        }),
+        Err(error) => of_whole(path, &error),
     })?;
     file.check_host()
+}
+
+fn of_whole(path: &Path, error: &anyhow::Error) -> Problems {
+    Problems::from(Problem {
+        file: path.display().to_string(),
+        line: None,
+        column: None,
+        path: String::new(),
+        message: format!("{error:#}"),
+    })
 }
 
 fn print_lines(reports: &[Report], quiet: bool) -> anyhow::Result<()> {
