@@ -76,7 +76,7 @@ install:
 	$(RELEASE)/mvm completion bash >$(SHARE)/bash-completion/completions/mvm
 	$(RELEASE)/mvm completion zsh >$(SHARE)/zsh/site-functions/_mvm
 	$(RELEASE)/mvm completion fish >$(SHARE)/fish/vendor_completions.d/mvm.fish
-	$(RELEASE)/mvm man $(SHARE)/man
+	$(RELEASE)/mvm man --dir $(SHARE)/man
 
 clean:
 	cargo clean

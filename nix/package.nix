@@ -34,7 +34,7 @@ in stdenv.mkDerivation {
     $out/bin/mvm completion bash >$out/share/bash-completion/completions/mvm
     $out/bin/mvm completion zsh >$out/share/zsh/site-functions/_mvm
     $out/bin/mvm completion fish >$out/share/fish/vendor_completions.d/mvm.fish
-    $out/bin/mvm man $out/share/man
+    $out/bin/mvm man --dir $out/share/man
     wrapProgram $out/bin/mvm --set-default MVM_KERNEL ${kernel}/vmlinux \
       --suffix PATH : ${lib.makeBinPath [ e2fsprogs iproute2 nftables passt runc ]}
     ln -s mvm $out/bin/mvm-oci

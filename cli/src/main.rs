@@ -111,7 +111,6 @@ enum Command {
     Volume(commands::volume::Args),
     Oci(commands::oci::Args),
     Emulator(emulator::Args),
-    #[command(hide = true)]
     Man(commands::man::Args),
     #[command(hide = true)]
     Monitor(commands::monitor::Args),

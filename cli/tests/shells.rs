@@ -61,11 +61,37 @@ fn each_shell_has_a_script_that_asks_mvm() {
 }
 
 #[test]
+fn the_page_of_a_command_is_printed_and_written_nowhere() {
+    let folder = tempfile::tempdir().expect("folder");
+    let man = |words: &[&str]| {
+        let mut command = mvm(&folder);
+        let output = command.arg("man").args(words).current_dir(&folder).output();
+        let output = output.expect("run mvm");
+        let text = |bytes| String::from_utf8(bytes).expect("UTF-8");
+        let status = output.status.code();
+        (status, text(output.stdout), text(output.stderr))
+    };
+    for (words, title) in [
+        (&["run"][..], ".TH mvm-run 1"),
+        (&["compose", "up"], ".TH mvm-compose-up 1"),
+        (&[], ".TH mvm 1"),
+        (&["app.json"], ".TH mvm-app.json 5"),
+    ] {
+        let (status, page, _) = man(words);
+        assert_eq!(status, Some(0), "{words:?}");
+        assert!(page.contains(title), "{words:?}: {page}");
+    }
+    let words = "mvm: there is no page of \"rnu\"; did you mean \"run\"?\n";
+    assert_eq!(man(&["rnu"]), (Some(125), String::new(), words.into()));
+    assert_eq!(fs::read_dir(&folder).expect("folder").count(), 0);
+}
+
+#[test]
 fn each_command_and_the_file_have_a_manual_page() {
     let folder = tempfile::tempdir().expect("folder");
     let man = folder.path().join("man");
     let pages = man.join("man1");
-    let status = mvm(&folder).arg("man").arg(&man).status();
+    let status = mvm(&folder).args(["man", "--dir"]).arg(&man).status();
     assert!(status.expect("run mvm").success());
     let page = |name: &str| fs::read_to_string(pages.join(name)).unwrap_or_default();
     assert!(page("mvm.1").contains(".TH mvm 1"), "{}", page("mvm.1"));
