@@ -73,6 +73,8 @@ impl Accel {
     pub fn place(wanted: Option<Self>) -> Result<Place> {
         let accel = match wanted {
             Some(accel) => accel,
+            // Nobody asks there.
+            None if is_inside() => Self::Auto,
             None => Setting::Accel.get()?.map_or(Ok(Self::Auto), Self::of)?,
         };
         Ok(accel.place_given(is_inside(), detect))

@@ -284,7 +284,15 @@ fn carry_out(cli: &Cli) -> anyhow::Result<ExitCode> {
     if concern == Concern::Nothing {
         return cli.command.carry_out(cli.accel);
     }
-    match Accel::place(cli.accel)? {
+    let place = match Accel::place(cli.accel) {
+        // What runs can be looked at and ended whatever a file of settings says.
+        Err(error) if concern == Concern::Finds => {
+            output::say(format_args!("{error:#}; it is not heeded"));
+            Accel::place(Some(Accel::Auto))?
+        }
+        other => other?,
+    };
+    match place {
         // An emulated host that does not run has no machine to be found.
         Place::EmulatedHost { reason } if concern == Concern::Starts || emulator::is_running()? => {
             emulator::carry_out(&reason)

@@ -6,6 +6,8 @@ use std::process::Command;
 use serde_json::Value;
 use tempfile::tempdir;
 
+const APP: &str = r#"{"name":"a","app":{"entrypoint":"/bin/sh"},"store":"none"}"#;
+
 #[test]
 fn a_setting_is_read_from_a_file_told_and_overruled() {
     let folder = tempdir().unwrap();
@@ -17,6 +19,7 @@ fn a_setting_is_read_from_a_file_told_and_overruled() {
         command.args(arguments).env_clear();
         command.env("XDG_CONFIG_HOME", folder.path());
         command.env("HOME", folder.path());
+        command.env("MVM_HOME", folder.path().join("machines"));
         command.envs(accel.map(|accel| ("MVM_ACCEL", accel)));
         command.output().unwrap()
     };
@@ -30,9 +33,25 @@ fn a_setting_is_read_from_a_file_told_and_overruled() {
     assert_eq!(told(None)[1]["value"], kernel.to_str().unwrap());
     assert_eq!(told(Some("kvm"))[0]["origin"], "$MVM_ACCEL");
 
-    let output = mvm(&["ps"], None);
-    let why = String::from_utf8(output.stderr).unwrap();
+    // What starts a machine needs it; what looks at those that run does not.
+    fs::write(folder.path().join("app.json"), APP).unwrap();
+    let app = folder.path().join("app.json");
     let expected = "accel: must be auto, kvm or emulated, is \"fast\"";
-    assert_eq!(output.status.code(), Some(125));
-    assert_eq!(why, format!("mvm: {}: {expected}\n", file.display()));
+    for (arguments, status, behind) in [
+        (&["run", app.to_str().unwrap()][..], 125, ""),
+        (&["ps"], 0, "; it is not heeded"),
+    ] {
+        let output = mvm(arguments, None);
+        let why = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(status), "{why}");
+        assert_eq!(
+            why,
+            format!("mvm: {}: {expected}{behind}\n", file.display())
+        );
+    }
+    let output = mvm(&["doctor", "--json"], None);
+    let checks: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let checks = checks.as_array().unwrap();
+    let check = checks.iter().find(|check| check["name"] == "settings");
+    assert_eq!(check.unwrap()["level"], "fail");
 }

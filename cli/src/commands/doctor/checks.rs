@@ -11,8 +11,10 @@ use rustix::fs::{Access, access, statvfs};
 use rustix::process::{Resource, getrlimit};
 use vmm::accel::{Support, detect};
 use vmm::closure::{Nix, STORE_DIR};
+use vmm::settings::Setting;
 
 use super::Check;
+use crate::accel::Accel;
 use crate::{init_binary, places, size};
 
 /// The emulated host's program, and its package in Debian.
@@ -35,6 +37,7 @@ pub fn all() -> Vec<Check> {
     let find = |name: &str| find(&folders, name);
     vec![
         version(),
+        settings(),
         kvm(&detect(), find(QEMU.0).is_some()),
         found("kernel", vmm::kernel::find(None)),
         found("mvm-init", init_binary::find()),
@@ -63,6 +66,14 @@ fn version() -> Check {
         "version",
         format!("mvm {} on Linux {kernel}", env!("CARGO_PKG_VERSION")),
     )
+}
+
+fn settings() -> Check {
+    let wrong = Setting::ALL.iter().find_map(|setting| setting.get().err());
+    match wrong.or_else(|| Accel::place(None).err()) {
+        None => Check::ok("settings", "`mvm settings` lists them"),
+        Some(error) => Check::fail("settings", format!("{error:#}"), "no machine starts so"),
+    }
 }
 
 fn kvm(support: &Support, has_qemu: bool) -> Check {
