@@ -35,6 +35,7 @@ mod supervise;
 mod systemd;
 mod table;
 mod terminal;
+mod usage;
 
 use std::env;
 use std::ffi::OsString;
@@ -43,7 +44,6 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use accel::{Accel, Place};
-use clap::error::ErrorKind;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use vmm::app::Problems;
 
@@ -218,11 +218,11 @@ fn main() -> ExitCode {
     match commands::completion::answer(whole) {
         Ok(false) => {}
         Ok(true) => return ExitCode::SUCCESS,
-        Err(error) => return usage(&error),
+        Err(error) => return told(&error),
     }
     let cli = match parse() {
         Ok(cli) => cli,
-        Err(error) => return usage(&error),
+        Err(error) => return told(&error),
     };
     let result = carry_out(&cli);
     result.unwrap_or_else(|error| {
@@ -260,12 +260,11 @@ fn command_line(mut words: impl Iterator<Item = OsString>) -> Vec<OsString> {
 /// # Errors
 /// It does not; says why.
 fn is_sound(arguments: &[OsString]) -> anyhow::Result<()> {
-    let line = [OsString::from("mvm")].into_iter();
-    let parsed = whole().try_get_matches_from(line.chain(arguments.iter().cloned()));
-    match parsed {
+    let own = OsString::from("mvm");
+    let line: Vec<_> = [&own].into_iter().chain(arguments).cloned().collect();
+    match whole().try_get_matches_from(&line) {
         Err(error) if error.use_stderr() => {
-            let words = error.to_string();
-            anyhow::bail!("{}", words.trim_start_matches("error: ").trim_end())
+            anyhow::bail!("{}", usage::sentence(&error, &whole(), &line))
         }
         _ => Ok(()),
     }
@@ -276,6 +275,11 @@ fn whole() -> clap::Command {
     let mut command = Cli::command();
     command.build();
     command
+}
+
+/// Tells what is wrong with the command line, or the help that it asks for.
+fn told(error: &clap::Error) -> ExitCode {
+    usage::tell(error, &whole(), &command_line(env::args_os()))
 }
 
 /// Carries a command out where the machines are.
@@ -298,16 +302,6 @@ fn carry_out(cli: &Cli) -> anyhow::Result<ExitCode> {
             emulator::carry_out(&reason)
         }
         _ => cli.command.carry_out(cli.accel),
-    }
-}
-
-/// Prints help to standard output, and what is wrong with the command line to standard error.
-fn usage(error: &clap::Error) -> ExitCode {
-    // Nobody to tell when the stream is closed.
-    let _ = error.print();
-    match error.kind() {
-        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => ExitCode::SUCCESS,
-        _ => ExitCode::from(FAILED),
     }
 }
 
