@@ -80,6 +80,8 @@ fn what_could_not_be_done_is_an_error() {
     assert_eq!(created.status.code(), Some(0), "{created:?}");
     assert_eq!(plan(&folder, &[])["name"], "web-2");
     assert_eq!(plan(&folder, &["--replace"])["replaces"], true);
+    plan(&folder, &["--rm", "--restart=no"]);
+    plan(&folder, &["--detach", "--restart=always"]);
     for (flags, words) in [
         (
             &["--name=web"][..],
@@ -89,6 +91,14 @@ fn what_could_not_be_done_is_an_error() {
         (
             &["-v", "/no/such:/data"],
             "mvm: --volume: there is no folder /no/such",
+        ),
+        (
+            &["--restart=always"],
+            "mvm: --restart: only a machine in the background is started again; add --detach",
+        ),
+        (
+            &["-d", "--rm", "--restart=on-failure:3"],
+            "mvm: --restart: a machine that --rm removes at its end is not started again",
         ),
     ] {
         let refused = mvm(

@@ -8,7 +8,7 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
-use anyhow::{anyhow, bail};
+use anyhow::{anyhow, bail, ensure};
 use vmm::app::AppFile;
 
 use super::stop::Timeout;
@@ -70,6 +70,7 @@ pub use edit::Edits;
 pub fn run(args: &Args, accel: Option<Accel>) -> anyhow::Result<ExitCode> {
     // Before there is a child that could have them.
     let sockets = Sockets::receive()?;
+    args.ensure_policy_is_kept()?;
     let mut file = image::load(&args.file)?;
     args.edits.apply(&mut file.app)?;
     if args.dry_run {
@@ -115,6 +116,21 @@ impl Args {
     /// Whether a machine is started.
     pub fn starts(&self) -> bool {
         !self.dry_run
+    }
+
+    /// # Errors
+    /// --restart asks for what nobody would do.
+    fn ensure_policy_is_kept(&self) -> anyhow::Result<()> {
+        let restarts = self.edits.restarts();
+        ensure!(
+            !restarts || self.detach,
+            "--restart: only a machine in the background is started again; add --detach"
+        );
+        ensure!(
+            !restarts || !self.rm,
+            "--restart: a machine that --rm removes at its end is not started again"
+        );
+        Ok(())
     }
 
     /// The name that the machine must have; none: it may have a number behind the file's.

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, bail};
 use vmm::app::{
-    App, Complaint, CpuQuota, Duration, Interface, InterfaceKind, MAX_VCPUS, Port, Program,
+    App, Complaint, CpuQuota, Duration, Interface, InterfaceKind, MAX_VCPUS, Policy, Port, Program,
     Restart, Signal, Step, Tty,
 };
 
@@ -83,10 +83,13 @@ pub struct Edits {
     /// What the machine is called in the networks of --network, besides its name
     #[arg(long, value_name = "NAME", requires = "network")]
     network_alias: Vec<String>,
-    /// Whether the machine is started again when it has ended in the background, instead of
-    /// `restart`: no, on-failure[:N], always or unless-stopped
+    /// Whether the machine is started again when it has ended, instead of `restart`: no,
+    /// on-failure[:N], always or unless-stopped. Only a machine in the background is
     #[arg(long, value_name = "POLICY")]
     restart: Option<Restart>,
+    /// Do without the checks of `healthcheck`, or of the image
+    #[arg(long)]
+    no_healthcheck: bool,
     /// Kernel to boot, instead of `kernel.path`
     #[arg(long, value_name = "PATH")]
     kernel: Option<PathBuf>,
@@ -96,6 +99,12 @@ impl Edits {
     /// The name that was asked for.
     pub fn name(&self) -> Option<&str> {
         self.name.as_deref()
+    }
+
+    /// Whether --restart asks for a machine that is started again.
+    pub fn restarts(&self) -> bool {
+        let policy = self.restart.as_ref().map(|restart| restart.policy);
+        policy.is_some_and(|policy| policy != Policy::No)
     }
 
     /// Applies the flags and checks the result.
@@ -131,6 +140,9 @@ impl Edits {
         if let Some(kernel) = &self.kernel {
             app.kernel.path =
                 Some(std::path::absolute(kernel).context("--kernel: cannot find it")?);
+        }
+        if self.no_healthcheck {
+            app.healthcheck = None;
         }
         app.ports.extend(self.publish.iter().cloned());
         if self.publish_all {
@@ -243,6 +255,7 @@ fn set_cpus(app: &mut App, cpus: f64) -> anyhow::Result<()> {
 #[cfg(test)]
 mod tests {
     use clap::Parser;
+    use vmm::app::HealthCheck;
 
     use super::*;
 
@@ -316,6 +329,19 @@ mod tests {
         assert_eq!((&*labels["a"], &*labels["d"]), ("b=c", ""));
         let app = edited(&["-it"]).unwrap();
         assert_eq!((app.app.stdin, app.app.tty), (true, Tty::Always));
+    }
+
+    #[test]
+    fn checks_can_be_left_out() {
+        let mut app = App::new("a", vec!["sh".into()]);
+        app.healthcheck = Some(HealthCheck::of_command(vec!["true".into()]));
+        let apply = |flags: &[&str]| {
+            let mut app = app.clone();
+            let line = Line::try_parse_from([&["mvm"], flags].concat()).unwrap();
+            line.edits.apply(&mut app).map(|()| app.healthcheck)
+        };
+        assert!(apply(&[]).unwrap().is_some());
+        assert_eq!(apply(&["--no-healthcheck"]).unwrap(), None);
     }
 
     #[test]
