@@ -16,6 +16,7 @@ mod secrets;
 mod volumes;
 
 use std::os::fd::AsRawFd;
+use std::time::Duration;
 
 pub use etc::of_users;
 pub use root::FOLDERS;
@@ -25,6 +26,7 @@ use crate::protocol::{PORT_NAME, Root, Setup};
 use anyhow::{Context, Result};
 use rustix::fs::{Mode, OFlags};
 use rustix::process::{Resource, Rlimit, getpid, setrlimit};
+use rustix::time::{ClockId, Timespec, clock_settime};
 
 /// Open files per process: systemd's values. Programs that want many raise the first themselves,
 /// and `select` breaks above 1024.
@@ -73,6 +75,10 @@ fn prepare() -> Result<()> {
 }
 
 fn set_up(setup: &Setup) -> Result<()> {
+    // First, since each moment that passes is lost.
+    if let Some(now) = setup.clock_ns {
+        set_clock(now)?;
+    }
     // A system's stage 1 makes its root itself.
     if setup.root != Root::Initrd {
         root::switch(setup)?;
@@ -93,6 +99,13 @@ fn set_up(setup: &Setup) -> Result<()> {
         serve_apart(&port).with_context(|| format!("cannot serve the port {name}"))?;
     }
     Ok(())
+}
+
+/// Sets the clock to a time in nanoseconds since 1970.
+fn set_clock(now_ns: u64) -> Result<()> {
+    let now =
+        Timespec::try_from(Duration::from_nanos(now_ns)).context("the time is out of range")?;
+    clock_settime(ClockId::Realtime, now).context("cannot set the clock")
 }
 
 /// The kernel opens 0 to 2 only if there is a console. A pipe that got such a number would be

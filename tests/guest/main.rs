@@ -7,6 +7,7 @@ mod accel;
 mod attach;
 mod background;
 mod build;
+mod clock;
 mod compose;
 mod copy;
 mod engines;

@@ -5,6 +5,7 @@
 //! what is under `/proc`, `/sys` and `/dev`: the emulated host has its own.
 
 use std::path::Path;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use guest::protocol::{FileSystem, Mount, Root, Setup};
 
@@ -46,6 +47,9 @@ pub fn setup() -> Setup {
     };
     Setup {
         hostname: Some("mvm-emulator".into()),
+        // The kernel reads whole seconds of an emulated clock, and loses some more until it knows its
+        // time stamp counter.
+        clock_ns: now_ns(),
         root: Root::Plan9 {
             tag: ROOT_TAG.into(),
             // Pages are cached while a file is open, names and sizes never; writes go through.
@@ -61,6 +65,12 @@ pub fn setup() -> Setup {
         ports: vec![ports::CARRIER_NAME.into()],
         ..Setup::default()
     }
+}
+
+/// Since 1970; none before that and after 2554.
+fn now_ns() -> Option<u64> {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).ok()?;
+    now.as_nanos().try_into().ok()
 }
 
 /// A request carries as much as the transport takes (128 pages, less their headers: `VIRTQUEUE_NUM`).

@@ -90,6 +90,7 @@ pub fn setup(app: &App, store: Store, network: &Network, secrets: Vec<SecretFile
     });
     Setup {
         hostname: Some(app.hostname().into()),
+        clock_ns: None,
         root: root(app),
         mounts,
         users: user(app).into_iter().collect(),

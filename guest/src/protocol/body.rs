@@ -15,6 +15,9 @@ use super::{ByteString, SecretFile};
 pub struct Setup {
     /// The machine's name (`sethostname`); `None` keeps the kernel's.
     pub hostname: Option<String>,
+    /// What time it is, in nanoseconds since 1970; `None` keeps the kernel's clock, which is right where
+    /// the host's KVM tells it.
+    pub clock_ns: Option<u64>,
     /// What `/` is.
     pub root: Root,
     /// File systems to mount on it, in this order.

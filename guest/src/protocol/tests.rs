@@ -160,6 +160,7 @@ proptest! {
 fn a_setup_comes_back() {
     let setup = Setup {
         hostname: Some("box".into()),
+        clock_ns: Some(1_769_860_800_000_000_000),
         root: Root::Plan9 {
             tag: "root".into(),
             options: "msize=512000".into(),
