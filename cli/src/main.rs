@@ -137,6 +137,8 @@ impl Command {
                 Concern::Starts
             }
             Self::Compose(args) if args.starts() => Concern::Starts,
+            // Where they will be started is where their ends are heard of.
+            Self::Wait(args) if args.is_early() => Concern::Starts,
             Self::Compose(args) if !args.finds() => Concern::Nothing,
             Self::Network(args) if !args.finds() => Concern::Nothing,
             // It becomes a command that starts one.

@@ -21,6 +21,28 @@ fn write(path: &Path, name: &str, word: &str) -> Result<()> {
 }
 
 #[test]
+fn one_that_was_never_started_is_waited_for() -> Result<()> {
+    let machines = Machines::new()?;
+    let folder = tempdir()?;
+    let file = folder.path().join("app.json");
+    let app = json!({
+        "name": "later",
+        "app": {
+            "entrypoint": ["bash", "-c", "exit 7"],
+            "env": { "PATH": format!("{}/bin", fixture("tools")) },
+        },
+        "memory": "128M",
+    });
+    fs::write(&file, app.to_string())?;
+    let word = file.to_string_lossy();
+    machines.mvm(["create", &*word])?.success();
+    let waiting = machines.spawn(["wait", "later"])?;
+    machines.mvm(["start", "later"])?;
+    assert_eq!(waiting.finish()?.success(), "7\n");
+    Ok(())
+}
+
+#[test]
 fn it_is_restarted_only_if_the_file_says_something_else() -> Result<()> {
     let machines = Machines::new()?;
     let folder = tempdir()?;

@@ -25,6 +25,18 @@ pub struct Args {
     names: Vec<String>,
 }
 
+impl Args {
+    /// Whether one of the machines was never started.
+    pub fn is_early(&self) -> bool {
+        let is_early = |machine: &Machine| {
+            let state = State::of(machine);
+            state.is_ok_and(|state| state.status == Status::Created)
+        };
+        let found = self.names.iter().map(|name| machines::find(name));
+        found.flatten().any(|machine| is_early(&machine))
+    }
+}
+
 /// Runs the command.
 pub fn run(args: &Args) -> Result<ExitCode> {
     for_each(&args.names, |name| {
