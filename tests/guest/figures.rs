@@ -78,7 +78,7 @@ fn what_a_machine_uses_is_told_once_or_again_and_again() -> Result<()> {
 
     let mut lines = machines.spawn(["stats", "--json", "uses"])?;
     for _ in 0..2 {
-        lines.wait_for("{\"name\":\"uses\",\"cpuPercent\":")?;
+        lines.wait_for("{\"name\":\"uses\",\"running\":true,\"cpuPercent\":")?;
         lines.wait_for("}\n")?;
     }
     lines.signal(Signal::INT)?;
@@ -89,6 +89,20 @@ fn what_a_machine_uses_is_told_once_or_again_and_again() -> Result<()> {
     assert_eq!(rows[0]["memoryUsedBytes"], Value::Null);
     assert_eq!(rows[0]["processes"], Value::Null);
     assert!(rows[0]["residentBytes"].as_u64() > Some(0));
+
+    // A name that comes twice is one machine.
+    let killed = machines.mvm(["kill", "uses", "uses"])?;
+    assert_eq!(killed.success(), "uses\n");
+    let rows = json(&machines, &["stats", "--no-stream", "--json", "uses"])?;
+    let row = (&rows[0]["running"], &rows[0]["residentBytes"]);
+    assert_eq!(row, (&json!(false), &json!(0)));
+    let inspected = machines.mvm(["inspect", "uses", "none"])?;
+    let missing = "mvm: there is no machine none; `mvm ps -a` lists all\n";
+    assert_eq!((inspected.status, inspected.stderr()), (1, missing.into()));
+    let told: Value = serde_json::from_slice(&inspected.stdout)?;
+    assert_eq!(told[0]["name"], "uses");
+    let said = machines.mvm(["logs", "none", "uses"])?;
+    assert_eq!((said.status, said.stderr()), (1, missing.into()));
     Ok(())
 }
 
