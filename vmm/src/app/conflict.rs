@@ -38,6 +38,16 @@ pub fn between(app: &App) -> Vec<Complaint> {
     complaints
 }
 
+/// Adds a complaint for each value that `is_bad`: its words are `start` and the reason.
+fn refusals(complaints: &mut Vec<Complaint>, start: &'static str) -> impl FnMut(bool, Place, &str) {
+    move |is_bad, place, reason| {
+        if is_bad {
+            let message = format!("{start}: {reason}");
+            complaints.push(Complaint { place, message });
+        }
+    }
+}
+
 fn share(nth: usize, key: &'static str) -> Place {
     Place::root().key("shares").index(nth).key(key)
 }

@@ -3,6 +3,7 @@
 use super::super::place::Place;
 use super::super::problem::Complaint;
 use super::super::{App, StoreMode};
+use super::refusals;
 
 /// Complaints about what would take the place of what the bundle has.
 pub(super) fn between(app: &App, complaints: &mut Vec<Complaint>) {
@@ -10,12 +11,7 @@ pub(super) fn between(app: &App, complaints: &mut Vec<Complaint>) {
         return;
     }
     let root = Place::root;
-    let mut complain = |is_bad: bool, place: Place, reason: &str| {
-        if is_bad {
-            let message = format!("does not go with `bundle`: {reason}");
-            complaints.push(Complaint { place, message });
-        }
-    };
+    let mut complain = refusals(complaints, "does not go with `bundle`");
     complain(
         app.system.is_some(),
         root().key("system"),

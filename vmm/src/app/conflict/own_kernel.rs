@@ -3,6 +3,7 @@
 use super::super::place::Place;
 use super::super::problem::Complaint;
 use super::super::{App, Root};
+use super::refusals;
 
 /// Complaints about what mvm would have to do in the place of that stage 1.
 pub(super) fn between(app: &App, complaints: &mut Vec<Complaint>) {
@@ -10,12 +11,7 @@ pub(super) fn between(app: &App, complaints: &mut Vec<Complaint>) {
         return;
     }
     let root = Place::root;
-    let mut complain = |is_bad: bool, place: Place, reason: &str| {
-        if is_bad {
-            let message = format!("is of no use with system.kernel \"own\": {reason}");
-            complaints.push(Complaint { place, message });
-        }
-    };
+    let mut complain = refusals(complaints, "is of no use with system.kernel \"own\"");
     complain(
         app.kernel.path.is_some(),
         root().key("kernel").key("path"),
