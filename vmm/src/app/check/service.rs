@@ -3,8 +3,10 @@
 use std::collections::BTreeMap;
 
 use super::super::secret::is_name;
-use super::super::{Duration, HealthCheck, Http, MAX_CONTAINS, MAX_SECRETS, Restart, Secret};
-use super::{Check, MAX_ARGS, Place, User, quoted};
+use super::super::{
+    Duration, HealthCheck, Http, MAX_ARGS, MAX_CONTAINS, MAX_SECRETS, Restart, Secret, User,
+};
+use super::{Check, Place, quoted};
 
 /// The shortest interval and timeout: checks shall not be what the machine is busy with.
 const MIN_PAUSE: Duration = Duration::from_ms(10);
