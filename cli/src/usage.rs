@@ -84,10 +84,12 @@ fn wrong_value(error: &clap::Error) -> Option<String> {
         words
     };
     let is_told = reason.contains(", is ") || reason.contains(&format!("{value:?}"));
-    Some(match is_told {
-        true => format!("{argument}: {reason}"),
-        false => format!("{argument}: {reason}, is {value:?}"),
-    })
+    let found = if is_told {
+        String::new()
+    } else {
+        format!(", is {value:?}")
+    };
+    Some(format!("{argument}: {reason}{found}"))
 }
 
 /// A value that is none of a few words.

@@ -209,12 +209,12 @@ impl Unpacker<'_> {
             OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let owner_only = Mode::RUSR | Mode::WUSR;
         let mut file = File::from(rustix::fs::openat(parent, name, flags, owner_only)?);
-        let mut fill = || {
+        let mut write = || {
             let written = io::copy(data, &mut file)?;
             ensure!(written == item.size, Cut);
             self.settle(&file, item.mode, (item.owner, item.group), &times(item))
         };
-        fill().inspect_err(|_| {
+        write().inspect_err(|_| {
             // A part of a file would pass for all of it. The first error is the one to report.
             let _ = rustix::fs::unlinkat(parent, name, AtFlags::empty());
         })
