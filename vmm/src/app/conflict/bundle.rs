@@ -17,11 +17,6 @@ pub(super) fn between(app: &App, complaints: &mut Vec<Complaint>) {
         }
     };
     complain(
-        app.system.is_some(),
-        root().key("system"),
-        "a bundle is of a program",
-    );
-    complain(
         app.image.is_some(),
         root().key("image"),
         "a bundle has a store, and no image",
