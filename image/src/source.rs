@@ -19,8 +19,17 @@ const SPOOL_BYTES_MAX: u64 = 256 << 30;
 
 const GZIP: &[u8] = &[0x1f, 0x8b];
 const ZSTD: &[u8] = &[0x28, 0xb5, 0x2f, 0xfd];
+/// What mvm does not unpack, and the program that does.
+const OTHERS: [(&[u8], &str); 4] = [
+    (b"\xfd7zXZ\0", "xz"),
+    (b"BZh", "bzip2"),
+    (b"\x04\x22\x4d\x18", "lz4"),
+    (b"LZIP", "lzip"),
+];
 /// The frame that zstd's tools pass over; the lowest four bits of its first byte are anybody's.
 const ZSTD_SKIPPED: &[u8] = &[0x2a, 0x4d, 0x18];
+/// Bytes that tell what packed a file.
+const MAGIC_BYTES: usize = 6;
 /// At its place in a header (`TMAGIC`).
 const TAR: (usize, &[u8]) = (257, b"ustar");
 
@@ -75,7 +84,7 @@ impl Source {
             return Ok(Self::Folder(path.into()));
         }
         let mut file = File::open(path)?;
-        let mut beginning = [0; 4];
+        let mut beginning = [0; MAGIC_BYTES];
         let bytes = file.read(&mut beginning)?;
         file.rewind()?;
         if packing(&beginning[..bytes]) == Packing::None {
@@ -149,6 +158,8 @@ enum Packing {
     None,
     Gzip,
     Zstd,
+    /// By this program.
+    Other(&'static str),
 }
 
 fn packing(beginning: &[u8]) -> Packing {
@@ -157,20 +168,30 @@ fn packing(beginning: &[u8]) -> Packing {
         _ if beginning.starts_with(GZIP) => Packing::Gzip,
         _ if beginning.starts_with(ZSTD) => Packing::Zstd,
         [0x50..=0x5f, rest @ ..] if skipped(rest) => Packing::Zstd,
-        _ => Packing::None,
+        _ => {
+            let mut others = OTHERS.iter();
+            let other = others.find(|(magic, _)| beginning.starts_with(magic));
+            other.map_or(Packing::None, |(_, program)| Packing::Other(program))
+        }
     }
 }
 
 /// What `packed` is when it is unpacked, whatever it is packed with: the bytes tell.
 pub fn unpacked<'a>(mut packed: impl Read + 'a) -> Result<Box<dyn Read + 'a>> {
     let mut beginning = Vec::new();
-    packed.by_ref().take(4).read_to_end(&mut beginning)?;
+    packed
+        .by_ref()
+        .take(MAGIC_BYTES as u64)
+        .read_to_end(&mut beginning)?;
     let packing = packing(&beginning);
     let whole = io::Cursor::new(beginning).chain(packed);
     Ok(match packing {
         Packing::None => Box::new(whole),
         Packing::Gzip => Box::new(flate2::read::MultiGzDecoder::new(whole)),
         Packing::Zstd => Box::new(zstd::Decoder::new(whole)?),
+        Packing::Other(program) => bail!(
+            "it is packed by {program}, and gzip and zstd are taken: unpack it by `{program} -d` first"
+        ),
     })
 }
 
@@ -205,6 +226,18 @@ mod tests {
                 .read_to_string(&mut text)
                 .unwrap();
             assert_eq!(text, expected);
+        }
+    }
+
+    #[test]
+    fn what_is_packed_otherwise_is_an_archive_that_is_not_taken() {
+        for (magic, program) in OTHERS {
+            assert!(is_archive(magic));
+            let error = unpacked(magic).map(drop).unwrap_err().to_string();
+            let words = format!(
+                "it is packed by {program}, and gzip and zstd are taken: unpack it by `{program} -d` first"
+            );
+            assert_eq!(error, words);
         }
     }
 

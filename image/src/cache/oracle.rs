@@ -10,7 +10,7 @@ use devices::virtio::fs::catalog::Body;
 use serde_json::json;
 
 use super::*;
-use crate::testing::{Layer, oci_files, write};
+use crate::testing::{Layer, oci_files, sparse_forms, write};
 
 /// One file, as both sides tell it.
 #[derive(Debug, PartialEq, Eq)]
@@ -218,6 +218,17 @@ fn torture() -> Vec<Layer> {
 #[test]
 fn the_torture_image_is_as_the_oracle_has_it() {
     compare("torture", &torture());
+}
+
+#[test]
+fn sparse_files_are_as_the_oracle_has_them() {
+    let many: Vec<_> = (0..40).map(|nth| (nth * 1000, &b"piece"[..])).collect();
+    for (form, layer) in sparse_forms("sparse", 50_000, &many) {
+        // Of the old format it says that it does not know it.
+        if form != "old" {
+            compare(form, &[layer.file("behind", "x")]);
+        }
+    }
 }
 
 #[test]
