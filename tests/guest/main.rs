@@ -9,6 +9,7 @@ mod background;
 mod build;
 mod compose;
 mod copy;
+mod docker_tools;
 mod engines;
 mod exec;
 mod exit_status;
