@@ -56,7 +56,20 @@ pub fn load(path: &Path) -> Result<AppFile> {
         app.image = Some(text(&folder)?.into());
         return AppFile::of(app, &name_of(path));
     }
+    ensure!(
+        !(path.is_file() && is_called_archive(path)),
+        "{} is no image: it does not begin as an archive does, nor as a packed one",
+        path.display()
+    );
     load_file(path)
+}
+
+/// Whether a file has the name of an archive, whatever it is.
+fn is_called_archive(path: &Path) -> bool {
+    let name = path.to_string_lossy().to_lowercase();
+    [".tar", ".tar.gz", ".tgz", ".tar.zst", ".tar.xz"]
+        .iter()
+        .any(|end| name.ends_with(end))
 }
 
 /// Reads an image, and tells on the terminal that it does if that takes long.

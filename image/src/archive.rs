@@ -12,7 +12,7 @@ use std::os::unix::fs::FileExt;
 use anyhow::{Context, Result, bail, ensure};
 use tar::EntryType;
 
-use crate::walk::{Source, Walk};
+use crate::walk::{CUT_OFF, Source, Walk};
 
 /// Files of one archive: a layer has three or four.
 const MEMBERS_MAX: usize = 1 << 16;
@@ -137,7 +137,7 @@ impl Source for Whole<'_> {
     fn skip(&mut self, bytes: u64) -> Result<()> {
         let end = self.position.checked_add(bytes);
         let end = end.filter(|end| *end <= self.bytes);
-        self.position = end.context("the archive is cut off")?;
+        self.position = end.context(CUT_OFF)?;
         Ok(())
     }
 }

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use tar::{EntryType, Header};
 
 use crate::pax::PATH_BYTES_MAX;
-use crate::walk::{Head, Stream, Walk};
+use crate::walk::{CUT_OFF, Head, Stream, Walk};
 
 /// Entries of one layer, and nodes of one image: what the file server takes.
 pub const ENTRIES_MAX: usize = devices::virtio::fs::catalog::NODES_MAX;
@@ -118,7 +118,7 @@ fn copy(
 ) -> Result<()> {
     let mut copy = |bytes: u64, content: &mut _| {
         let copied = io::copy(&mut walk.by_ref().take(bytes), content)?;
-        ensure!(copied == bytes, "the archive is cut off");
+        ensure!(copied == bytes, CUT_OFF);
         Ok(())
     };
     let Some(map) = &head.sparse else {

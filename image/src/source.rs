@@ -5,11 +5,12 @@ use std::io::{self, Read, Seek};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use rustix::fs::OFlags;
 
 use crate::archive::Archive;
 use crate::nix;
+use crate::walk::CUT_OFF;
 
 /// Bytes of a manifest or a configuration: registries take no more than 4 MiB.
 pub const SMALL_BYTES_MAX: u64 = 4 << 20;
@@ -105,7 +106,11 @@ impl Source {
         options.read(true).write(true).create(true).truncate(true);
         let mut file = options.open(&path).with_context(cannot)?;
         fs::remove_file(&path).with_context(cannot)?;
-        let bytes = io::copy(&mut stream.take(SPOOL_BYTES_MAX + 1), &mut file)?;
+        let copied = io::copy(&mut stream.take(SPOOL_BYTES_MAX + 1), &mut file);
+        let bytes = copied.map_err(|error| match error.kind() {
+            io::ErrorKind::UnexpectedEof => anyhow!(CUT_OFF),
+            _ => anyhow!(error).context("cannot unpack the archive"),
+        })?;
         ensure!(
             bytes <= SPOOL_BYTES_MAX,
             "the archive has more than {SPOOL_BYTES_MAX} bytes"

@@ -17,7 +17,8 @@ use crate::sparse::Map;
 /// Bytes of a header; content is padded to a multiple of it.
 pub const BLOCK_BYTES: usize = 512;
 
-const CUT_OFF: &str = "the archive is cut off";
+/// What is said of an archive that ends too early.
+pub const CUT_OFF: &str = "the archive is cut off";
 
 /// What an archive is read from.
 pub trait Source: Read {

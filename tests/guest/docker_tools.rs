@@ -77,7 +77,7 @@ fn customisation(layer: Archive, bin: &str) -> Archive {
 
 fn config(digests: &[String]) -> Vec<u8> {
     let script = "id -un; pwd; stat -c '%a %u:%g %h %Y' . one two; cat two; stat -c %a /tmp
-        readlink /bin /etc/passwd; echo $GREETING; ls /nix/store | wc -l; touch /nix/store/x 2>&1";
+        readlink /bin; readlink /etc/passwd; echo $GREETING; ls /nix/store | wc -l; touch /nix/store/x 2>&1";
     let config = json!({
         "created": "1970-01-01T00:00:01+00:00", "architecture": "amd64", "os": "linux",
         "config": {

@@ -192,6 +192,37 @@ fn an_image_is_run_as_its_configuration_says() -> Result<()> {
 }
 
 #[test]
+fn what_cannot_be_read_is_told_in_a_sentence() -> Result<()> {
+    let (machines, folder) = (Machines::new()?, tempdir()?);
+    let path = folder.path().join("web.tar");
+    let image = saved(vec![busybox()], &json!({ "Cmd": ["echo", "said"] }));
+    let refusal = |bytes: &[u8]| -> Result<String> {
+        let output = machine(&machines, &path, bytes)?.run()?;
+        assert_eq!((output.status, &*output.stdout()), (125, ""), "{output}");
+        let words = output.stderr();
+        assert_eq!(words.lines().count(), 1, "{words}");
+        Ok(words.replace(&*path.to_string_lossy(), "FILE"))
+    };
+    let cannot = "mvm: cannot read image FILE: ";
+    for (bytes, words) in [
+        (&image[..image.len() / 2], "the archive is cut off"),
+        (
+            b"BZh91AY&SY",
+            "it is packed by bzip2, and gzip and zstd are taken: unpack it by `bzip2 -d` first",
+        ),
+        (b"\x1f\x8b\x08\0", "the archive is cut off"),
+    ] {
+        assert_eq!(refusal(bytes)?, format!("{cannot}{words}\n"));
+    }
+    let empty =
+        "mvm: FILE is no image: it does not begin as an archive does, nor as a packed one\n";
+    for bytes in [&b""[..], &[0xaa; 4000]] {
+        assert_eq!(refusal(bytes)?, empty);
+    }
+    Ok(())
+}
+
+#[test]
 fn the_folder_of_the_program_is_made_in_an_image() -> Result<()> {
     let (machines, folder) = (Machines::new()?, tempdir()?);
     let script = "pwd; stat -c '%a %u' .; cat /old/file";
