@@ -35,8 +35,9 @@ in stdenv.mkDerivation {
     $out/bin/mvm completion zsh >$out/share/zsh/site-functions/_mvm
     $out/bin/mvm completion fish >$out/share/fish/vendor_completions.d/mvm.fish
     $out/bin/mvm man --dir $out/share/man
-    wrapProgram $out/bin/mvm --set-default MVM_KERNEL ${kernel}/vmlinux \
-      --suffix PATH : ${lib.makeBinPath [ e2fsprogs iproute2 nftables passt runc ]}
+    install -d $out/lib/mvm
+    ln -s ${kernel}/vmlinux $out/lib/mvm/vmlinux
+    wrapProgram $out/bin/mvm --suffix PATH : ${lib.makeBinPath [ e2fsprogs iproute2 nftables passt runc ]}
     ln -s mvm $out/bin/mvm-oci
     runHook postInstall
   '';

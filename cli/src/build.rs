@@ -5,24 +5,26 @@
 
 mod bundle;
 mod config;
+mod contents;
 mod erofs;
 mod interrupt;
 mod layer;
 mod oci;
-mod progress;
 mod target;
 mod tree;
 mod walk;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use vmm::app::{AppFile, Complaint, Place, Problems, StoreMode};
 use vmm::closure::{StorePath, StoreView, roots};
+use vmm::toplevel::ensure_bootable;
 
 pub use bundle::bundle;
 pub use interrupt::Interrupt;
 pub use oci::{archive, tag};
-pub use progress::Progress;
 pub use target::Target;
+
+use crate::progress::Progress;
 
 /// What is made of something, and where one can see that it is.
 pub struct Work<'a> {
@@ -36,12 +38,15 @@ pub struct Work<'a> {
     pub progress: Progress,
 }
 
-/// Refuses what is no program of the store's.
+/// Refuses what is neither a program nor a system of the store's.
 ///
 /// # Errors
-/// It is one that cannot be taken along so.
-pub fn ensure_program(file: &AppFile) -> Result<()> {
+/// It is something that cannot be taken along so.
+pub fn ensure_stored(file: &AppFile, is_image: bool) -> Result<()> {
     let app = &file.app;
+    if let Some(system) = &app.system {
+        ensure_bootable(system).context("system.kernel")?;
+    }
     let root = Place::root;
     let refused = [
         (app.bundle.is_some(), root(), "is of a bundle already"),
@@ -51,9 +56,9 @@ pub fn ensure_program(file: &AppFile) -> Result<()> {
             "has all that its program needs; `mvm build` is for programs of the store",
         ),
         (
-            app.system.is_some(),
+            app.system.is_some() && is_image,
             root().key("system"),
-            "`mvm build` makes a file of programs, and not of systems",
+            "wants a machine of its own, which no image brings; leave out --oci",
         ),
         (
             app.store.mode == StoreMode::All,

@@ -19,6 +19,7 @@ use vmm::closure::{STORE_DIR, StorePath, StoreView};
 use vmm::{machine, state, toplevel};
 
 use crate::output::say;
+use crate::progress::Progress;
 
 /// The name of a machine whose image's file has none that can be one.
 const NAME: &str = "image";
@@ -38,7 +39,7 @@ pub fn load(path: &Path) -> Result<AppFile> {
             return load_file(path);
         }
         drop(stdin);
-        let image = cache()?.read_stream(io::stdin())?;
+        let image = told(|| cache()?.read_stream(io::stdin()))?;
         return file_of(&image, NAME);
     }
     if let Some(app) = toplevel::app_of(path) {
@@ -46,7 +47,7 @@ pub fn load(path: &Path) -> Result<AppFile> {
         return AppFile::of(app, &name);
     }
     if is_image(path) {
-        let image = cache()?.read(path)?;
+        let image = told(|| cache()?.read(path))?;
         return file_of(&image, &name_of(path));
     }
     if is_root_folder(path) {
@@ -55,7 +56,27 @@ pub fn load(path: &Path) -> Result<AppFile> {
         app.image = Some(text(&folder)?.into());
         return AppFile::of(app, &name_of(path));
     }
+    ensure!(
+        !(path.is_file() && is_called_archive(path)),
+        "{} is no image: it does not begin as an archive does, nor as a packed one",
+        path.display()
+    );
     load_file(path)
+}
+
+/// Whether a file has the name of an archive, whatever it is.
+fn is_called_archive(path: &Path) -> bool {
+    let name = path.to_string_lossy().to_lowercase();
+    [".tar", ".tar.gz", ".tgz", ".tar.zst", ".tar.xz"]
+        .iter()
+        .any(|end| name.ends_with(end))
+}
+
+/// Reads an image, and tells on the terminal that it does if that takes long.
+fn told(read: impl FnOnce() -> Result<Image>) -> Result<Image> {
+    let progress = Progress::start();
+    progress.tell("reading the image");
+    read()
 }
 
 fn load_file(path: &Path) -> Result<AppFile> {
@@ -95,7 +116,7 @@ pub fn look(name: &str) -> Result<()> {
 /// The image that an app.json names: by its id, or by its file.
 fn read(name: &str) -> Result<Image> {
     if !name.starts_with(IMAGE_ID) {
-        return cache()?.read(Path::new(name));
+        return told(|| cache()?.read(Path::new(name)));
     }
     let id = name.parse().map_err(anyhow::Error::msg);
     cache()?.image(&id.context("image")?)

@@ -27,6 +27,7 @@ mod openmetrics;
 mod output;
 mod places;
 mod poll;
+mod progress;
 mod ready;
 mod secrets;
 mod size;

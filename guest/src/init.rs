@@ -15,7 +15,9 @@ mod root;
 mod secrets;
 mod volumes;
 
+use std::ffi::OsStr;
 use std::os::fd::AsRawFd;
+use std::os::unix::ffi::OsStrExt;
 use std::time::Duration;
 
 pub use etc::of_users;
@@ -83,6 +85,10 @@ fn set_up(setup: &Setup) -> Result<()> {
     if setup.root != Root::Initrd {
         root::switch(setup)?;
         mounts::mount_all(&setup.mounts)?;
+    }
+    if let Some(folder) = &setup.working_folder {
+        // Where it cannot be made, who starts there is told why not.
+        let _ = std::fs::create_dir_all(OsStr::from_bytes(folder.as_bytes()));
     }
     if let Some(level) = setup.console_level {
         std::fs::write("/proc/sys/kernel/printk", level.to_string())

@@ -12,7 +12,7 @@ use std::os::unix::fs::FileExt;
 use anyhow::{Context, Result, bail, ensure};
 use tar::EntryType;
 
-use crate::pax::{Extensions, long_name};
+use crate::walk::{CUT_OFF, Source, Walk};
 
 /// Files of one archive: a layer has three or four.
 const MEMBERS_MAX: usize = 1 << 16;
@@ -39,42 +39,32 @@ impl Archive {
     /// Walks the archive in `file`, which begins where that does.
     pub fn new(file: File) -> Result<Self> {
         let mut members = BTreeMap::new();
-        let mut extensions = Extensions::default();
-        let mut archive = tar::Archive::new(&file);
-        for entry in archive.entries_with_seek()?.raw(true) {
-            let mut entry = entry.context("cannot read the archive")?;
-            match entry.header().entry_type() {
-                EntryType::GNULongName => extensions.path = Some(long_name(&mut entry)?),
-                EntryType::GNULongLink => extensions.link = Some(long_name(&mut entry)?),
-                EntryType::XHeader => extensions.take(&mut entry)?,
-                kind => {
-                    let extensions = std::mem::take(&mut extensions);
-                    let header = entry.header();
-                    let name = extensions
-                        .path
-                        .unwrap_or_else(|| header.path_bytes().into());
-                    let name = resolved(&[], &name);
-                    let target = extensions.link;
-                    let target = target.or_else(|| Some(header.link_name_bytes()?.into()));
-                    let member = match (kind, target) {
-                        (EntryType::Regular | EntryType::Continuous, _) => Member::Part {
-                            begin: entry.raw_file_position(),
-                            bytes: entry.size(),
-                        },
-                        (EntryType::Symlink, Some(target)) => {
-                            let folder = name.rsplitn(2, |byte| *byte == b'/').nth(1);
-                            Member::Link(resolved(folder.unwrap_or_default(), &target))
-                        }
-                        (EntryType::Link, Some(target)) => Member::Link(resolved(&[], &target)),
-                        _ => continue,
-                    };
-                    members.insert(name, member);
-                    ensure!(
-                        members.len() <= MEMBERS_MAX,
-                        "the archive has more than {MEMBERS_MAX} files"
-                    );
+        let mut walk = Walk::new(Whole::of(&file)?);
+        while let Some(head) = walk.next()? {
+            let name = resolved(&[], &head.name);
+            let member = match (head.header.entry_type(), head.target()) {
+                (EntryType::Regular | EntryType::Continuous, _) if head.sparse.is_none() => {
+                    Member::Part {
+                        begin: head.begin,
+                        bytes: head.bytes,
+                    }
                 }
-            }
+                (EntryType::Symlink, Some(target)) => {
+                    let folder = name.rsplitn(2, |byte| *byte == b'/').nth(1);
+                    Member::Link(resolved(folder.unwrap_or_default(), &target))
+                }
+                (EntryType::Link, Some(target)) => Member::Link(resolved(&[], &target)),
+                _ if head.sparse.is_some() => {
+                    let shown = String::from_utf8_lossy(&name).into_owned();
+                    bail!("{shown:?} of the archive is a sparse file; pack it as it is");
+                }
+                _ => continue,
+            };
+            members.insert(name, member);
+            ensure!(
+                members.len() <= MEMBERS_MAX,
+                "the archive has more than {MEMBERS_MAX} files"
+            );
         }
         Ok(Self { file, members })
     }
@@ -114,6 +104,42 @@ fn resolved<'a>(folder: &'a [u8], name: &'a [u8]) -> Vec<u8> {
         }
     }
     parts.join(&b'/')
+}
+
+/// All of a file, in which what is passed over is not read.
+struct Whole<'a> {
+    file: &'a File,
+    position: u64,
+    bytes: u64,
+}
+
+impl<'a> Whole<'a> {
+    fn of(file: &'a File) -> io::Result<Self> {
+        let bytes = file.metadata()?.len();
+        let position = 0;
+        Ok(Self {
+            file,
+            position,
+            bytes,
+        })
+    }
+}
+
+impl Read for Whole<'_> {
+    fn read(&mut self, to: &mut [u8]) -> io::Result<usize> {
+        let read = self.file.read_at(to, self.position)?;
+        self.position += read as u64;
+        Ok(read)
+    }
+}
+
+impl Source for Whole<'_> {
+    fn skip(&mut self, bytes: u64) -> Result<()> {
+        let end = self.position.checked_add(bytes);
+        let end = end.filter(|end| *end <= self.bytes);
+        self.position = end.context(CUT_OFF)?;
+        Ok(())
+    }
 }
 
 /// A part of a file, from its beginning to its end.

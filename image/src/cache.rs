@@ -71,19 +71,41 @@ impl Cache {
 
     /// Reads the image at `path`.
     pub fn read(&self, path: &Path) -> Result<Image> {
-        let cannot = || format!("cannot read image {}", path.display());
-        if let Some(list) = nix::List::read(path).with_context(cannot)? {
-            return self.keep_listed(&list).with_context(cannot);
-        }
-        let source = Source::open(path, &self.folder).with_context(cannot)?;
-        self.keep(&source).with_context(cannot)
+        let read = || {
+            if let Some(list) = nix::List::read(path)? {
+                return self.keep_listed(&list);
+            }
+            self.keep(&Source::open(path, &self.folder)?)
+        };
+        let image = read().map_err(|error| self.explained(error));
+        image.with_context(|| format!("cannot read image {}", path.display()))
     }
 
     /// Reads the image that `stream` brings.
     pub fn read_stream(&self, stream: impl Read + 'static) -> Result<Image> {
-        let cannot = "cannot read the image on standard input";
-        let source = Source::stream(stream, &self.folder).context(cannot)?;
-        self.keep(&source).context(cannot)
+        let source = Source::stream(stream, &self.folder);
+        let image = source.and_then(|source| self.keep(&source));
+        image
+            .map_err(|error| self.explained(error))
+            .context("cannot read the image on standard input")
+    }
+
+    /// Who has no room left is told where.
+    fn explained(&self, error: anyhow::Error) -> anyhow::Error {
+        let mut causes = error.chain();
+        let is_full = causes.any(|cause| {
+            let cause = cause.downcast_ref::<std::io::Error>();
+            cause.is_some_and(|it| {
+                matches!(it.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded)
+            })
+        });
+        if is_full {
+            return error.context(format!(
+                "there is no room for it in {}",
+                self.folder.display()
+            ));
+        }
+        error
     }
 
     fn keep(&self, source: &Source) -> Result<Image> {
@@ -244,6 +266,7 @@ impl Cache {
 
 /// Unpacks the layer that `blob` is, both of whose digests are to be right.
 fn unpack(source: &Source, blob: &Blob, diff_id: &Digest, to: &Path) -> Result<()> {
+    blob.check_type()?;
     let mut packed = Hashing::new(source.open_file(&blob.name)?);
     layer::unpack(unpacked(&mut packed)?, diff_id, to)?;
     match &blob.digest {

@@ -1,13 +1,13 @@
 //! The entries of a layer's archive, in their order: what the index of a layer keeps.
 
-use std::borrow::Cow;
-use std::io::{Read, Write};
+use std::io::{self, Read, Seek, SeekFrom, Write};
 
 use anyhow::{Context, Result, bail, ensure};
 use serde::{Deserialize, Serialize};
-use tar::{Archive, EntryType, Header};
+use tar::{EntryType, Header};
 
-use crate::pax::{Extensions, PATH_BYTES_MAX, long_name};
+use crate::pax::PATH_BYTES_MAX;
+use crate::walk::{CUT_OFF, Head, Stream, Walk};
 
 /// Entries of one layer, and nodes of one image: what the file server takes.
 pub const ENTRIES_MAX: usize = devices::virtio::fs::catalog::NODES_MAX;
@@ -15,6 +15,10 @@ pub const ENTRIES_MAX: usize = devices::virtio::fs::catalog::NODES_MAX;
 /// Bytes of all names, targets and attributes of one layer, which are kept in memory: an image of a
 /// whole distribution with all its packages has some 20 MiB.
 const WORDS_BYTES_MAX: usize = 256 << 20;
+
+/// Bytes of the files of one layer, with those that sparse files do not have: half of what ext4 lets
+/// one file have.
+const CONTENT_BYTES_MAX: u64 = 8 << 40;
 
 /// Bytes of one name between slashes (`NAME_MAX`).
 const NAME_BYTES_MAX: usize = 255;
@@ -73,46 +77,59 @@ pub enum Kind {
     Opaque,
 }
 
-/// Reads the entries of the archive `layer`, and appends the content of its files to `content`.
-pub fn read(layer: impl Read, content: &mut impl Write) -> Result<Vec<Entry>> {
-    let mut archive = Archive::new(layer);
+/// Reads the entries of the archive `layer`, and appends the content of its files to `content`, which is
+/// empty. What sparse files do not have is passed over there.
+pub fn read(layer: impl Read, content: &mut (impl Write + Seek)) -> Result<Vec<Entry>> {
+    let mut walk = Walk::new(Stream(layer));
     let mut entries = Vec::new();
-    let mut extensions = Extensions::default();
     let (mut offset, mut words_bytes) = (0_u64, 0);
-    for entry in archive.entries()?.raw(true) {
-        let mut entry = entry.context("cannot read its archive")?;
-        match entry.header().entry_type() {
-            EntryType::GNULongName => extensions.path = Some(long_name(&mut entry)?),
-            EntryType::GNULongLink => extensions.link = Some(long_name(&mut entry)?),
-            EntryType::XHeader => extensions.take(&mut entry)?,
-            // Defaults for all that follows: git puts its commit there.
-            EntryType::XGlobalHeader => {}
-            _ => {
-                let extensions = std::mem::take(&mut extensions);
-                let name = raw_path(&extensions, entry.header());
-                let shown = String::from_utf8_lossy(&name).into_owned();
-                let at = || format!("entry {shown:?}");
-                let mut item = item(&name, extensions, entry.header()).with_context(at)?;
-                if let Kind::File {
-                    offset: begin,
-                    bytes,
-                } = &mut item.kind
-                {
-                    *begin = offset;
-                    let copied = std::io::copy(&mut entry, content).with_context(at)?;
-                    ensure!(copied == *bytes, "{}: the archive is cut off", at());
-                    offset += *bytes;
-                }
-                words_bytes += item.words_bytes();
-                ensure!(
-                    entries.len() < ENTRIES_MAX && words_bytes <= WORDS_BYTES_MAX,
-                    "has more than {ENTRIES_MAX} entries, or more than {WORDS_BYTES_MAX} bytes of names"
-                );
-                entries.push(item);
-            }
+    while let Some(head) = walk.next()? {
+        let shown = String::from_utf8_lossy(&head.name).into_owned();
+        let at = || format!("entry {shown:?}");
+        let mut item = item(&head).with_context(at)?;
+        if let Kind::File {
+            offset: begin,
+            bytes,
+        } = &mut item.kind
+        {
+            *begin = offset;
+            let end = offset.checked_add(*bytes);
+            let end = end.filter(|end| *end <= CONTENT_BYTES_MAX);
+            offset =
+                end.with_context(|| format!("{}: the layer's files have more than 8 TiB", at()))?;
+            copy(&mut walk, &head, *begin, content).with_context(at)?;
         }
+        words_bytes += item.words_bytes();
+        ensure!(
+            entries.len() < ENTRIES_MAX && words_bytes <= WORDS_BYTES_MAX,
+            "has more than {ENTRIES_MAX} entries, or more than {WORDS_BYTES_MAX} bytes of names"
+        );
+        entries.push(item);
     }
     Ok(entries)
+}
+
+/// Copies a file to `content`, which is at `begin` and is behind the file then.
+fn copy(
+    walk: &mut impl Read,
+    head: &Head,
+    begin: u64,
+    content: &mut (impl Write + Seek),
+) -> Result<()> {
+    let mut copy = |bytes: u64, content: &mut _| {
+        let copied = io::copy(&mut walk.by_ref().take(bytes), content)?;
+        ensure!(copied == bytes, CUT_OFF);
+        Ok(())
+    };
+    let Some(map) = &head.sparse else {
+        return copy(head.bytes, content);
+    };
+    for (offset, bytes) in &map.pieces {
+        content.seek(SeekFrom::Start(begin + offset))?;
+        copy(*bytes, content)?;
+    }
+    content.seek(SeekFrom::Start(begin + map.bytes))?;
+    Ok(())
 }
 
 impl Entry {
@@ -130,30 +147,20 @@ impl Entry {
     }
 }
 
-fn raw_path(extensions: &Extensions, header: &Header) -> Vec<u8> {
-    match &extensions.path {
-        Some(path) => path.clone(),
-        None => header.path_bytes().into_owned(),
-    }
-}
-
-fn item(name: &[u8], extensions: Extensions, header: &Header) -> Result<Entry> {
-    let mut path = components(name)?;
-    let bytes = header.entry_size().context("its size")?;
-    // The library walks the archive by the header's word.
-    ensure!(
-        extensions.size.is_none_or(|size| size == bytes),
-        "files of 8 GiB and more are not taken"
-    );
+fn item(head: &Head) -> Result<Entry> {
+    let Head {
+        header, extensions, ..
+    } = head;
+    let mut path = components(&head.name)?;
     let kind = match whiteout(&mut path)? {
         Some(whiteout) => whiteout,
-        None => kind(&extensions, header, bytes)?,
+        None => kind(head)?,
     };
     ensure!(
         !path.is_empty() || matches!(kind, Kind::Folder | Kind::Opaque),
         "it makes something else than a folder of the image's root"
     );
-    let id = |from_pax: Option<u64>, from_header: std::io::Result<u64>| -> Result<u32> {
+    let id = |from_pax: Option<u64>, from_header: io::Result<u64>| -> Result<u32> {
         let id = from_pax.map_or(from_header, Ok)?;
         u32::try_from(id).context("its owner is no number that Linux has")
     };
@@ -167,7 +174,7 @@ fn item(name: &[u8], extensions: Extensions, header: &Header) -> Result<Entry> {
         uid: id(extensions.uid, header.uid())?,
         gid: id(extensions.gid, header.gid())?,
         modified,
-        attributes: extensions.attributes,
+        attributes: extensions.attributes.clone(),
         kind,
     })
 }
@@ -213,18 +220,19 @@ fn whiteout(path: &mut Vec<Vec<u8>>) -> Result<Option<Kind>> {
     Ok(Some(Kind::Whiteout))
 }
 
-fn kind(extensions: &Extensions, header: &Header, bytes: u64) -> Result<Kind> {
+fn kind(head: &Head) -> Result<Kind> {
     let target = || -> Result<Vec<u8>> {
-        let of_header = || header.link_name_bytes().map(Cow::into_owned);
-        let target = extensions.link.clone().or_else(of_header);
-        target
-            .filter(|target| !target.is_empty())
-            .context("it is a link to nothing")
+        let target = head.target().filter(|target| !target.is_empty());
+        Ok(target.context("it is a link to nothing")?.into_owned())
     };
+    let header = &head.header;
     Ok(match header.entry_type() {
         // Old archives tell a folder by its slash.
-        EntryType::Regular if raw_path(extensions, header).ends_with(b"/") => Kind::Folder,
-        EntryType::Regular | EntryType::Continuous => Kind::File { offset: 0, bytes },
+        EntryType::Regular if head.name.ends_with(b"/") => Kind::Folder,
+        EntryType::Regular | EntryType::Continuous | EntryType::GNUSparse => Kind::File {
+            offset: 0,
+            bytes: head.sparse.as_ref().map_or(head.bytes, |map| map.bytes),
+        },
         EntryType::Directory => Kind::Folder,
         EntryType::Symlink => Kind::Link(target()?),
         EntryType::Link => Kind::HardLink(components(&target()?).context("its target")?),
@@ -234,7 +242,6 @@ fn kind(extensions: &Extensions, header: &Header, bytes: u64) -> Result<Kind> {
         },
         EntryType::Char => device(0o020_000, header)?,
         EntryType::Block => device(0o060_000, header)?,
-        EntryType::GNUSparse => bail!("it is a sparse file"),
         other => bail!("its type {:?} is unknown", char::from(other.as_byte())),
     })
 }
@@ -256,9 +263,9 @@ mod tests {
     use crate::testing::Layer;
 
     fn entries(layer: &Layer) -> Result<(Vec<Entry>, Vec<u8>)> {
-        let mut content = Vec::new();
+        let mut content = io::Cursor::new(Vec::new());
         let entries = read(&*layer.bytes(), &mut content)?;
-        Ok((entries, content))
+        Ok((entries, content.into_inner()))
     }
 
     fn path(text: &str) -> Vec<Vec<u8>> {
@@ -339,7 +346,7 @@ mod tests {
             ),
             (
                 Layer::new().special("s", b'S', (0, 0)),
-                "it is a sparse file",
+                "it is a sparse file whose map is damaged",
             ),
             (
                 Layer::new().special("s", b'Z', (0, 0)),
@@ -362,9 +369,8 @@ mod tests {
     fn an_archive_without_its_end_is_whole() {
         let layer = Layer::new().file("a", "content");
         let bytes = layer.bytes();
-        let without_end = &bytes[..1024];
-        assert_eq!(read(without_end, &mut Vec::new()).unwrap().len(), 1);
-        let cut = &bytes[..515];
-        assert!(read(cut, &mut Vec::new()).is_err());
+        let read = |bytes: &[u8]| read(bytes, &mut io::Cursor::new(Vec::new()));
+        assert_eq!(read(&bytes[..1024]).unwrap().len(), 1);
+        assert!(read(&bytes[..515]).is_err());
     }
 }

@@ -5,7 +5,7 @@
 //! never read by anything but this program.
 
 use std::fs::{self, File};
-use std::io::{BufWriter, Read, Write};
+use std::io::{BufWriter, Read, Seek, Write};
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
@@ -40,7 +40,11 @@ pub fn make(
     let content = File::create(to.join(CONTENT)).context("cannot make a layer's content")?;
     let mut content = BufWriter::with_capacity(BUFFER_BYTES, content);
     let entries = make(&mut content)?;
-    content.flush().context("cannot write a layer's content")?;
+    let cannot = "cannot write a layer's content";
+    content.flush().context(cannot)?;
+    // A sparse file that is the last may end with what was passed over.
+    let bytes = content.stream_position().context(cannot)?;
+    content.get_ref().set_len(bytes).context(cannot)?;
     let index = postcard::to_stdvec(&entries).context("cannot encode a layer's index")?;
     fs::write(to.join(INDEX), index).context("cannot write a layer's index")
 }

@@ -26,7 +26,7 @@
 //! of layers by the configuration's `diff_ids`.
 //!
 //! Left out: registries (what is not on this host is somebody else's errand), signatures,
-//! sparse files of GNU tar, platforms other than linux/amd64.
+//! platforms other than linux/amd64.
 
 mod archive;
 mod cache;
@@ -42,9 +42,11 @@ mod merge;
 mod nix;
 mod pax;
 mod source;
+mod sparse;
 #[cfg(test)]
 mod testing;
 mod tree;
+mod walk;
 
 pub use cache::{Cache, Image};
 pub use config::{Config, HealthCheck};

@@ -3,6 +3,8 @@
 //! An OCI layout has an index of manifests, whose descriptors name blobs by their digests; what
 //! `docker save` writes has a list of images, whose files have any names.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use anyhow::{Context, Result, bail, ensure};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -12,6 +14,15 @@ use crate::source::Source;
 
 /// Indexes in indexes: one of platforms, in one of names.
 const DEPTH_MAX: u32 = 3;
+
+/// Media types of configurations, of which some say nothing.
+const CONFIGS: [&str; 2] = [
+    "application/vnd.oci.image.config.v1+json",
+    "application/vnd.docker.container.image.v1+json",
+];
+
+/// The annotation with an image's name in a layout.
+const NAME: &str = "org.opencontainers.image.ref.name";
 
 /// An image's parts.
 pub struct Manifest {
@@ -27,6 +38,8 @@ pub struct Blob {
     pub name: String,
     /// Its digest, where something says it.
     pub digest: Option<Digest>,
+    /// What it is, where something says it.
+    pub media_type: Option<String>,
 }
 
 /// An image in what `docker save` writes.
@@ -42,13 +55,26 @@ struct Saved {
 #[serde(rename_all = "camelCase")]
 struct Descriptor {
     digest: Digest,
+    media_type: Option<String>,
     platform: Option<Platform>,
+    annotations: Option<BTreeMap<String, String>>,
 }
 
 #[derive(Deserialize)]
 struct Platform {
     architecture: String,
     os: String,
+}
+
+impl Platform {
+    fn is_for_machines(&self) -> bool {
+        self.os == "linux" && self.architecture == "amd64"
+    }
+
+    /// What buildx says of what it attests, which is no image.
+    fn is_unknown(&self) -> bool {
+        self.os == "unknown"
+    }
 }
 
 /// An index or a manifest, by what it has.
@@ -96,6 +122,7 @@ fn saved(source: &Source) -> Result<Manifest> {
     let layers = image.layers.iter().map(|name| Blob {
         name: name.clone(),
         digest: None,
+        media_type: None,
     });
     Ok(Manifest {
         config: source.small(&image.config)?,
@@ -119,9 +146,16 @@ fn layout(source: &Source) -> Result<Manifest> {
                 layers: Some(layers),
                 ..
             } => {
+                if let Some(kind) = &config.media_type {
+                    ensure!(
+                        CONFIGS.contains(&kind.as_str()),
+                        "it is no container image: its configuration is {kind:?}"
+                    );
+                }
                 let layers = layers.into_iter().map(|layer| Blob {
                     name: blob_name(&layer.digest),
                     digest: Some(layer.digest),
+                    media_type: layer.media_type,
                 });
                 return Ok(Manifest {
                     config: blob(source, &config.digest)?,
@@ -136,18 +170,34 @@ fn layout(source: &Source) -> Result<Manifest> {
 
 /// The one manifest that is for machines. One that says nothing may be.
 fn chosen(manifests: &[Descriptor]) -> Result<&Digest> {
-    let is_for_machines = |descriptor: &&Descriptor| match &descriptor.platform {
-        Some(platform) => platform.os == "linux" && platform.architecture == "amd64",
-        None => true,
-    };
-    let found: Vec<_> = manifests.iter().filter(is_for_machines).collect();
+    let platform =
+        |descriptor: &Descriptor| descriptor.platform.as_ref().map(Platform::is_for_machines);
+    let found: Vec<_> = manifests
+        .iter()
+        .filter(|one| platform(one) != Some(false))
+        .collect();
+    let listed = |words: BTreeSet<String>| words.into_iter().collect::<Vec<_>>().join(", ");
     match &found[..] {
         [one] => Ok(&one.digest),
-        [] => bail!("it holds no image for linux/amd64"),
-        several => bail!(
-            "it holds {} images for linux/amd64 and not one",
-            several.len()
-        ),
+        [] => {
+            let others = manifests.iter().filter_map(|one| one.platform.as_ref());
+            let others = others.filter(|one| !one.is_unknown());
+            let others = others.map(|one| format!("{}/{}", one.os, one.architecture));
+            bail!(
+                "it holds no image for linux/amd64 (but for: {})",
+                listed(others.collect())
+            )
+        }
+        several => {
+            let names = several
+                .iter()
+                .filter_map(|one| one.annotations.as_ref()?.get(NAME));
+            bail!(
+                "it holds {} images for linux/amd64 and not one ({})",
+                several.len(),
+                listed(names.cloned().collect())
+            )
+        }
     }
 }
 
@@ -165,4 +215,19 @@ fn blob(source: &Source, digest: &Digest) -> Result<Vec<u8>> {
 
 fn parse<T: DeserializeOwned>(bytes: &[u8], what: &str) -> Result<T> {
     serde_json::from_slice(bytes).with_context(|| format!("cannot read {what} of it"))
+}
+
+impl Blob {
+    /// Whether it can be an archive.
+    ///
+    /// # Errors
+    /// Its type says that it is none, or one that only who has a key can read.
+    pub fn check_type(&self) -> Result<()> {
+        let Some(kind) = &self.media_type else {
+            return Ok(());
+        };
+        ensure!(!kind.ends_with("+encrypted"), "it is encrypted");
+        ensure!(kind.contains("tar"), "it is no archive, but {kind:?}");
+        Ok(())
+    }
 }

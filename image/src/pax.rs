@@ -5,8 +5,10 @@
 
 use std::io::Read;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use tar::PaxExtensions;
+
+use crate::sparse::Keys;
 
 /// Bytes of a name or a link's target: Linux takes no more (`PATH_MAX`).
 pub const PATH_BYTES_MAX: usize = 4096;
@@ -21,6 +23,7 @@ const ATTRIBUTE_BYTES_MAX: usize = 64 << 10;
 const ATTRIBUTE_NAME_BYTES_MAX: usize = 255;
 
 const ATTRIBUTE: &str = "SCHILY.xattr.";
+const SPARSE: &str = "GNU.sparse.";
 
 /// A mark of overlayfs, which the guest lays over the image: one of the image's would be taken for
 /// the guest's own.
@@ -36,6 +39,7 @@ pub struct Extensions {
     pub size: Option<u64>,
     pub modified: Option<(i64, u32)>,
     pub attributes: Vec<(Vec<u8>, Vec<u8>)>,
+    pub sparse: Keys,
 }
 
 impl Extensions {
@@ -54,10 +58,11 @@ impl Extensions {
                 "gid" => self.gid = Some(number(key, value)?),
                 "size" => self.size = Some(number(key, value)?),
                 "mtime" => self.modified = Some(time(value)?),
-                _ if key.starts_with("GNU.sparse.") => bail!("it is a sparse file"),
                 _ => {
                     if let Some(name) = key.strip_prefix(ATTRIBUTE) {
                         self.take_attribute(name.as_bytes(), value)?;
+                    } else if let Some(key) = key.strip_prefix(SPARSE) {
+                        self.sparse.take(key, value)?;
                     }
                 }
             }
@@ -88,7 +93,8 @@ pub fn long_name(entry: &mut impl Read) -> Result<Vec<u8>> {
     path(&name)
 }
 
-fn path(value: &[u8]) -> Result<Vec<u8>> {
+/// A name, as it is written.
+pub fn path(value: &[u8]) -> Result<Vec<u8>> {
     ensure!(
         value.len() < PATH_BYTES_MAX && !value.contains(&0),
         "a name is longer than {PATH_BYTES_MAX} bytes, or has a NUL in it"
@@ -103,7 +109,8 @@ fn read_all(reader: &mut impl Read, limit: u64) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
-fn number(key: &str, value: &[u8]) -> Result<u64> {
+/// A number in decimal digits.
+pub fn number(key: &str, value: &[u8]) -> Result<u64> {
     let text = std::str::from_utf8(value).ok();
     text.and_then(|text| text.parse().ok())
         .with_context(|| format!("{key} of an extended header is no number"))

@@ -5,11 +5,12 @@ use std::io::{self, Read, Seek};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use rustix::fs::OFlags;
 
 use crate::archive::Archive;
 use crate::nix;
+use crate::walk::CUT_OFF;
 
 /// Bytes of a manifest or a configuration: registries take no more than 4 MiB.
 pub const SMALL_BYTES_MAX: u64 = 4 << 20;
@@ -19,8 +20,17 @@ const SPOOL_BYTES_MAX: u64 = 256 << 30;
 
 const GZIP: &[u8] = &[0x1f, 0x8b];
 const ZSTD: &[u8] = &[0x28, 0xb5, 0x2f, 0xfd];
+/// What mvm does not unpack, and the program that does.
+const OTHERS: [(&[u8], &str); 4] = [
+    (b"\xfd7zXZ\0", "xz"),
+    (b"BZh", "bzip2"),
+    (b"\x04\x22\x4d\x18", "lz4"),
+    (b"LZIP", "lzip"),
+];
 /// The frame that zstd's tools pass over; the lowest four bits of its first byte are anybody's.
 const ZSTD_SKIPPED: &[u8] = &[0x2a, 0x4d, 0x18];
+/// Bytes that tell what packed a file.
+const MAGIC_BYTES: usize = 6;
 /// At its place in a header (`TMAGIC`).
 const TAR: (usize, &[u8]) = (257, b"ustar");
 
@@ -80,7 +90,7 @@ impl Source {
             return Self::open_plain(path);
         }
         let mut file = File::open(path)?;
-        let mut beginning = [0; 4];
+        let mut beginning = [0; MAGIC_BYTES];
         let bytes = file.read(&mut beginning)?;
         file.rewind()?;
         if !is_packed(&beginning[..bytes]) {
@@ -109,7 +119,11 @@ impl Source {
         options.read(true).write(true).create(true).truncate(true);
         let mut file = options.open(&path).with_context(cannot)?;
         fs::remove_file(&path).with_context(cannot)?;
-        let bytes = io::copy(&mut stream.take(SPOOL_BYTES_MAX + 1), &mut file)?;
+        let copied = io::copy(&mut stream.take(SPOOL_BYTES_MAX + 1), &mut file);
+        let bytes = copied.map_err(|error| match error.kind() {
+            io::ErrorKind::UnexpectedEof => anyhow!(CUT_OFF),
+            _ => anyhow!(error).context("cannot unpack the archive"),
+        })?;
         ensure!(
             bytes <= SPOOL_BYTES_MAX,
             "the archive has more than {SPOOL_BYTES_MAX} bytes"
@@ -162,6 +176,8 @@ enum Packing {
     None,
     Gzip,
     Zstd,
+    /// By this program.
+    Other(&'static str),
 }
 
 fn packing(beginning: &[u8]) -> Packing {
@@ -170,20 +186,30 @@ fn packing(beginning: &[u8]) -> Packing {
         _ if beginning.starts_with(GZIP) => Packing::Gzip,
         _ if beginning.starts_with(ZSTD) => Packing::Zstd,
         [0x50..=0x5f, rest @ ..] if skipped(rest) => Packing::Zstd,
-        _ => Packing::None,
+        _ => {
+            let mut others = OTHERS.iter();
+            let other = others.find(|(magic, _)| beginning.starts_with(magic));
+            other.map_or(Packing::None, |(_, program)| Packing::Other(program))
+        }
     }
 }
 
 /// What `packed` is when it is unpacked, whatever it is packed with: the bytes tell.
 pub fn unpacked<'a>(mut packed: impl Read + 'a) -> Result<Box<dyn Read + 'a>> {
     let mut beginning = Vec::new();
-    packed.by_ref().take(4).read_to_end(&mut beginning)?;
+    packed
+        .by_ref()
+        .take(MAGIC_BYTES as u64)
+        .read_to_end(&mut beginning)?;
     let packing = packing(&beginning);
     let whole = io::Cursor::new(beginning).chain(packed);
     Ok(match packing {
         Packing::None => Box::new(whole),
         Packing::Gzip => Box::new(flate2::read::MultiGzDecoder::new(whole)),
         Packing::Zstd => Box::new(zstd::Decoder::new(whole)?),
+        Packing::Other(program) => bail!(
+            "it is packed by {program}, and gzip and zstd are taken: unpack it by `{program} -d` first"
+        ),
     })
 }
 
@@ -218,6 +244,18 @@ mod tests {
                 .read_to_string(&mut text)
                 .unwrap();
             assert_eq!(text, expected);
+        }
+    }
+
+    #[test]
+    fn what_is_packed_otherwise_is_an_archive_that_is_not_taken() {
+        for (magic, program) in OTHERS {
+            assert!(is_archive(magic));
+            let error = unpacked(magic).map(drop).unwrap_err().to_string();
+            let words = format!(
+                "it is packed by {program}, and gzip and zstd are taken: unpack it by `{program} -d` first"
+            );
+            assert_eq!(error, words);
         }
     }
 

@@ -11,7 +11,7 @@ use crate::Digest;
 #[derive(Clone, Default)]
 pub struct Layer {
     bytes: Vec<u8>,
-    attributes: Vec<(String, Vec<u8>)>,
+    records: Vec<(String, Vec<u8>)>,
     owner: (u64, u64),
     mode: Option<u32>,
 }
@@ -22,8 +22,75 @@ impl Layer {
     }
 
     /// Of the next entry.
-    pub fn attribute(mut self, name: &str, value: &[u8]) -> Self {
-        self.attributes.push((name.into(), value.into()));
+    pub fn attribute(self, name: &str, value: &[u8]) -> Self {
+        self.record(&format!("SCHILY.xattr.{name}"), value)
+    }
+
+    /// Of the extended header of the next entry.
+    pub fn record(mut self, key: &str, value: &[u8]) -> Self {
+        self.records.push((key.into(), value.into()));
+        self
+    }
+
+    /// Another one behind this.
+    pub fn join(mut self, other: &Self) -> Self {
+        self.bytes.extend_from_slice(&other.bytes);
+        self
+    }
+
+    pub fn bytes_file(self, name: &str, content: &[u8]) -> Self {
+        self.entry(name, b'0', "", content, (0, 0))
+    }
+
+    /// A file whose header says another length than it has.
+    pub fn raw_file(self, name: &str, told: u64, content: &[u8]) -> Self {
+        let mut layer = self.entry(name, b'0', "", content, (0, 0));
+        let at = layer.bytes.len() - content.len().next_multiple_of(512) - 512;
+        let mut header = Header::new_ustar();
+        let place = &mut layer.bytes[at..at + 512];
+        header.as_mut_bytes().copy_from_slice(place);
+        header.set_size(told);
+        header.set_cksum();
+        place.copy_from_slice(header.as_bytes());
+        layer
+    }
+
+    /// A sparse file of the old format: its length, and its pieces.
+    pub fn sparse(mut self, name: &str, bytes: u64, pieces: &[(u64, &[u8])]) -> Self {
+        let content: Vec<u8> = pieces
+            .iter()
+            .flat_map(|(_, bytes)| *bytes)
+            .copied()
+            .collect();
+        let mut header = Header::new_gnu();
+        header.set_path(name).unwrap();
+        header.set_entry_type(EntryType::GNUSparse);
+        header.set_size(content.len() as u64);
+        header.set_mode(0o644);
+        header.set_mtime(1);
+        header.set_uid(0);
+        header.set_gid(0);
+        let (first, rest) = pieces.split_at(pieces.len().min(4));
+        let gnu = header.as_gnu_mut().unwrap();
+        gnu.set_real_size(bytes);
+        gnu.set_is_extended(!rest.is_empty());
+        for (to, piece) in gnu.sparse.iter_mut().zip(first) {
+            put_piece(to, piece);
+        }
+        header.set_cksum();
+        self.bytes.extend(header.as_bytes());
+        let mut left = rest.chunks(21).peekable();
+        while let Some(pieces) = left.next() {
+            let mut more = tar::GnuExtSparseHeader::new();
+            more.isextended[0] = left.peek().is_some().into();
+            for (to, piece) in more.sparse.iter_mut().zip(pieces) {
+                put_piece(to, piece);
+            }
+            self.bytes.extend(more.as_bytes());
+        }
+        self.bytes.extend(content);
+        let whole = self.bytes.len().next_multiple_of(512);
+        self.bytes.resize(whole, 0);
         self
     }
 
@@ -67,8 +134,8 @@ impl Layer {
         device: (u32, u32),
     ) -> Self {
         let mut pax = Vec::new();
-        for (key, value) in std::mem::take(&mut self.attributes) {
-            put_record(&mut pax, &format!("SCHILY.xattr.{key}"), &value);
+        for (key, value) in std::mem::take(&mut self.records) {
+            put_record(&mut pax, &key, &value);
         }
         if name.len() > 100 {
             put_record(&mut pax, "path", name.as_bytes());
@@ -100,6 +167,22 @@ impl Layer {
         self.bytes.extend_from_slice(content);
         let whole = self.bytes.len().next_multiple_of(512);
         self.bytes.resize(whole, 0);
+    }
+}
+
+fn put_piece(to: &mut tar::GnuSparseHeader, (offset, bytes): &(u64, &[u8])) {
+    for (field, number) in [
+        (&mut to.offset, *offset),
+        (&mut to.numbytes, bytes.len() as u64),
+    ] {
+        let digits = format!("{number:011o}\0");
+        if let Ok(digits) = digits.as_bytes().try_into() {
+            *field = digits;
+        } else {
+            // As GNU tar has what is too large for digits.
+            field[0] = 0x80;
+            field[4..].copy_from_slice(&number.to_be_bytes());
+        }
     }
 }
 
@@ -179,6 +262,57 @@ pub fn oci_files(
         b"{\"imageLayoutVersion\":\"1.0.0\"}".into(),
     ));
     files
+}
+
+/// A sparse file in each form of GNU tar: its length, and its pieces.
+pub fn sparse_forms(name: &str, bytes: u64, pieces: &[(u64, &[u8])]) -> Vec<(&'static str, Layer)> {
+    let content: Vec<u8> = pieces
+        .iter()
+        .flat_map(|(_, piece)| *piece)
+        .copied()
+        .collect();
+    let numbers = pieces
+        .iter()
+        .flat_map(|(offset, piece)| [offset.to_string(), piece.len().to_string()]);
+    let numbers: Vec<_> = numbers.collect();
+    let (length, count) = (bytes.to_string(), pieces.len().to_string());
+    let record = |layer: Layer, key: &str, value: &str| {
+        layer.record(&format!("GNU.sparse.{key}"), value.as_bytes())
+    };
+    let sized = record(Layer::new(), "size", &length);
+    let sized = record(sized, "numblocks", &count);
+    let oldest = numbers.chunks(2).fold(sized.clone(), |layer, piece| {
+        record(record(layer, "offset", &piece[0]), "numbytes", &piece[1])
+    });
+    // Without pieces it says nothing of a map.
+    let oldest = if pieces.is_empty() {
+        record(oldest, "map", "")
+    } else {
+        oldest
+    };
+    let named = record(sized, "name", name);
+    let second = record(named, "map", &numbers.join(","));
+    let third = [
+        ("major", "1"),
+        ("minor", "0"),
+        ("name", name),
+        ("realsize", &length),
+    ];
+    let third = third.into_iter().fold(Layer::new(), |layer, (key, value)| {
+        record(layer, key, value)
+    });
+    let lines = [[count].as_slice(), &numbers, &[String::new()]].concat();
+    let mut map = lines.join("\n").into_bytes();
+    map.resize(map.len().next_multiple_of(512), 0);
+    vec![
+        ("old", Layer::new().sparse(name, bytes, pieces)),
+        ("0.0", oldest.bytes_file(name, &content)),
+        ("0.1", second.bytes_file("GNUSparseFile.1/x", &content)),
+        (
+            "1.0",
+            third.bytes_file("GNUSparseFile.1/x", &[map, content].concat()),
+        ),
+    ]
 }
 
 /// Files in an archive.

@@ -283,6 +283,85 @@ fn what_cannot_be_built_or_run_is_refused_in_a_sentence() -> Result<()> {
     Ok(())
 }
 
+/// The system of the fixture by this name as a bundle, in the folder.
+fn system(name: &str, kernel: &str, folder: &Path) -> Result<PathBuf> {
+    let app = json!({
+        "name": "box", "memory": "512M", "ready": "notify",
+        "system": { "path": fixture(name), "kernel": kernel },
+        "secrets": { "token": "token" },
+    });
+    fs::write(folder.join("app.json"), app.to_string())?;
+    let mut build = Command::new(mvm_test::mvm());
+    let output = build
+        .args(["build", "app.json"])
+        .current_dir(folder)
+        .output()?;
+    ensure!(output.status.success(), "{output:?}");
+    Ok(folder.join("box.mvm"))
+}
+
+/// Runs a system where the host has no store, until it has switched itself off.
+const SYSTEM_WITHOUT_STORE: &str = r#"
+    mount -t tmpfs tmpfs /nix
+    mkdir "$0/run"; mount -t tmpfs -o mode=700 tmpfs "$0/run"
+    unset MVM_KERNEL MVM_INIT
+    export MVM_RUNTIME_DIR=$0/run MVM_STATE_DIR=$0/state HOME=$0
+    cd "$0"
+    ls -A /nix
+    ./mvm check box.mvm
+    ./mvm run -d --wait box.mvm
+    ./mvm exec box systemctl is-system-running
+    ./mvm exec box cat /run/told; echo
+    ./mvm exec box sh -c 'touch /nix/store/x 2>/dev/null || echo read-only
+        ls /nix/store | wc -l; grep " / " /proc/mounts | cut -d" " -f3
+        grep " /nix/store " /proc/mounts | cut -d" " -f3; uname -r | sed "s/.*-//"'
+    ./mvm exec -d box systemctl poweroff
+    ./mvm wait box
+"#;
+
+fn a_system_is_run_where_there_is_no_store(name: &str, kernel: &str, said: &str) -> Result<()> {
+    let folder = tempdir()?;
+    let bundle = system(name, kernel, folder.path())?;
+    let bytes = fs::read(&bundle)?;
+    assert!(bytes == fs::read(system(name, kernel, folder.path())?)?);
+    fs::copy(mvm_test::mvm(), folder.path().join("mvm"))?;
+    fs::write(folder.path().join("token"), "of this host")?;
+    let words = ["unshare", "--mount", "sh", "-c", SYSTEM_WITHOUT_STORE];
+    let output = where_machines_run(&words).arg(folder.path()).output()?;
+    let errors = String::from_utf8_lossy(&output.stderr);
+    let paths = closure(&fixture(name))?.len();
+    let expected =
+        format!("box.mvm: ok\nbox\ndegraded\nof this host\nread-only\n{paths}\ntmpfs\n{said}\n0\n");
+    let seen = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(seen, expected, "{errors}");
+    Ok(())
+}
+
+#[test]
+fn a_system_in_a_bundle_is_run_where_there_is_no_store() -> Result<()> {
+    a_system_is_run_where_there_is_no_store("system", "mvm", "erofs\nmvm")
+}
+
+#[test]
+fn one_with_its_own_kernel_brings_that_and_its_stage_1() -> Result<()> {
+    a_system_is_run_where_there_is_no_store("system-own", "own", "virtiofs\namd64")
+}
+
+#[test]
+fn a_system_is_no_image() -> Result<()> {
+    let folder = tempdir()?;
+    let mut build = Command::new(mvm_test::mvm());
+    let output = build
+        .args(["build", "--oci", &fixture("system")])
+        .current_dir(&folder)
+        .output()?;
+    assert_eq!(output.status.code(), Some(125));
+    let errors = String::from_utf8(output.stderr)?;
+    let words = "system: wants a machine of its own, which no image brings; leave out --oci\n";
+    assert!(errors.ends_with(words), "{errors}");
+    Ok(())
+}
+
 /// What podman makes of an archive: `$0`, as a container and as a machine.
 const RUN: &str = r#"
     podman --runtime runc run --rm --network none oci-archive:$0 more; echo "status $?"

@@ -16,26 +16,26 @@ use crate::until;
 
 /// An archive in the making, whose names may be what the library would refuse.
 #[derive(Default)]
-struct Archive(Vec<u8>);
+pub struct Archive(Vec<u8>);
 
 impl Archive {
-    fn entry(self, name: &str, kind: EntryType, mode: u32, content: &[u8]) -> Self {
+    pub fn entry(self, name: &str, kind: EntryType, mode: u32, content: &[u8]) -> Self {
         self.full(name, kind, mode, (0, 0), "", content)
     }
 
-    fn folder(self, name: &str) -> Self {
+    pub fn folder(self, name: &str) -> Self {
         self.entry(name, EntryType::Directory, 0o755, &[])
     }
 
-    fn file(self, name: &str, content: &str) -> Self {
+    pub fn file(self, name: &str, content: &str) -> Self {
         self.entry(name, EntryType::Regular, 0o644, content.as_bytes())
     }
 
-    fn link(self, name: &str, target: &str) -> Self {
+    pub fn link(self, name: &str, target: &str) -> Self {
         self.full(name, EntryType::Symlink, 0o777, (0, 0), target, &[])
     }
 
-    fn full(
+    pub fn full(
         mut self,
         name: &str,
         kind: EntryType,
@@ -65,12 +65,12 @@ impl Archive {
         self
     }
 
-    fn finish(self) -> Vec<u8> {
+    pub fn finish(self) -> Vec<u8> {
         [self.0, vec![0; 1024]].concat()
     }
 }
 
-fn sha256(bytes: &[u8]) -> String {
+pub fn sha256(bytes: &[u8]) -> String {
     let digits = Sha256::digest(bytes);
     let digits = digits.iter().map(|byte| format!("{byte:02x}"));
     format!("sha256:{}", digits.collect::<String>())
@@ -119,7 +119,7 @@ fn busybox() -> Archive {
 }
 
 /// A machine of an image.
-fn machine(machines: &Machines, path: &Path, bytes: &[u8]) -> Result<Machine> {
+pub fn machine(machines: &Machines, path: &Path, bytes: &[u8]) -> Result<Machine> {
     fs::write(path, bytes)?;
     Ok(machines.own(Machine::of_file(path).flag("--memory=128M")))
 }
@@ -188,6 +188,62 @@ fn an_image_is_run_as_its_configuration_says() -> Result<()> {
     ];
     assert!(output.stderr().starts_with(told[0]), "{output}");
     assert!(!output.stderr().contains(told[1]), "{output}");
+    Ok(())
+}
+
+#[test]
+fn what_cannot_be_read_is_told_in_a_sentence() -> Result<()> {
+    let (machines, folder) = (Machines::new()?, tempdir()?);
+    let path = folder.path().join("web.tar");
+    let image = saved(vec![busybox()], &json!({ "Cmd": ["echo", "said"] }));
+    let refusal = |bytes: &[u8]| -> Result<String> {
+        let output = machine(&machines, &path, bytes)?.run()?;
+        assert_eq!((output.status, &*output.stdout()), (125, ""), "{output}");
+        let words = output.stderr();
+        assert_eq!(words.lines().count(), 1, "{words}");
+        Ok(words.replace(&*path.to_string_lossy(), "FILE"))
+    };
+    let cannot = "mvm: cannot read image FILE: ";
+    for (bytes, words) in [
+        (&image[..image.len() / 2], "the archive is cut off"),
+        (
+            b"BZh91AY&SY",
+            "it is packed by bzip2, and gzip and zstd are taken: unpack it by `bzip2 -d` first",
+        ),
+        (b"\x1f\x8b\x08\0", "the archive is cut off"),
+    ] {
+        assert_eq!(refusal(bytes)?, format!("{cannot}{words}\n"));
+    }
+    let empty =
+        "mvm: FILE is no image: it does not begin as an archive does, nor as a packed one\n";
+    for bytes in [&b""[..], &[0xaa; 4000]] {
+        assert_eq!(refusal(bytes)?, empty);
+    }
+    Ok(())
+}
+
+#[test]
+fn the_folder_of_the_program_is_made_in_an_image() -> Result<()> {
+    let (machines, folder) = (Machines::new()?, tempdir()?);
+    let script = "pwd; stat -c '%a %u' .; cat /old/file";
+    let config = json!({ "Cmd": ["sh", "-c", script], "Env": ["PATH=/bin"], "WorkingDir": "/old" });
+    let layer = busybox().folder("old").file("old/file", "there\n");
+    let path = folder.path().join("image.tar");
+    let image = saved(vec![layer], &config);
+    let of_image = machine(&machines, &path, &image)?;
+    let output = of_image.flag("--workdir=/new/folder").run()?;
+    assert_eq!(output.success(), "/new/folder\n755 0\nthere\n");
+
+    let file = machine(&machines, &path, &image)?.flag("--workdir=/old/file/x");
+    let refused = file.run()?;
+    assert_eq!(refused.status, 126, "{refused}");
+    let words = "cannot change to folder /old/file/x: Not a directory";
+    assert!(refused.stderr().contains(words), "{refused}");
+    let program = Machine::new("program").program(["/bin/sh"]);
+    let refused = program.set("/app/cwd", "/missing").run()?;
+    assert_eq!(refused.status, 126, "{refused}");
+    let words = "cannot change to folder /missing: No such file";
+    assert!(refused.stderr().contains(words), "{refused}");
     Ok(())
 }
 

@@ -10,6 +10,7 @@ mod build;
 mod clock;
 mod compose;
 mod copy;
+mod docker_tools;
 mod engines;
 mod exec;
 mod exit_status;

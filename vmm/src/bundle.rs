@@ -3,8 +3,8 @@
 //! ```text
 //!      0  header, one page:   8  magic, "\x89mvm\r\n\x1a\n"
 //!                             4  version, 1
-//!                             4  number of parts, 4
-//!                         4×48  of each part: offset, bytes, SHA-256
+//!                             4  number of parts, 4 or 6
+//!                         6×48  of each part: offset, bytes, SHA-256; zeros of one that is not there
 //!                                zeros
 //!                            32  SHA-256 of the header up to here
 //!   4096  kernel       a vmlinux, mapped from here
@@ -13,15 +13,25 @@
 //!         store        an EROFS, the disk that the guest mounts at /nix/store; may be empty
 //! ```
 //!
+//! A system that brings its own kernel mounts its store itself, as a share of the host. Its bundle has
+//!
+//! ```text
+//!         kernel       its bzImage
+//!         store        the contents of the store's files, one behind the other
+//!         system       what else is to be known of it, in postcard's form (`SystemPart`)
+//!         initrd       its stage 1
+//! ```
+//!
 //! Numbers are little-endian. Each part begins at the page behind the one before it, and the file ends
 //! with the page of the last; what is between is zero. So nothing is unpacked: the machine has all of
 //! it from this file.
 //!
 //! The one thing to know: a bundle is not trusted. No offset of it is followed that is not where the
-//! part must be, `app.json` and init are compared with their digests before they are used, and kernel
-//! and store are the guest's, which may be hostile anyway. Those two are only compared where somebody
-//! asks ([`Bundle::verify`]), for that reads all of the file.
+//! part must be, `app.json`, init and `system` are compared with their digests before they are used, and
+//! kernel, initrd and store are the guest's, which may be hostile anyway. Those are only compared where
+//! somebody asks ([`Bundle::verify`]), for that reads all of the file.
 
+mod system;
 mod write;
 
 use std::fs::File;
@@ -32,6 +42,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
 use devices::virtio::blk;
+use devices::virtio::fs::catalog::Catalog;
 use rustix::fs::{Mode, OFlags};
 use sha2::{Digest, Sha256};
 use zerocopy::little_endian::{U32, U64};
@@ -40,7 +51,8 @@ use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes, KnownLayout};
 use crate::app::MAX_FILE_SIZE;
 use crate::memory::PAGE_BYTES;
 use crate::window::Window;
-pub use write::{Parts, write};
+pub use system::{Facts, StoreNode, SystemPart};
+pub use write::{OwnParts, Parts, write};
 
 /// What the guest finds the store's disk by.
 pub const SERIAL: &str = "store";
@@ -54,18 +66,26 @@ const VERSION: u32 = 1;
 /// Bytes of an init; mvm's own has less than two million.
 const INIT_BYTES_MAX: u64 = 64 << 20;
 
+/// Bytes of a part `system`: a million files have about as many.
+const SYSTEM_BYTES_MAX: u64 = 64 << 20;
+
 /// The parts, in their order.
-const PARTS: [&str; 4] = ["kernel", "init", "app.json", "store"];
+const PARTS: [&str; 6] = ["kernel", "init", "app.json", "store", "system", "initrd"];
 const KERNEL: usize = 0;
 const INIT: usize = 1;
 const APP: usize = 2;
 const STORE: usize = 3;
+const SYSTEM: usize = 4;
+const INITRD: usize = 5;
+
+/// How many of them there are in a bundle without a kernel of a system's.
+const FEW_PARTS: usize = 4;
 
 const DIGEST_BYTES: usize = 32;
 const HEADER_BYTES: usize = PAGE_BYTES as usize;
 const ZEROS: usize = HEADER_BYTES - 16 - PARTS.len() * size_of::<Part>() - DIGEST_BYTES;
 
-#[derive(Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[derive(Clone, Copy, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 struct Part {
     offset: U64,
@@ -89,14 +109,27 @@ impl Header {
     fn own_digest(&self) -> [u8; DIGEST_BYTES] {
         Sha256::digest(&self.as_bytes()[..HEADER_BYTES - DIGEST_BYTES]).into()
     }
+
+    /// How many parts there are, unless it is damaged.
+    fn count(&self) -> Option<usize> {
+        let count = self.count.get() as usize;
+        let is_zero = |bytes: &[u8]| bytes.iter().all(|byte| *byte == 0);
+        let is_whole = self.digest == self.own_digest()
+            && [FEW_PARTS, PARTS.len()].contains(&count)
+            && is_zero(self.parts[count..].as_bytes())
+            && is_zero(&self.zeros);
+        is_whole.then_some(count)
+    }
 }
 
 /// An open bundle, whose header is sound.
 #[derive(Debug)]
 pub struct Bundle {
     file: File,
+    /// Those that are not there have no bytes.
     parts: [Range<u64>; PARTS.len()],
     digests: [[u8; DIGEST_BYTES]; PARTS.len()],
+    count: usize,
 }
 
 impl Bundle {
@@ -148,16 +181,14 @@ impl Bundle {
             version == VERSION,
             "it has version {version} of the format, and this mvm reads {VERSION}"
         );
-        let is_whole = header.digest == header.own_digest()
-            && header.count.get() as usize == PARTS.len()
-            && header.zeros.iter().all(|byte| *byte == 0);
-        ensure!(is_whole, "its header is damaged");
-        let parts = ranges(&header)?;
-        ensure_length(&parts, facts.len())?;
+        let count = header.count().context("its header is damaged")?;
+        let (parts, whole) = ranges(&header.parts[..count])?;
+        ensure_length(facts.len(), whole)?;
         Ok(Self {
             file,
             parts,
             digests: header.parts.map(|part| part.digest),
+            count,
         })
     }
 
@@ -185,6 +216,35 @@ impl Bundle {
         self.content(APP)
     }
 
+    /// The stage 1 of the system that brings its own kernel; it has no bytes where there is none.
+    ///
+    /// # Errors
+    /// The host has no descriptor left.
+    pub fn initrd(&self) -> Result<Window> {
+        self.part(INITRD)
+    }
+
+    /// What there is to know of the system that brings its own kernel.
+    ///
+    /// # Errors
+    /// There is none in it, it is damaged, or it cannot be read.
+    pub fn system(&self) -> Result<SystemPart> {
+        ensure!(
+            self.count > SYSTEM,
+            "it has no system with a kernel of its own"
+        );
+        SystemPart::decode(&self.content(SYSTEM)?).context("its system is damaged")
+    }
+
+    /// The tree of that system's store.
+    ///
+    /// # Errors
+    /// `system` does not go with the store, or the host has no descriptor left.
+    pub fn tree(&self, system: &SystemPart) -> Result<Catalog> {
+        let (file, range) = self.part(STORE)?.into_file();
+        system.tree(file, range).context("its system is damaged")
+    }
+
     /// The disk with the store, for a machine of `vcpus`; none where there is no store in it.
     ///
     /// # Errors
@@ -208,7 +268,7 @@ impl Bundle {
     /// # Errors
     /// One is damaged.
     pub fn verify(&self) -> Result<()> {
-        (0..PARTS.len()).try_for_each(|nth| {
+        (0..self.count).try_for_each(|nth| {
             let mut hash = Sha256::new();
             let mut reader = self.reader(nth);
             let mut bytes = vec![0; 1 << 20];
@@ -261,11 +321,11 @@ fn open(path: &Path) -> io::Result<File> {
     Ok(File::from(rustix::fs::open(path, flags, Mode::empty())?))
 }
 
-/// Where the parts are, each of which has one place where it can be.
-fn ranges(header: &Header) -> Result<[Range<u64>; PARTS.len()]> {
+/// Where the parts are, each of which has one place where it can be, and the length of the whole.
+fn ranges(parts: &[Part]) -> Result<([Range<u64>; PARTS.len()], u64)> {
     let mut ranges = PARTS.map(|_| 0..0);
     let mut next = PAGE_BYTES;
-    for (nth, part) in header.parts.iter().enumerate() {
+    for (nth, part) in parts.iter().enumerate() {
         let (offset, bytes) = (part.offset.get(), part.bytes.get());
         let name = PARTS[nth];
         ensure!(
@@ -275,6 +335,7 @@ fn ranges(header: &Header) -> Result<[Range<u64>; PARTS.len()]> {
         let most = match nth {
             INIT => INIT_BYTES_MAX,
             APP => MAX_FILE_SIZE,
+            SYSTEM => SYSTEM_BYTES_MAX,
             _ => u64::MAX,
         };
         let end = offset.checked_add(bytes).filter(|_| bytes <= most);
@@ -284,12 +345,10 @@ fn ranges(header: &Header) -> Result<[Range<u64>; PARTS.len()]> {
         ranges[nth] = offset..end;
         next = following;
     }
-    Ok(ranges)
+    Ok((ranges, next))
 }
 
-fn ensure_length(parts: &[Range<u64>; PARTS.len()], bytes: u64) -> Result<()> {
-    // It was checked to be a number.
-    let whole = parts[STORE].end.next_multiple_of(PAGE_BYTES);
+fn ensure_length(bytes: u64, whole: u64) -> Result<()> {
     ensure!(
         bytes >= whole,
         "it is cut short: it has {bytes} bytes of {whole}"

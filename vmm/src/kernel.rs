@@ -13,7 +13,9 @@ use crate::toplevel::Toplevel;
 
 /// Name of the kernel in the folders below.
 const FILE: &str = "vmlinux";
-/// Where a package puts it.
+/// Where a package puts it, seen from the folder that has `bin/mvm`.
+const BESIDE: &str = "lib/mvm";
+/// Where one puts it that has its programs elsewhere.
 const SYSTEM_FOLDERS: [&str; 2] = ["/usr/local/lib/mvm", "/usr/lib/mvm"];
 
 /// What every kernel is told. Each word saves a probe or decides what happens at the end.
@@ -43,7 +45,7 @@ const BASE: [&str; 10] = [
 ];
 
 /// Finds the kernel: `given` by app.json, else by the settings, else `vmlinux` in the user's data
-/// folder or the system's.
+/// folder, in `../lib/mvm` of the folder of this program, or the system's.
 ///
 /// # Errors
 /// There is none; says which command builds one.
@@ -58,10 +60,27 @@ pub fn find(given: Option<&Path>) -> anyhow::Result<PathBuf> {
 }
 
 fn installed() -> anyhow::Result<PathBuf> {
-    let folders = data_folder()
+    let program = env::current_exe().ok();
+    find_among(&candidates(data_folder(), program.as_deref()))
+}
+
+/// Where a kernel may be, each place once.
+fn candidates(data: Option<PathBuf>, program: Option<&Path>) -> Vec<PathBuf> {
+    let prefix = program.and_then(|program| program.parent()?.parent());
+    let folders = data
         .into_iter()
+        .chain(prefix.map(|prefix| prefix.join(BESIDE)))
         .chain(SYSTEM_FOLDERS.map(PathBuf::from));
-    let candidates: Vec<_> = folders.map(|folder| folder.join(FILE)).collect();
+    let mut candidates: Vec<PathBuf> = Vec::new();
+    for path in folders.map(|folder| folder.join(FILE)) {
+        if !candidates.contains(&path) {
+            candidates.push(path);
+        }
+    }
+    candidates
+}
+
+fn find_among(candidates: &[PathBuf]) -> anyhow::Result<PathBuf> {
     candidates
         .iter()
         .find(|path| path.exists())
@@ -122,9 +141,9 @@ fn data_folder() -> Option<PathBuf> {
 /// # Errors
 /// There is none.
 pub fn of(app: &App) -> anyhow::Result<PathBuf> {
-    match app.own_kernel() {
-        Some(system) => Ok(Toplevel::read(system)?.kernel),
-        None => find(app.kernel.path.as_deref().or(app.bundle.as_deref())),
+    match (app.own_kernel(), &app.bundle) {
+        (Some(system), None) => Ok(Toplevel::read(system)?.kernel),
+        (_, bundle) => find(app.kernel.path.as_deref().or(bundle.as_deref())),
     }
 }
 
@@ -160,6 +179,28 @@ mod tests {
             line.starts_with("quiet loglevel=3 ") && line.ends_with(" loglevel=7"),
             "{line}"
         );
+    }
+
+    #[test]
+    fn the_one_beside_the_program_comes_before_the_systems() {
+        let root = tempfile::tempdir().unwrap();
+        let (data, beside) = (root.path().join("data"), root.path().join("lib/mvm"));
+        let program = root.path().join("bin/mvm");
+        let find = || find_among(&candidates(Some(data.clone()), Some(&program))[..2]);
+        let error = find().unwrap_err().to_string();
+        let tried = format!(
+            "{0}/data/vmlinux, {0}/lib/mvm/vmlinux;",
+            root.path().display()
+        );
+        assert!(error.contains(&tried), "{error}");
+        for folder in [&beside, &data] {
+            std::fs::create_dir_all(folder).unwrap();
+            std::fs::write(folder.join(FILE), "").unwrap();
+            assert_eq!(find().unwrap(), folder.join(FILE));
+        }
+        let usual = candidates(None, Some(Path::new("/usr/local/bin/mvm")));
+        let expected = ["/usr/local/lib/mvm/vmlinux", "/usr/lib/mvm/vmlinux"];
+        assert_eq!(usual, expected.map(PathBuf::from));
     }
 
     #[test]

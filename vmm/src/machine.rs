@@ -140,35 +140,44 @@ impl Machine {
     /// A part cannot be had; the message names it.
     pub fn new(app: &App, inputs: Inputs<'_>) -> anyhow::Result<Self> {
         let vcpus = vcpus(app)?;
-        if let Some(system) = &app.system {
+        if let (Some(system), None) = (&app.system, &app.bundle) {
             ensure_bootable(system).context("system.kernel")?;
         }
-        let own = app.own_kernel().map(Toplevel::read).transpose()?;
+        let own = Toplevel::of(app)?;
         let memory = memory::allocate(app.memory_bytes())?;
         let vm = Vm::new(kvm::open()?, &memory)?;
         let mut board = Board::new(&vm, &memory);
         let mut shares = Vec::new();
+        let mut add = |board: &mut Board<'_>, tag: String, share: fs::Share| {
+            let (counters, wall) = (share.counters, share.wall);
+            shares.push(Share {
+                tag,
+                counters,
+                wall,
+            });
+            board.add(share.device)
+        };
 
         board.add(console::open(&memory, inputs.port_name, inputs.port)?)?;
         let budget = Arc::new(Budget::for_memory(app.memory_bytes()));
         let owners = owners(app, inputs.host_user);
         for config in file_systems(app, own.as_ref(), vcpus, inputs.store, owners)? {
             let share = config.open(&memory, &budget)?;
-            shares.push(Share {
-                tag: config.tag,
-                counters: share.counters,
-                wall: share.wall,
-            });
-            board.add(share.device)?;
+            add(&mut board, config.tag, share)?;
+        }
+        if let Some((own, catalog)) = own.as_ref().and_then(|own| Some((own, own.store.clone()?))) {
+            let (tag, vcpus) = (own.store_tag(), vcpus.into());
+            let config = catalog::Config {
+                tag,
+                catalog,
+                vcpus,
+            };
+            let share = config.open(&memory)?;
+            add(&mut board, config.tag, share)?;
         }
         if let Some(image) = inputs.image {
             let share = image.open(vcpus.into(), owners, &memory, &budget)?;
-            shares.push(Share {
-                tag: IMAGE_TAG.into(),
-                counters: share.counters,
-                wall: share.wall,
-            });
-            board.add(share.device)?;
+            add(&mut board, IMAGE_TAG.into(), share)?;
         }
         let mut cards = Vec::new();
         for (nth, (card, interface)) in inputs.cards.into_iter().zip(app.interfaces()).enumerate() {
@@ -188,7 +197,7 @@ impl Machine {
             });
             board.add(disk.open(&memory)?)?;
         }
-        if let StoreView::Bundle(path) = inputs.store {
+        if let (StoreView::Bundle(path), None) = (inputs.store, &own) {
             let disk = Bundle::open(path)?.disk(vcpus.into())?;
             let disk = disk.with_context(|| format!("store: {} has none", path.display()))?;
             board.add(disk.open(&memory)?)?;
@@ -382,8 +391,11 @@ fn load(
             &app.kernel.cmdline,
         ],
     );
-    let beside = own.map(|own| own.modules.as_path());
-    let modules = modules::of_kernel(software.kernel, beside, &drivers(app))?;
+    let drivers = drivers(app);
+    let modules = match own {
+        Some(own) => own.modules(&drivers)?,
+        None => modules::of_kernel(software.kernel, None, &drivers)?,
+    };
     let initramfs = initramfs::of_init(init, software.init, &modules);
     let initrd = own.map(|own| Initrd::open(&own.initrd)).transpose()?;
     let given = boot::Given {
@@ -448,12 +460,14 @@ fn store_content(view: &StoreView) -> anyhow::Result<Option<Content>> {
     })
 }
 
+/// Modules for volumes. ext4 asks for its checksum by the algorithm's name.
+pub(crate) const VOLUME_DRIVERS: [&str; 3] = ["virtio_blk", "crc32c_generic", "ext4"];
+
 /// Modules that this machine needs besides what all do.
 fn drivers(app: &App) -> Vec<&'static str> {
     let mut drivers = Vec::new();
     if !app.volumes.is_empty() {
-        // ext4 asks for its checksum by the algorithm's name.
-        drivers.extend(["virtio_blk", "crc32c_generic", "ext4"]);
+        drivers.extend(VOLUME_DRIVERS);
     }
     if app.root.persist.is_some() || app.image.is_some() {
         drivers.push("overlay");

@@ -7,13 +7,19 @@
 use std::fs;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::{Context, ensure};
 
+use devices::virtio::fs::catalog::Catalog;
+
 use crate::app::check::is_name;
 use crate::app::{App, MAX_CMDLINE_SIZE, MAX_TAG_SIZE, Memory, STORE_TAG, System, SystemKernel};
+use crate::boot::modules::{self, Module};
+use crate::bundle::{Bundle, Facts};
 use crate::closure::{STORE_DIR, StorePath};
 use crate::kernel::is_elf;
+use crate::machine::VOLUME_DRIVERS;
 
 /// Where systems mount a store that they then show in its place.
 const HIDDEN_STORE: &str = "/nix/.ro-store";
@@ -72,19 +78,88 @@ pub fn ensure_bootable(system: &System) -> anyhow::Result<()> {
 /// What a system is booted with.
 #[derive(Debug)]
 pub struct Toplevel {
-    /// Its kernel, a bzImage, where the link to it leads.
+    /// Its kernel, a bzImage, where the link to it leads, or the bundle that has it.
     pub kernel: PathBuf,
-    /// Its stage 1, one or more cpio archives.
+    /// Its stage 1, one or more cpio archives, or the bundle that has it.
     pub initrd: PathBuf,
-    /// What has a folder for the kernel's release, with its modules.
-    pub modules: PathBuf,
+    modules: Modules,
+    /// Its store, if that is a bundle's.
+    pub store: Option<Arc<Catalog>>,
     /// What the kernel is told: the system's own words, and where stage 2 is.
     pub cmdline: String,
     /// Tag and mount point of the virtio-fs devices in its fstab.
     tags: Vec<(String, PathBuf)>,
 }
 
+/// Drivers of its kernel.
+#[derive(Debug)]
+enum Modules {
+    /// This has a folder for the kernel's release, with its modules.
+    Beside(PathBuf),
+    /// A bundle has those that are loaded.
+    Packed(Vec<Module>),
+}
+
 impl Toplevel {
+    /// That of the system that brings its own kernel, if `app` is one: from its folder, or its bundle.
+    ///
+    /// # Errors
+    /// As [`Self::read`], or the bundle is damaged.
+    pub fn of(app: &App) -> anyhow::Result<Option<Self>> {
+        let Some(system) = app.own_kernel() else {
+            return Ok(None);
+        };
+        match &app.bundle {
+            None => Self::read(system).map(Some),
+            Some(path) => Self::unpack(path)
+                .map(Some)
+                .with_context(|| format!("cannot use the bundle {}", path.display())),
+        }
+    }
+
+    fn unpack(path: &Path) -> anyhow::Result<Self> {
+        let bundle = Bundle::open(path)?;
+        let system = bundle.system()?;
+        let store = bundle.tree(&system)?;
+        let Facts {
+            cmdline,
+            tags,
+            modules,
+        } = system.facts;
+        ensure!(is_line(&cmdline), "its command line is none");
+        Ok(Self {
+            kernel: path.into(),
+            initrd: path.into(),
+            modules: Modules::Packed(modules),
+            store: Some(Arc::new(store)),
+            cmdline,
+            tags,
+        })
+    }
+
+    /// What a bundle keeps of it, with the modules for all that a machine can have.
+    ///
+    /// # Errors
+    /// A module cannot be read.
+    pub fn pack(&self) -> anyhow::Result<Facts> {
+        Ok(Facts {
+            cmdline: self.cmdline.clone(),
+            tags: self.tags.clone(),
+            modules: self.modules(&VOLUME_DRIVERS)?,
+        })
+    }
+
+    /// The modules that its kernel is given, `more` among them.
+    ///
+    /// # Errors
+    /// It has no driver that is needed, or a file cannot be read.
+    pub(crate) fn modules(&self, more: &[&'static str]) -> anyhow::Result<Vec<Module>> {
+        match &self.modules {
+            Modules::Beside(folder) => modules::of_kernel(&self.kernel, Some(folder), more),
+            Modules::Packed(modules) => Ok(modules.clone()),
+        }
+    }
+
     /// Reads what is in the system's folder.
     ///
     /// # Errors
@@ -107,7 +182,8 @@ impl Toplevel {
         Ok(Self {
             kernel,
             initrd,
-            modules: system.modules(),
+            modules: Modules::Beside(system.modules()),
+            store: None,
             cmdline: format!("{words} init={}", system.init()).trim().to_owned(),
             tags: virtiofs_tags(&fstab(folder)?),
         })
@@ -148,10 +224,15 @@ fn read_words(path: &Path) -> anyhow::Result<String> {
     let text = String::from_utf8(bytes).context("it is no text")?;
     let words = text.trim();
     ensure!(
-        words.bytes().all(|byte| matches!(byte, b' '..=b'~')),
+        is_line(words),
         "it has other characters than a kernel's command line may have"
     );
     Ok(words.to_owned())
+}
+
+/// Whether it is nothing but what a kernel's command line may have.
+fn is_line(words: &str) -> bool {
+    words.bytes().all(|byte| matches!(byte, b' '..=b'~'))
 }
 
 fn fstab(folder: &Path) -> anyhow::Result<String> {

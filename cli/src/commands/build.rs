@@ -6,20 +6,23 @@ use std::process::ExitCode;
 use anyhow::{Result, ensure};
 use serde::Serialize;
 use vmm::app::AppFile;
+use vmm::toplevel;
 
-use crate::build::{Interrupt, Progress, Target, Work, archive, bundle, ensure_program, tag};
+use crate::build::{Interrupt, Target, Work, archive, bundle, ensure_stored, tag};
 use crate::output::{print, print_json};
+use crate::progress::Progress;
 use crate::size;
 
-/// Make one file of a program and all that it needs of the store
+/// Make one file of a program or a system and all that it needs of the store
 ///
-/// The file runs on a host without Nix: `mvm run FILE.mvm`. It has a kernel, the closure of the program and
-/// the app.json, whose relative paths start at the folder of that file then: shares, volumes and secrets
-/// are those of the host that runs it. With --oci it is an image for podman and others. The same inputs
-/// make the same bytes. Needs mkfs.erofs (erofs-utils), but for --oci, and no root.
+/// The file runs on a host without Nix: `mvm run FILE.mvm`. It has a kernel, the closure of the program or
+/// system and the app.json, whose relative paths start at the folder of that file then: shares, volumes
+/// and secrets are those of the host that runs it. A system with "kernel": "own" brings that and its
+/// initrd. With --oci it is an image for podman and others. The same inputs make the same bytes. Needs
+/// mkfs.erofs (erofs-utils), but for --oci and for a system with its own kernel, and no root.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The app.json; "-" is the standard input
+    /// The app.json, or a system's folder; "-" is the standard input
     #[arg(value_name = "FILE")]
     file: PathBuf,
     /// Where it goes; by default NAME.mvm or NAME.oci.tar here. A file that is there is replaced
@@ -50,8 +53,11 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         "{} is an image, with all that its program needs; `mvm build` takes an app.json",
         args.file.display()
     );
-    let file = AppFile::load(&args.file)?;
-    ensure_program(&file)?;
+    let file = match toplevel::app_of(&args.file) {
+        Some(app) => AppFile::of(app, &args.file.to_string_lossy())?,
+        None => AppFile::load(&args.file)?,
+    };
+    ensure_stored(&file, args.oci)?;
     let ending = if args.oci { "oci.tar" } else { "mvm" };
     let default = || PathBuf::from(format!("{}.{ending}", file.app.name));
     let path = args.output.clone().unwrap_or_else(default);

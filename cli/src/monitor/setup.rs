@@ -108,6 +108,8 @@ pub fn setup(app: &App, store: Store, network: &Network, secrets: Vec<SecretFile
         } else {
             secrets
         },
+        // As container engines do for an image; a program of the host's is told that it is missing.
+        working_folder: app.image.as_ref().map(|_| app.program().cwd().into()),
         ports: Vec::new(),
     }
 }

@@ -71,6 +71,9 @@ fn open_below(mount_point: &Path) -> Result<OwnedFd> {
 
 /// Has what is mounted hide only what `below` has of the same names.
 fn show_beside(mount_point: &Path, below: &OwnedFd) -> Result<()> {
+    // A mount's root has no permissions before somebody asks for them, and the overlay takes them as
+    // they are now.
+    fs::metadata(mount_point).context("cannot look at it")?;
     let point = mount_point.to_string_lossy();
     let options = format!("lowerdir={point}:/proc/self/fd/{}", below.as_raw_fd());
     let options = CString::new(options)?;

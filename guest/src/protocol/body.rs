@@ -36,6 +36,9 @@ pub struct Setup {
     pub console_level: Option<u8>,
     /// Files in memory whose content is nobody else's business.
     pub secrets: Vec<SecretFile>,
+    /// A folder that is made with its parents, if there is none: where an image's program starts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub working_folder: Option<ByteString>,
     /// Names of more ports at which the host speaks this protocol; each is served by a process of
     /// its own.
     pub ports: Vec<String>,

@@ -201,6 +201,7 @@ fn a_setup_comes_back() {
             mode: 0o400,
             value: SecretValue::from(vec![0xff, 0]),
         }],
+        working_folder: Some("/srv".into()),
         ports: vec!["mvm.more".into()],
     };
     let message = Message::Setup(Box::new(setup));

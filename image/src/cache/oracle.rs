@@ -10,7 +10,7 @@ use devices::virtio::fs::catalog::Body;
 use serde_json::json;
 
 use super::*;
-use crate::testing::{Layer, oci_files, write};
+use crate::testing::{Layer, oci_files, sparse_forms, write};
 
 /// One file, as both sides tell it.
 #[derive(Debug, PartialEq, Eq)]
@@ -218,6 +218,56 @@ fn torture() -> Vec<Layer> {
 #[test]
 fn the_torture_image_is_as_the_oracle_has_it() {
     compare("torture", &torture());
+}
+
+#[test]
+fn sparse_files_are_as_the_oracle_has_them() {
+    let many: Vec<_> = (0..40).map(|nth| (nth * 1000, &b"piece"[..])).collect();
+    for (form, layer) in sparse_forms("sparse", 50_000, &many) {
+        // Of the old format it says that it does not know it.
+        if form != "old" {
+            compare(form, &[layer.file("behind", "x")]);
+        }
+    }
+}
+
+#[test]
+fn sparse_files_of_gnu_tar_are_what_they_were() {
+    use std::io::{Seek, SeekFrom, Write};
+    use std::os::unix::fs::FileExt;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("sparse");
+    let mut file = File::create(&path).unwrap();
+    for nth in 0..60 {
+        file.seek(SeekFrom::Start(nth * 100_000)).unwrap();
+        file.write_all(format!("piece {nth}").as_bytes()).unwrap();
+    }
+    file.set_len(10_000_000).unwrap();
+    let expected = fs::read(&path).unwrap();
+    for form in [
+        &["--format=gnu"][..],
+        &["--format=posix", "--sparse-version=0.0"],
+        &["--format=posix", "--sparse-version=0.1"],
+        &["--format=posix", "--sparse-version=1.0"],
+    ] {
+        let mut tar = Command::new("tar");
+        tar.args(["--create", "--sparse"])
+            .args(form)
+            .arg("--directory");
+        let output = tar.arg(folder.path()).arg("sparse").output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        assert!(output.stdout.len() < 1_000_000, "tar saw no holes");
+        let to = tempfile::tempdir().unwrap();
+        layer::unpack(&*output.stdout, &Digest::of(&output.stdout), to.path()).unwrap();
+        let entries = layer::entries(to.path()).unwrap();
+        let crate::entries::Kind::File { offset, bytes } = entries[0].kind else {
+            panic!("{entries:?}");
+        };
+        let mut content = vec![0; usize::try_from(bytes).unwrap()];
+        let of_layer = layer::content(to.path()).unwrap();
+        of_layer.read_exact_at(&mut content, offset).unwrap();
+        assert!(content == expected, "{form:?}");
+    }
 }
 
 #[test]

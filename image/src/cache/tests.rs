@@ -210,6 +210,81 @@ fn what_is_no_image_is_told() {
 }
 
 #[test]
+fn a_layout_of_something_else_is_told() {
+    let refusal = |change: &dyn Fn(&mut Value, &mut Value)| {
+        let mut files = oci_files(&layers(), &json!({}), |bytes| (bytes.into(), ""));
+        let manifest = files
+            .iter()
+            .rposition(|(_, bytes)| bytes.starts_with(b"{\"config\""));
+        let manifest = manifest.unwrap();
+        let parse = |bytes: &[u8]| serde_json::from_slice::<Value>(bytes).unwrap();
+        let mut inner = parse(&files[manifest].1);
+        let index = files
+            .iter()
+            .position(|(name, _)| name == "index.json")
+            .unwrap();
+        let mut outer = parse(&files[index].1);
+        change(&mut inner, &mut outer);
+        let bytes = inner.to_string().into_bytes();
+        let digest = Digest::of(&bytes);
+        outer["manifests"][0]["digest"] = json!(digest);
+        files[manifest] = (format!("blobs/sha256/{}", digest.hex()), bytes);
+        files[index].1 = outer.to_string().into();
+        error(&archive(&files))
+    };
+    let layer = "application/vnd.oci.image.layer.v1";
+    let chart = "application/vnd.cncf.helm.config.v1+json";
+    let words = refusal(&|inner, _| inner["config"]["mediaType"] = json!(chart));
+    let expected = format!("it is no container image: its configuration is \"{chart}\"");
+    assert!(words.ends_with(&expected), "{words}");
+    let words = refusal(&|inner, _| {
+        inner["layers"][1]["mediaType"] = json!(format!("{layer}.tar+gzip+encrypted"));
+    });
+    assert!(words.ends_with("layer 2: it is encrypted"), "{words}");
+    let words = refusal(&|inner, _| inner["layers"][0]["mediaType"] = json!("text/plain"));
+    assert!(
+        words.ends_with("layer 1: it is no archive, but \"text/plain\""),
+        "{words}"
+    );
+
+    let platform = |os: &str, machine: &str| json!({ "os": os, "architecture": machine });
+    let words = refusal(&|_, outer| {
+        let one = outer["manifests"][0].clone();
+        outer["manifests"] = json!([one, one, one]);
+        outer["manifests"][0]["platform"] = platform("linux", "arm64");
+        outer["manifests"][1]["platform"] = platform("unknown", "unknown");
+        outer["manifests"][2]["platform"] = platform("linux", "riscv64");
+    });
+    let expected = "it holds no image for linux/amd64 (but for: linux/arm64, linux/riscv64)";
+    assert!(words.ends_with(expected), "{words}");
+    let words = refusal(&|_, outer| {
+        let mut one = outer["manifests"][0].clone();
+        one["annotations"] = json!({ "org.opencontainers.image.ref.name": "web:2" });
+        outer["manifests"] = json!([outer["manifests"][0], one]);
+    });
+    let expected = "it holds 2 images for linux/amd64 and not one (test, web:2)";
+    assert!(words.ends_with(expected), "{words}");
+}
+
+#[test]
+fn an_archive_that_is_cut_off_is_told() {
+    let saved = docker_archive(&layers(), &configuration());
+    for bytes in [700, 1600, saved.len() - 2000] {
+        let words = error(&saved[..bytes]);
+        assert!(
+            words.ends_with("the archive is cut off"),
+            "{bytes}: {words}"
+        );
+    }
+    let packed = gzip(&saved);
+    let words = error(&packed[..packed.len() - 20]);
+    assert!(
+        words.ends_with("image.tar: the archive is cut off"),
+        "{words}"
+    );
+}
+
+#[test]
 fn what_is_in_the_place_of_the_machines_own_folders_is_refused() {
     let (_folder, cache) = cache();
     let layer = Layer::new().link("proc", "/tmp");

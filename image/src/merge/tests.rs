@@ -1,6 +1,7 @@
 //! Layers that are applied to each other: a table, a picture of the tree for each.
 
 use std::fmt::Write;
+use std::io::Cursor;
 
 use devices::virtio::fs::catalog::{Body, Node};
 
@@ -12,7 +13,7 @@ fn merged(layers: &[Layer]) -> Result<String, String> {
     let nodes = super::merge(
         layers
             .iter()
-            .map(|one| entries::read(&*one.bytes(), &mut vec![])),
+            .map(|one| entries::read(&*one.bytes(), &mut Cursor::new(vec![]))),
     );
     let (tree, _) = nodes.map_err(|error| format!("{error:#}"))?;
     let nodes = tree.into_nodes();
@@ -23,9 +24,9 @@ fn merged(layers: &[Layer]) -> Result<String, String> {
 }
 
 fn content(layer: &Layer) -> Vec<u8> {
-    let mut content = Vec::new();
+    let mut content = Cursor::new(Vec::new());
     entries::read(&*layer.bytes(), &mut content).unwrap();
-    content
+    content.into_inner()
 }
 
 fn put(nodes: &[Node], contents: &[Vec<u8>], node: usize, path: &str, words: &mut Vec<String>) {
@@ -247,7 +248,8 @@ fn what_cannot_be_applied_is_told_with_its_name() {
 
 fn nodes(layers: &[Layer]) -> Vec<Node> {
     let layers = layers.iter();
-    let tree = super::merge(layers.map(|one| entries::read(&*one.bytes(), &mut vec![])));
+    let tree =
+        super::merge(layers.map(|one| entries::read(&*one.bytes(), &mut Cursor::new(vec![]))));
     tree.unwrap().0.into_nodes()
 }
 
@@ -309,7 +311,7 @@ fn what_could_mean_the_host_is_told() {
             .special("null", b'3', (1, 3))
             .special("fifo", b'6', (0, 0)),
     ];
-    let read = |one: &Layer| entries::read(&*one.bytes(), &mut vec![]);
+    let read = |one: &Layer| entries::read(&*one.bytes(), &mut Cursor::new(vec![]));
     let (_, contained) = super::merge(layers.iter().map(read)).unwrap();
     let expected = [
         "the image has device nodes (1, the first is \"null\"): nobody can open them",

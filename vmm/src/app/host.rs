@@ -76,9 +76,9 @@ impl AppFile {
             };
             expect(place, stored(Path::new(entrypoint)));
         }
-        if let Some(system) = &self.app.system {
-            let own = self.app.own_kernel().map(Toplevel::read).transpose();
-            let outcome = own.and_then(|_| ensure_bootable(system));
+        // A bundle has what was looked at when it was made.
+        if let (Some(system), None) = (&self.app.system, &self.app.bundle) {
+            let outcome = Toplevel::of(&self.app).and_then(|_| ensure_bootable(system));
             let place = Place::root().key("system").key("kernel");
             expect(place, outcome.map_err(|error| format!("{error:#}")));
         }

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, ensure};
 
+use crate::bundle::Bundle;
 use crate::window::Window;
 
 /// What archives begin with: cpio's own forms, then those that Linux unpacks (`lib/decompress.c`).
@@ -34,7 +35,7 @@ pub struct Initrd {
 }
 
 impl Initrd {
-    /// Opens the file.
+    /// Opens the file, or finds it in a bundle.
     ///
     /// # Errors
     /// It cannot be opened, or holds no archive.
@@ -45,7 +46,12 @@ impl Initrd {
     fn look_at(path: &Path) -> anyhow::Result<Self> {
         // Opening a FIFO would wait for its writer.
         ensure!(path.metadata()?.is_file(), "it is not a regular file");
-        let file = Window::whole(File::open(path)?)?;
+        let file = File::open(path)?;
+        let file = if Bundle::is_one(&file) {
+            Bundle::read(file)?.initrd()?
+        } else {
+            Window::whole(file)?
+        };
         let mut magic = [0; 6];
         file.read_at(&mut magic, 0)
             .with_context(|| format!("it has only {} bytes", file.bytes()))?;

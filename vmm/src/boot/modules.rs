@@ -8,6 +8,7 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
+use serde::{Deserialize, Serialize};
 
 use super::{bzimage, unpack};
 use crate::kernel::is_elf;
@@ -34,7 +35,7 @@ const FOLDERS: [&str; 4] = [
 ];
 
 /// A module, unpacked.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Module {
     /// Name of the file without that of its compression, such as `virtiofs.ko`.
     pub file_name: String,

@@ -12,6 +12,7 @@ fn bundle() -> Vec<u8> {
         init: &mut &vec![7; 5000][..],
         app: &mut &b"{}"[..],
         store: &mut &vec![9; 4096][..],
+        own: None,
     };
     write(&mut file, parts).unwrap();
     let mut bytes = vec![0; file.metadata().unwrap().len() as usize];
@@ -65,10 +66,71 @@ fn where_no_store_is_there_is_no_disk() {
         init: &mut &b"i"[..],
         app: &mut &b"{}"[..],
         store: &mut io::empty(),
+        own: None,
     };
     write(&mut file, parts).unwrap();
     let bundle = Bundle::read(file).unwrap();
     assert!(bundle.disk(1).unwrap().is_none());
+}
+
+/// What a system has that brings its own kernel.
+fn own(bytes: u64) -> Vec<u8> {
+    let file = StoreNode::File {
+        is_program: false,
+        offset: 0,
+        bytes,
+    };
+    let part = SystemPart {
+        facts: Facts {
+            cmdline: "init=/x".into(),
+            tags: Vec::new(),
+            modules: Vec::new(),
+        },
+        nodes: vec![StoreNode::Folder(vec![(b"a".into(), 1)]), file],
+    };
+    part.encode().unwrap()
+}
+
+fn bundle_of_system(system: &[u8]) -> File {
+    let mut file = tempfile::tempfile().unwrap();
+    let parts = Parts {
+        kernel: &mut &b"k"[..],
+        init: &mut &b"i"[..],
+        app: &mut &b"{}"[..],
+        store: &mut &b"content"[..],
+        own: Some(OwnParts {
+            system,
+            initrd: &mut &b"archive"[..],
+        }),
+    };
+    write(&mut file, parts).unwrap();
+    file
+}
+
+#[test]
+fn a_system_has_its_stage_1_and_the_tree_of_its_store() {
+    let whole = Bundle::read(bundle_of_system(&own(7))).unwrap();
+    whole.verify().unwrap();
+    let (_, range) = whole.initrd().unwrap().into_file();
+    assert_eq!(range, 4096 * 6..4096 * 6 + 7);
+    let system = whole.system().unwrap();
+    assert_eq!(system.facts.cmdline, "init=/x");
+    let tree = whole.tree(&system).unwrap();
+    assert_eq!(tree.nodes().len(), 2);
+
+    let beyond = Bundle::read(bundle_of_system(&own(8))).unwrap();
+    let error = beyond.tree(&beyond.system().unwrap()).unwrap_err();
+    assert_eq!(error.to_string(), "its system is damaged");
+    let garbled = Bundle::read(bundle_of_system(b"x")).unwrap();
+    assert!(garbled.system().is_err());
+
+    let none = opened(&bundle()).unwrap();
+    let error = none.system().unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "it has no system with a kernel of its own"
+    );
+    assert_eq!(none.initrd().unwrap().bytes(), 0);
 }
 
 #[test]
@@ -117,6 +179,14 @@ fn one_that_is_damaged_is_refused_in_a_sentence() {
         (
             forged(|header| header.zeros[0] = 1),
             "its header is damaged",
+        ),
+        (
+            forged(|header| header.parts[SYSTEM].bytes = 1.into()),
+            "its header is damaged",
+        ),
+        (
+            forged(|header| header.count = 6.into()),
+            "its header is damaged: system is to be at 0 instead of 24576",
         ),
         (
             forged(|header| header.parts[KERNEL].offset = 0.into()),

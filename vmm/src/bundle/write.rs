@@ -15,14 +15,25 @@ const BLOCK_BYTES: usize = 1 << 20;
 
 /// What a bundle is made of; each is read to its end.
 pub struct Parts<'a> {
-    /// A vmlinux.
+    /// A vmlinux, or the kernel of the system that brings its own.
     pub kernel: &'a mut dyn Read,
     /// The program that the guest runs first.
     pub init: &'a mut dyn Read,
     /// The app.json.
     pub app: &'a mut dyn Read,
-    /// An EROFS; empty for a machine without a store.
+    /// An EROFS; empty for a machine without a store. Of a system that brings its own kernel, what
+    /// [`super::StoreNode::File`] counts in.
     pub store: &'a mut dyn Read,
+    /// Of such a system alone.
+    pub own: Option<OwnParts<'a>>,
+}
+
+/// What only a system has that brings its own kernel.
+pub struct OwnParts<'a> {
+    /// A [`super::SystemPart`], encoded.
+    pub system: &'a [u8],
+    /// Its stage 1.
+    pub initrd: &'a mut dyn Read,
 }
 
 /// Writes a bundle to `to`, which is empty. The same parts make the same bytes.
@@ -33,8 +44,13 @@ pub fn write(to: &mut File, parts: Parts<'_>) -> Result<()> {
     let mut header = Header::new_zeroed();
     header.magic = MAGIC;
     header.version = VERSION.into();
-    header.count = (PARTS.len() as u32).into();
-    let readers = [parts.kernel, parts.init, parts.app, parts.store];
+    let mut readers = vec![parts.kernel, parts.init, parts.app, parts.store];
+    let mut system;
+    if let Some(own) = parts.own {
+        system = own.system;
+        readers.extend([&mut system as &mut dyn Read, own.initrd]);
+    }
+    header.count = (readers.len() as u32).into();
     let mut next = PAGE_BYTES;
     for ((name, reader), part) in PARTS.iter().zip(readers).zip(&mut header.parts) {
         to.seek(SeekFrom::Start(next))?;

@@ -13,11 +13,6 @@ pub(super) fn between(app: &App, complaints: &mut Vec<Complaint>) {
     let root = Place::root;
     let mut complain = refusals(complaints, "does not go with `bundle`");
     complain(
-        app.system.is_some(),
-        root().key("system"),
-        "a bundle is of a program",
-    );
-    complain(
         app.image.is_some(),
         root().key("image"),
         "a bundle has a store, and no image",
