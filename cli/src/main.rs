@@ -28,6 +28,7 @@ mod output;
 mod places;
 mod poll;
 mod ready;
+mod registration;
 mod secrets;
 mod size;
 mod state;
