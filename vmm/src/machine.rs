@@ -27,6 +27,7 @@ use crate::console::{Console, log_file};
 pub use crate::counts::Counts;
 use crate::kvm::Vm;
 use crate::pause::{self, Gate, Pause};
+use crate::served::Served;
 use crate::settle::{self, Boot, Booted};
 use crate::toplevel::{Toplevel, ensure_bootable};
 use crate::vcpu::{Exit, Vcpu};
@@ -131,6 +132,7 @@ pub struct Machine {
     mapped: Vec<Range<u64>>,
     /// The virtio devices.
     roster: Arc<Roster>,
+    served: Option<Served>,
 }
 
 impl Machine {
@@ -152,8 +154,12 @@ impl Machine {
         board.add(console::open(&memory, inputs.port_name, inputs.port)?)?;
         let budget = Arc::new(Budget::for_memory(app.memory_bytes()));
         let owners = owners(app, inputs.host_user);
+        let mut growing = None;
         for config in file_systems(app, own.as_ref(), vcpus, inputs.store, owners)? {
             let share = config.open(&memory, &budget)?;
+            if let Some(filter) = config.content.growing() {
+                growing = Some((filter.clone(), Arc::clone(&share.wall), board.devices()));
+            }
             shares.push(Share {
                 tag: config.tag,
                 counters: share.counters,
@@ -203,6 +209,8 @@ impl Machine {
         let acpi_root = acpi::write(&memory, vcpus, board.devices())?;
         let roster = board.roster();
         let bus = board.finish(Box::new(console.clone()))?;
+        let served = growing
+            .map(|(filter, wall, device)| Served::new(filter, wall, Arc::clone(&bus), device));
         let kernel = load(app, own.as_ref(), &inputs.software, &memory, acpi_root)?;
         let supported = cpuid::supported(&vm.kvm)?;
         let vcpus = (0..vcpus)
@@ -228,6 +236,7 @@ impl Machine {
             vsock,
             mapped: kernel.mapped,
             roster,
+            served,
         })
     }
 
@@ -263,6 +272,7 @@ impl Machine {
             cards: self.cards,
             disks: self.disks,
             vsock: self.vsock,
+            served: self.served,
         };
         Ok((running, Exits(receiver)))
     }
@@ -289,6 +299,8 @@ pub struct Running {
     pub disks: Vec<Disk>,
     /// Sockets between this process and the guest, whose address is [`GUEST_CID`].
     pub vsock: vsock::Host,
+    /// The store of a system's closure.
+    pub served: Option<Served>,
 }
 
 impl Running {
@@ -404,7 +416,7 @@ fn file_systems(
     owners: Owners,
 ) -> anyhow::Result<Vec<fs::Config>> {
     let vcpus = u16::from(vcpus);
-    let store = store_content(store)?.map(|content| fs::Config {
+    let store = store_content(store, app.system.is_some())?.map(|content| fs::Config {
         tag: own.map_or(STORE_TAG.into(), Toplevel::store_tag),
         root: PathBuf::from(STORE_DIR),
         content,
@@ -433,8 +445,9 @@ fn file_systems(
     Ok(store.into_iter().chain(shares).collect())
 }
 
-/// What the store's file server shows; none where the guest has no store.
-fn store_content(view: &StoreView) -> anyhow::Result<Option<Content>> {
+/// What the store's file server shows, which may grow while the machine runs; none where the guest has
+/// no store.
+fn store_content(view: &StoreView, grows: bool) -> anyhow::Result<Option<Content>> {
     Ok(match view {
         StoreView::None | StoreView::Bundle(_) => None,
         StoreView::All => Some(Content::Immutable { filter: None }),
@@ -442,7 +455,7 @@ fn store_content(view: &StoreView) -> anyhow::Result<Option<Content>> {
             let paths = closure.paths().iter().map(StorePath::as_str);
             let filter = Filter::of_paths(Path::new(STORE_DIR), paths)?;
             Some(Content::Immutable {
-                filter: Some(filter),
+                filter: Some(if grows { filter.growing() } else { filter }),
             })
         }
     })
@@ -455,7 +468,7 @@ fn drivers(app: &App) -> Vec<&'static str> {
         // ext4 asks for its checksum by the algorithm's name.
         drivers.extend(["virtio_blk", "crc32c_generic", "ext4"]);
     }
-    if app.root.persist.is_some() || app.image.is_some() {
+    if app.root.persist.is_some() || app.image.is_some() || app.store.writable.is_some() {
         drivers.push("overlay");
     }
     drivers
