@@ -118,7 +118,8 @@ pub fn report(name: &str) -> Result<Report> {
     serde_json::from_slice(&answer).with_context(cannot)
 }
 
-fn execution(role: impl IntoIterator<Item = OsString>) -> Exec {
+/// How a role of `mvm-init` is executed.
+pub fn execution(role: impl IntoIterator<Item = OsString>) -> Exec {
     let argv = [OsString::from("/proc/self/exe")].into_iter().chain(role);
     Exec {
         argv: argv.map(ByteString::from).collect(),

@@ -29,6 +29,7 @@ mod places;
 mod poll;
 mod progress;
 mod ready;
+mod registration;
 mod secrets;
 mod size;
 mod state;

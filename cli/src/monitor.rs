@@ -8,9 +8,11 @@ mod measure;
 mod oom;
 mod outside;
 pub mod setup;
+mod stage_1;
 mod statistics;
 mod streams;
 
+use std::collections::BTreeSet;
 use std::io::{self, IsTerminal};
 use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
@@ -18,16 +20,16 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use anyhow::{Context, anyhow, ensure};
-use guest::protocol::{Bounds, Exec, PORT_NAME, Setup};
+use anyhow::{Context, anyhow};
+use guest::protocol::{Bounds, PORT_NAME, Setup};
 use guest::{descriptors, notify};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use vmm::app::{App, AppFile, Signal, System, SystemKernel, Tty};
+use vmm::app::{App, AppFile, Signal, System, Tty};
 use vmm::boot::modules;
 use vmm::boot::smbios::Credential;
-use vmm::closure::{self, InUse, StoreView};
+use vmm::closure::{self, InUse, StorePath, StoreView};
 use vmm::machine::{Exits, Inputs, Machine, Share, Software};
 use vmm::vcpu::Exit;
 
@@ -37,9 +39,7 @@ use outside::Outside;
 pub use streams::Streams;
 
 use crate::accel::{host_user, is_inside};
-use crate::attach::{
-    Closed, Company, Connection, Outcome, Program, Stdio, attach, commands, observe,
-};
+use crate::attach::{Closed, Company, Connection, Outcome, Program, Stdio, attach, commands};
 use crate::audience::Audience;
 use crate::cgroup::Cgroup;
 use crate::control::server::{self, Server};
@@ -50,6 +50,7 @@ use crate::machines::Running;
 use crate::machines::record::End;
 use crate::networks::Places;
 use crate::output::say;
+use crate::registration::Registration;
 use crate::secrets::Secrets;
 use crate::systemd::{self, Notice, Sockets};
 use crate::{emulator, init_binary, terminal};
@@ -99,6 +100,7 @@ pub fn run(start: Start<'_>) -> anyhow::Result<Ended> {
     // is each store path of an image.
     limit_descriptors(app.limits.nofile)?;
     let seen = Seen::of(start.file)?;
+    let registration = Registration::of(app, &seen.store, &seen.roots)?;
     let secrets = start.secrets.files(app)?;
     let kernel = kernel(app)?;
     let init = init_binary::read(app)?;
@@ -163,7 +165,7 @@ pub fn run(start: Start<'_>) -> anyhow::Result<Ended> {
         let is_typed_at = wants_terminal(app.program().tty);
         let keeper = start.streams.keeper(&start.running.name(), is_typed_at)?;
         let kept = keeper.map(|keeper| Kept { keeper, audience });
-        let outcome = prepare_root(app, &mut guest)
+        let outcome = stage_1::carry_out(app, registration.as_ref(), &mut guest)
             .and_then(|()| converse(app, bounds, &mut guest, kept, start.streams, company));
         // A program that has ended is not watched.
         drop(watchers);
@@ -231,6 +233,8 @@ struct Seen {
     store: StoreView,
     /// Whether the store is beside what the image has there.
     is_beside: bool,
+    /// The store paths that the file names.
+    roots: BTreeSet<StorePath>,
     /// Held while it is seen.
     _in_use: InUse,
 }
@@ -252,6 +256,7 @@ impl Seen {
             root,
             store,
             is_beside,
+            roots,
             _in_use: in_use,
         })
     }
@@ -313,36 +318,6 @@ fn greet(app: &App, setup: &Setup, host: UnixStream, kernel: &Path) -> anyhow::R
     })?;
     guest.set_up(setup, SETUP_TIMEOUT)?;
     Ok(guest)
-}
-
-/// Does what is left for a stage 1 that is systemd, of a system that would have one.
-fn prepare_root(app: &App, guest: &mut Connection) -> anyhow::Result<()> {
-    let system = app.system.as_ref();
-    let system = system.filter(|system| system.kernel == SystemKernel::Mvm);
-    let script = system.map(System::prepare_root);
-    // Whether a bundle has it only the guest can tell.
-    let may_be = |script: &String| app.bundle.is_some() || Path::new(script).exists();
-    let Some(script) = script.filter(may_be) else {
-        return Ok(());
-    };
-    let exec = Exec {
-        argv: vec![script.as_str().into()],
-        env: vec!["IN_NIXOS_SYSTEMD_STAGE1=true".into()],
-        ..Exec::default()
-    };
-    let deadline = Instant::now() + BOOT_TIMEOUT;
-    let (outcome, said) =
-        observe(guest, &exec, deadline).with_context(|| format!("cannot run {script}"))?;
-    if app.bundle.is_some() && matches!(outcome, Outcome::Refused { code: 127, .. }) {
-        return Ok(());
-    }
-    ensure!(
-        outcome.status() == 0,
-        "{script} failed ({}): {}",
-        outcome.status(),
-        String::from_utf8_lossy(&said).trim_end()
-    );
-    Ok(())
 }
 
 /// Where output goes that is not just passed on.

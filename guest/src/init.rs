@@ -13,6 +13,7 @@ mod port;
 mod power;
 mod root;
 mod secrets;
+mod store;
 mod volumes;
 
 use std::ffi::OsStr;

@@ -19,5 +19,7 @@ pub mod outbox;
 pub mod probe;
 pub mod processes;
 pub mod protocol;
+pub mod registration;
+pub mod renewal;
 pub mod roles;
 pub mod visit;

@@ -17,6 +17,8 @@ use crate::memory::{OOM_KILLS, oom_kills};
 use crate::notify::{self, NOTIFY};
 use crate::probe::{self, PROBE};
 use crate::processes::Report;
+use crate::registration::{self, REGISTER};
+use crate::renewal::{self, RENEW};
 use crate::visit;
 
 /// Writes the archive of a path to standard output.
@@ -65,6 +67,8 @@ fn carry_out(role: &OsStr, arguments: &[OsString]) -> Result<()> {
         Some(EXTRACT) => extract(path, has(STREAM), has(WITH_OWNERS)),
         Some(PROCESSES) => report(),
         Some(PROBE) => probe::run(arguments),
+        Some(REGISTER) => registration::run(arguments),
+        Some(RENEW) => renewal::run(),
         Some(NOTIFY) => notify::run(path),
         Some(OOM_KILLS) => {
             println!("{}", oom_kills()?);

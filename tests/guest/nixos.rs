@@ -17,16 +17,18 @@ fn system(name: &str) -> Machine {
 
 /// The one that brings Debian's kernel, and an initrd that is its stage 1.
 fn own(name: &str) -> Machine {
-    Machine::of_system(name, &fixture("system-own"))
+    with_own_kernel(name, "system-own")
+}
+
+fn with_own_kernel(name: &str, system: &str) -> Machine {
+    let system = json!({ "path": fixture(system), "kernel": "own" });
+    Machine::of_system(name, "")
         .memory_mib(512)
-        .set(
-            "/system",
-            json!({ "path": fixture("system-own"), "kernel": "own" }),
-        )
+        .set("/system", system)
 }
 
 /// What its web server answers.
-fn page(port: u16) -> Result<String> {
+pub fn page(port: u16) -> Result<String> {
     let mut stream = TcpStream::connect(("127.0.0.1", port))?;
     stream.write_all(b"GET / HTTP/1.0\r\n\r\n")?;
     let mut answer = String::new();
@@ -47,6 +49,17 @@ fn a_system_serves_reboots_and_switches_itself_off() -> Result<()> {
 #[test]
 fn a_system_on_its_own_kernel_does_so_too() -> Result<()> {
     serves_reboots_and_switches_itself_off(own("box"))
+}
+
+#[test]
+fn a_system_whose_stage_1_would_be_systemd_does_so_too() -> Result<()> {
+    let machine = Machine::of_system("box", &fixture("system-systemd"));
+    serves_reboots_and_switches_itself_off(machine.memory_mib(512))
+}
+
+#[test]
+fn a_system_whose_stage_1_is_systemd_does_so_too() -> Result<()> {
+    serves_reboots_and_switches_itself_off(with_own_kernel("box", "system-own-systemd"))
 }
 
 fn serves_reboots_and_switches_itself_off(machine: Machine) -> Result<()> {

@@ -44,6 +44,7 @@ mod signal;
 pub(crate) mod size;
 mod store;
 pub mod suggest;
+pub(crate) mod switch_form;
 mod system;
 pub(crate) mod text;
 mod text_form;
@@ -80,7 +81,7 @@ pub use root::{Root, RootKind, TmpfsSize};
 pub use secret::{MAX_SECRET_SIZE, MAX_SECRETS, MAX_SECRETS_SIZE, SECRETS_DIR, Secret};
 pub use share::{IMAGE_TAG, MAX_SHARES, MAX_TAG_SIZE, STORE_TAG, Share};
 pub use signal::Signal;
-pub use store::{Store, StoreMode};
+pub use store::{Registration, Store, StoreMode, WritableStore};
 pub use system::{System, SystemKernel};
 pub use text::MAX_FILE_SIZE;
 pub use user::{Id, User};
@@ -262,8 +263,12 @@ impl App {
 
     /// Most bytes that the root file system may hold, rounded down to KiB.
     pub fn root_bytes(&self) -> u64 {
+        self.tmpfs_bytes(self.root.size)
+    }
+
+    fn tmpfs_bytes(&self, size: TmpfsSize) -> u64 {
         let memory_kib = self.memory_bytes() / size::KIB;
-        let kib = match self.root.size {
+        let kib = match size {
             TmpfsSize::Kib(kib) => kib,
             // Memory below 2^44 MiB, which `check` holds to, cannot overflow.
             TmpfsSize::Percent(percent) => memory_kib.saturating_mul(percent.into()) / 100,
@@ -296,8 +301,11 @@ impl App {
 
     /// The volume that `root.persist` names, by its number.
     pub fn root_volume(&self) -> Option<usize> {
-        let persist = self.root.persist.as_deref()?;
-        let is_it = |volume: &Volume| volume.name.as_deref() == Some(persist);
+        self.volume_called(self.root.persist.as_deref()?)
+    }
+
+    fn volume_called(&self, name: &str) -> Option<usize> {
+        let is_it = |volume: &Volume| volume.name.as_deref() == Some(name);
         self.volumes.iter().position(is_it)
     }
 

@@ -5,6 +5,7 @@
 
 use std::sync::{Mutex, PoisonError};
 
+use anyhow::Context;
 use devices::power;
 use devices::serial::{self, Serial};
 use devices::virtio::mmio::{Mmio, WINDOW_BYTES};
@@ -56,6 +57,15 @@ impl Bus {
         if let Some((device, offset)) = self.window(gpa) {
             lock(device).write(offset, data);
         }
+    }
+
+    /// Has new threads go on with what those of the virtio device `index` do.
+    ///
+    /// # Errors
+    /// There is none, or as [`Mmio::renew`].
+    pub fn renew(&self, index: usize) -> anyhow::Result<()> {
+        let device = self.virtio.get(index).context("there is no such device")?;
+        lock(device).renew()
     }
 
     fn window(&self, gpa: u64) -> Option<(&Mutex<Mmio>, u64)> {

@@ -244,6 +244,14 @@ impl Closure {
         Self { paths, source }
     }
 
+    /// What Nix knows of its paths, as `nix-store --load-db` reads it.
+    ///
+    /// # Errors
+    /// The database cannot be read, or does not know all of them.
+    pub fn registration(&self, nix: &Nix) -> anyhow::Result<String> {
+        database::registration(&nix.database, &self.paths)
+    }
+
     /// The paths, sorted, each once.
     pub fn paths(&self) -> &[StorePath] {
         &self.paths

@@ -24,6 +24,7 @@ pub mod machine;
 pub mod memory;
 pub mod net;
 pub mod pause;
+pub mod served;
 pub mod settings;
 pub mod settle;
 pub mod state;

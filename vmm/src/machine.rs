@@ -27,6 +27,7 @@ use crate::console::{Console, log_file};
 pub use crate::counts::Counts;
 use crate::kvm::Vm;
 use crate::pause::{self, Gate, Pause};
+use crate::served::Served;
 use crate::settle::{self, Boot, Booted};
 use crate::toplevel::{Toplevel, ensure_bootable};
 use crate::vcpu::{Exit, Vcpu};
@@ -131,6 +132,7 @@ pub struct Machine {
     mapped: Vec<Range<u64>>,
     /// The virtio devices.
     roster: Arc<Roster>,
+    served: Option<Served>,
 }
 
 impl Machine {
@@ -161,8 +163,12 @@ impl Machine {
         board.add(console::open(&memory, inputs.port_name, inputs.port)?)?;
         let budget = Arc::new(Budget::for_memory(app.memory_bytes()));
         let owners = owners(app, inputs.host_user);
+        let mut growing = None;
         for config in file_systems(app, own.as_ref(), vcpus, inputs.store, owners)? {
             let share = config.open(&memory, &budget)?;
+            if let Some(filter) = config.content.growing() {
+                growing = Some((filter.clone(), Arc::clone(&share.wall), board.devices()));
+            }
             add(&mut board, config.tag, share)?;
         }
         if let Some((own, catalog)) = own.as_ref().and_then(|own| Some((own, own.store.clone()?))) {
@@ -212,6 +218,8 @@ impl Machine {
         let acpi_root = acpi::write(&memory, vcpus, board.devices())?;
         let roster = board.roster();
         let bus = board.finish(Box::new(console.clone()))?;
+        let served = growing
+            .map(|(filter, wall, device)| Served::new(filter, wall, Arc::clone(&bus), device));
         let kernel = load(app, own.as_ref(), &inputs.software, &memory, acpi_root)?;
         let supported = cpuid::supported(&vm.kvm)?;
         let vcpus = (0..vcpus)
@@ -237,6 +245,7 @@ impl Machine {
             vsock,
             mapped: kernel.mapped,
             roster,
+            served,
         })
     }
 
@@ -272,6 +281,7 @@ impl Machine {
             cards: self.cards,
             disks: self.disks,
             vsock: self.vsock,
+            served: self.served,
         };
         Ok((running, Exits(receiver)))
     }
@@ -298,6 +308,8 @@ pub struct Running {
     pub disks: Vec<Disk>,
     /// Sockets between this process and the guest, whose address is [`GUEST_CID`].
     pub vsock: vsock::Host,
+    /// The store of a system's closure.
+    pub served: Option<Served>,
 }
 
 impl Running {
@@ -416,7 +428,7 @@ fn file_systems(
     owners: Owners,
 ) -> anyhow::Result<Vec<fs::Config>> {
     let vcpus = u16::from(vcpus);
-    let store = store_content(store)?.map(|content| fs::Config {
+    let store = store_content(store, app.system.is_some())?.map(|content| fs::Config {
         tag: own.map_or(STORE_TAG.into(), Toplevel::store_tag),
         root: PathBuf::from(STORE_DIR),
         content,
@@ -445,8 +457,9 @@ fn file_systems(
     Ok(store.into_iter().chain(shares).collect())
 }
 
-/// What the store's file server shows; none where the guest has no store.
-fn store_content(view: &StoreView) -> anyhow::Result<Option<Content>> {
+/// What the store's file server shows, which may grow while the machine runs; none where the guest has
+/// no store.
+fn store_content(view: &StoreView, grows: bool) -> anyhow::Result<Option<Content>> {
     Ok(match view {
         StoreView::None | StoreView::Bundle(_) => None,
         StoreView::All => Some(Content::Immutable { filter: None }),
@@ -454,7 +467,7 @@ fn store_content(view: &StoreView) -> anyhow::Result<Option<Content>> {
             let paths = closure.paths().iter().map(StorePath::as_str);
             let filter = Filter::of_paths(Path::new(STORE_DIR), paths)?;
             Some(Content::Immutable {
-                filter: Some(filter),
+                filter: Some(if grows { filter.growing() } else { filter }),
             })
         }
     })
@@ -469,7 +482,7 @@ fn drivers(app: &App) -> Vec<&'static str> {
     if !app.volumes.is_empty() {
         drivers.extend(VOLUME_DRIVERS);
     }
-    if app.root.persist.is_some() || app.image.is_some() {
+    if app.root.persist.is_some() || app.image.is_some() || app.store.writable.is_some() {
         drivers.push("overlay");
     }
     drivers

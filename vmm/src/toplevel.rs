@@ -30,6 +30,9 @@ const MAX_FSTAB_SIZE: u64 = 1 << 20;
 /// Memory of a system that no file says it for: enough for the services that each has.
 const MEMORY_MIB: u64 = 1024;
 
+/// What makes a running system another one, in that one's folder.
+pub const SWITCH: &str = "bin/switch-to-configuration";
+
 /// What a system's folder is called in the store, before its name and its version.
 const STORE_NAME: &str = "nixos-system-";
 
@@ -73,6 +76,28 @@ pub fn ensure_bootable(system: &System) -> anyhow::Result<()> {
         "must be \"own\": the initrd of this system does what its stage 2 would (nixos-init)"
     );
     Ok(())
+}
+
+/// What changed between two systems that a running one cannot take on; none if it can become the
+/// other by that one's `switch-to-configuration`.
+pub fn change_for_a_boot(old: &System, new: &System) -> Option<String> {
+    let of = |system: &System, name: &str| Path::new(&system.path).join(name);
+    if !of(new, SWITCH).exists() {
+        return Some(format!("the new system has no {SWITCH}"));
+    }
+    let text = |system: &System, name: &str| fs::read(of(system, name)).ok();
+    let link = |system: &System, name: &str| fs::canonicalize(of(system, name)).ok();
+    // The kernel is mvm's otherwise, whatever the system brings.
+    let is_own = new.kernel == SystemKernel::Own;
+    let links = ["kernel", "initrd", "kernel-modules"];
+    let links = links.iter().filter(|_| is_own);
+    let texts = ["init-interface-version"].into_iter();
+    let mut texts = texts.chain(is_own.then_some("kernel-params"));
+    let changed = links
+        .copied()
+        .find(|name| link(old, name) != link(new, name))
+        .or_else(|| texts.find(|name| text(old, name) != text(new, name)));
+    changed.map(|name| format!("its {name} is another"))
 }
 
 /// What a system is booted with.
@@ -326,6 +351,37 @@ mod tests {
         ensure_bootable(&of(SystemKernel::Own)).unwrap();
         fs::write(path.join("prepare-root"), "#!/bin/sh\n").unwrap();
         ensure_bootable(&of(SystemKernel::Mvm)).unwrap();
+    }
+
+    #[test]
+    fn a_boot_is_needed_for_another_kernel_or_another_kind_of_init() {
+        let (old, new) = (folder(), folder());
+        let change = |kernel| {
+            let of = |folder: &tempfile::TempDir| System {
+                kernel,
+                ..system(folder.path())
+            };
+            change_for_a_boot(&of(&old), &of(&new))
+        };
+        let write = |name: &str, text: &str| fs::write(new.path().join(name), text).unwrap();
+        let without = "the new system has no bin/switch-to-configuration";
+        assert_eq!(change(SystemKernel::Mvm).as_deref(), Some(without));
+        fs::create_dir(new.path().join("bin")).unwrap();
+        write(SWITCH, "");
+        write("kernel-params", "quiet");
+        assert_eq!(change(SystemKernel::Mvm), None);
+        let kernel = "its kernel is another";
+        assert_eq!(change(SystemKernel::Own).as_deref(), Some(kernel));
+        for link in ["kernel", "initrd"] {
+            let new = new.path().join(link);
+            fs::remove_file(&new).unwrap();
+            std::os::unix::fs::symlink(old.path().join(link), new).unwrap();
+        }
+        let params = "its kernel-params is another";
+        assert_eq!(change(SystemKernel::Own).as_deref(), Some(params));
+        write("init-interface-version", "systemd 3");
+        let init = "its init-interface-version is another";
+        assert_eq!(change(SystemKernel::Mvm).as_deref(), Some(init));
     }
 
     #[test]

@@ -7,7 +7,7 @@ use proptest::sample::{Index, select};
 use vmm::app::{
     App, AppFile, Bytes, ConsoleMode, Duration, HealthCheck, KernelMessages, Memory, OnFailure,
     Problems, Rate, Secret, Share, StoreMode, Tcp, TmpfsSize, Tty, Volume, VolumeFileSystem,
-    VolumeSize,
+    VolumeSize, WritableStore,
 };
 
 /// A file with every key, to be damaged.
@@ -164,6 +164,9 @@ fn good_app() -> impl Strategy<Value = App> {
         prop::option::of(host_path()).prop_map(|closure| (StoreMode::Closure, closure)),
         Just((StoreMode::All, None)),
     ];
+    let size = prop::option::of((1..=100u8).prop_map(TmpfsSize::Percent));
+    let writable = size.prop_map(|size| WritableStore { size, volume: None });
+    let store = (store, prop::option::of(writable));
     let console = prop_oneof![
         host_path().prop_map(|path| (ConsoleMode::File, Some(path))),
         Just((ConsoleMode::Stdio, None)),
@@ -185,7 +188,7 @@ fn good_app() -> impl Strategy<Value = App> {
         (app.kernel.path, app.kernel.cmdline) = kernel;
         let (store, console);
         (store, console, messages, (app.shares, app.volumes)) = devices;
-        (app.store.mode, app.store.closure) = store;
+        ((app.store.mode, app.store.closure), app.store.writable) = store;
         (app.console.mode, app.console.path) = console;
         app.console.kernel = messages;
         app
@@ -194,7 +197,7 @@ fn good_app() -> impl Strategy<Value = App> {
 
 fn serving_app() -> impl Strategy<Value = App> {
     let duration = || (10..86_400_000u64).prop_map(Duration::from_ms);
-    let secret = (host_path(), prop::option::of("/[a-z]{1,8}"), "0?[0-7]{3}");
+    let secret = (host_path(), prop::option::of("/x[a-z]{1,8}"), "0?[0-7]{3}");
     let secret = secret.prop_map(|(source, path, mode)| Secret {
         source: Some(source),
         path,

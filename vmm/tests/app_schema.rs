@@ -79,6 +79,11 @@ const BEYOND_SCHEMAS: &[&str] = &[
     "226-own-kernel-and-another",
     "227-bundle-and-more",
     "228-bundle-and-a-list",
+    "231-writable-store-that-is-none",
+    "233-registered-but-read-only",
+    "235-store-on-a-volume-of-others",
+    "236-own-kernel-and-a-writable-store",
+    "237-share-in-a-writable-store",
 ];
 
 fn validator() -> Validator {
@@ -132,6 +137,12 @@ fn good_files() -> Vec<Value> {
         with("store", json!("none")),
         with("store", json!({ "mode": "closure", "closure": "paths" })),
         with("store", json!({ "mode": "all" })),
+        with("store", json!({ "mode": "all", "writable": false })),
+        with(
+            "store",
+            json!({ "writable": true, "registerClosure": true }),
+        ),
+        with("store", json!({ "writable": { "size": "10%" } })),
         with("shares", json!([{ "source": ".", "mountPoint": "/srv" }])),
         with(
             "shares",

@@ -7,7 +7,7 @@ use std::io::{self, Write};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
-use guest::protocol::{Exec, FIRST_SESSION, Message};
+use guest::protocol::{Exec, FIRST_SESSION, MAX_PAYLOAD, Message, Stream, WINDOW};
 
 use super::session::{Event, Session};
 use super::{Connection, Outcome, PROTOCOL, ensure_session, is_transient};
@@ -15,16 +15,17 @@ use super::{Connection, Outcome, PROTOCOL, ensure_session, is_transient};
 /// Bytes of output that are kept, of both streams together: those that Docker keeps of a check.
 const KEPT: usize = 4096;
 
-/// Runs `exec`, which wants neither input nor a terminal. Returns its end and how its output
-/// begins.
+/// Runs `exec`, which wants no terminal, with this `input`. Returns its end and how its output begins.
 ///
 /// # Errors
 /// It has not ended before `deadline`, or the guest breaks the protocol.
 pub fn observe(
     connection: &mut Connection,
     exec: &Exec,
+    input: &[u8],
     deadline: Instant,
 ) -> Result<(Outcome, Vec<u8>)> {
+    let mut input = Input::new(input, exec.stdin);
     let mut session = Session::new();
     let mut output = Vec::new();
     let started = Instant::now();
@@ -35,6 +36,7 @@ pub fn observe(
     let mut outbox = Vec::new();
     Message::Exec(Box::new(exec.clone())).encode(FIRST_SESSION, &mut outbox)?;
     loop {
+        input.send(&mut outbox)?;
         write(connection, &outbox, deadline).with_context(late)?;
         outbox.clear();
         while let Some((id, message)) = connection.next_message()? {
@@ -48,12 +50,67 @@ pub fn observe(
                     Message::Credit { stream, bytes }.encode(FIRST_SESSION, &mut outbox)?;
                 }
                 Event::Ended(outcome) => return Ok((outcome, output)),
-                _ => {}
+                Event::InputCredit(bytes) => input.add_credit(bytes)?,
+                Event::InputClosed => input.rest = None,
+                Event::Nothing | Event::Started => {}
             }
         }
-        if outbox.is_empty() && !fill(connection, deadline).with_context(late)? {
+        if outbox.is_empty()
+            && !input.can_go_on()
+            && !fill(connection, deadline).with_context(late)?
+        {
             return Ok((Outcome::Lost, output));
         }
+    }
+}
+
+/// What the program is still to read.
+struct Input<'a> {
+    /// None once its end has been told, or nobody reads on.
+    rest: Option<&'a [u8]>,
+    /// Bytes that the guest has room for.
+    credit: u32,
+}
+
+impl<'a> Input<'a> {
+    fn new(bytes: &'a [u8], is_wanted: bool) -> Self {
+        Self {
+            rest: is_wanted.then_some(bytes),
+            credit: WINDOW,
+        }
+    }
+
+    /// Whether there is something to send, and room for it.
+    fn can_go_on(&self) -> bool {
+        self.rest
+            .is_some_and(|rest| rest.is_empty() || self.credit > 0)
+    }
+
+    /// One frame more, if one can be sent.
+    fn send(&mut self, outbox: &mut Vec<u8>) -> Result<()> {
+        let Some(rest) = self.rest.filter(|_| self.can_go_on()) else {
+            return Ok(());
+        };
+        if rest.is_empty() {
+            self.rest = None;
+            return Message::Eof(Stream::Stdin).encode(FIRST_SESSION, outbox);
+        }
+        let most = MAX_PAYLOAD.min(self.credit as usize).min(rest.len());
+        let (bytes, rest) = rest.split_at(most);
+        self.rest = Some(rest);
+        self.credit -= u32::try_from(bytes.len())?;
+        let stream = Stream::Stdin;
+        Message::Data { stream, bytes }.encode(FIRST_SESSION, outbox)
+    }
+
+    fn add_credit(&mut self, bytes: u32) -> Result<()> {
+        let credit = self.credit.saturating_add(bytes);
+        ensure!(
+            credit <= WINDOW,
+            "{PROTOCOL}: credit for {bytes} bytes that were not sent"
+        );
+        self.credit = credit;
+        Ok(())
     }
 }
 
@@ -142,7 +199,7 @@ mod tests {
         });
         let mut connection = Connection::open(host, LONG)?;
         let deadline = Instant::now() + time;
-        let observed = observe(&mut connection, &Exec::default(), deadline);
+        let observed = observe(&mut connection, &Exec::default(), &[], deadline);
         drop(connection);
         spoken.join().unwrap();
         observed

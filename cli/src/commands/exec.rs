@@ -143,7 +143,8 @@ fn shell_of(app: &App, user: &str) -> Exec {
     }
 }
 
-fn tty() -> Tty {
+/// A terminal like that of this process.
+pub fn tty() -> Tty {
     let size = terminal::window_size().unwrap_or(terminal::VT100);
     Tty {
         rows: size.ws_row,

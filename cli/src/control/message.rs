@@ -55,6 +55,18 @@ pub enum Request {
     Pause,
     /// Its processors started again.
     Resume,
+    /// More of the host's store shown to it.
+    Show {
+        /// The store paths.
+        paths: Vec<String>,
+        /// Those that Nix is to keep, with all that they refer to.
+        roots: Vec<String>,
+    },
+    /// To tell from now on that it is what this says, for so it has become.
+    Become {
+        /// What it would be made from.
+        app: Box<App>,
+    },
     /// An answer once it has ended.
     Wait,
 }
@@ -216,6 +228,19 @@ mod tests {
         assert_eq!(text, r#"{"version":1,"request":"power-off"}"#);
         let reply = serde_json::to_string(&Reply::Error("no".into())).unwrap();
         assert_eq!(reply, r#"{"error":"no"}"#);
+    }
+
+    #[test]
+    fn an_app_is_heard_as_it_was_told() {
+        let request = Request::Become {
+            app: Box::new(App::new("web", vec!["sh".into()])),
+        };
+        let call = Call {
+            version: 1,
+            request,
+        };
+        let text = serde_json::to_string(&call).unwrap();
+        assert_eq!(serde_json::from_str::<Call>(&text).unwrap(), call);
     }
 
     #[test]

@@ -11,7 +11,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::{Context, anyhow};
+use vmm::app::App;
+use vmm::closure::StorePath;
 
 use super::message::{Call, Info, Reply, Request, VERSION, receive, send};
 use super::statistics::Statistics;
@@ -44,6 +46,10 @@ pub trait Machine: Send + Sync {
     fn power_off(&self) -> anyhow::Result<()>;
     /// Stops or starts the processors.
     fn set_paused(&self, paused: bool) -> anyhow::Result<()>;
+    /// Shows it these paths of the host's store as well; Nix is to keep `roots`.
+    fn show(&self, paths: &[StorePath], roots: &[StorePath]) -> anyhow::Result<()>;
+    /// It is now what `app` says.
+    fn take_on(&self, app: App);
 }
 
 /// Listens at `path`, where only this user can connect.
@@ -147,6 +153,13 @@ impl Shared {
             Request::PowerOff => machine.power_off(),
             Request::Pause => machine.set_paused(true),
             Request::Resume => machine.set_paused(false),
+            Request::Show { paths, roots } => {
+                store_paths(&paths).and_then(|paths| machine.show(&paths, &store_paths(&roots)?))
+            }
+            Request::Become { app } => {
+                machine.take_on(*app);
+                Ok(())
+            }
         };
         let reply = match done {
             Ok(()) => Reply::Done,
@@ -204,6 +217,12 @@ impl Shared {
     }
 }
 
+fn store_paths(words: &[String]) -> anyhow::Result<Vec<StorePath>> {
+    let path = |word: &String| word.parse();
+    let paths = words.iter().map(path).collect::<Result<_, ()>>();
+    paths.map_err(|()| anyhow!("what is to be shown is no store path"))
+}
+
 fn is_connected(stream: &UnixStream) -> bool {
     use rustix::event::{PollFd, PollFlags, Timespec, poll};
     let mut fds = [PollFd::new(stream, PollFlags::IN)];
@@ -214,7 +233,6 @@ fn is_connected(stream: &UnixStream) -> bool {
 #[cfg(test)]
 mod tests {
     use jiff::Timestamp;
-    use vmm::app::App;
 
     use super::*;
     use std::io::Write;
@@ -266,6 +284,12 @@ mod tests {
         fn set_paused(&self, _paused: bool) -> anyhow::Result<()> {
             Ok(())
         }
+
+        fn show(&self, _paths: &[StorePath], _roots: &[StorePath]) -> anyhow::Result<()> {
+            Ok(())
+        }
+
+        fn take_on(&self, _app: App) {}
     }
 
     struct Socket {

@@ -30,6 +30,7 @@ pub fn has_machines() -> bool {
 pub fn setup() -> Setup {
     let store = Mount {
         beside: false,
+        upper: None,
         file_system: FileSystem::Plan9,
         source: STORE_TAG.into(),
         mount_point: STORE.into(),
@@ -39,6 +40,7 @@ pub fn setup() -> Setup {
     };
     let runtime = Mount {
         beside: false,
+        upper: None,
         file_system: FileSystem::Tmpfs,
         source: "mvm".into(),
         mount_point: RUNTIME_FOLDER.into(),

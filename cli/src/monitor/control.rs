@@ -2,12 +2,13 @@
 
 use std::net::IpAddr;
 use std::os::unix::net::UnixStream;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use anyhow::{Context, Result};
 use guest::protocol::AGENT_PORT;
 use jiff::Timestamp;
 use vmm::app::{App, Port};
+use vmm::closure::StorePath;
 use vmm::machine::Running;
 use vmm::net::Network;
 
@@ -24,7 +25,7 @@ use crate::machines::record::End;
 
 /// The machine of this process.
 pub struct Controlled {
-    app: App,
+    app: Mutex<App>,
     started: Timestamp,
     ports: Vec<Port>,
     addresses: Vec<IpAddr>,
@@ -48,7 +49,7 @@ impl Controlled {
     ) -> Self {
         let addresses = network.links.iter().flat_map(|link| &link.addresses);
         Self {
-            app: app.clone(),
+            app: Mutex::new(app.clone()),
             started: Timestamp::now(),
             ports: ports.to_vec(),
             addresses: addresses.map(|subnet| subnet.address).collect(),
@@ -57,6 +58,12 @@ impl Controlled {
             audience,
             health,
         }
+    }
+}
+
+impl Controlled {
+    fn app(&self) -> MutexGuard<'_, App> {
+        self.app.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -72,7 +79,7 @@ impl Machine for Controlled {
             ready,
             health,
             status_text,
-            app: self.app.clone(),
+            app: self.app().clone(),
         }
     }
 
@@ -107,6 +114,16 @@ impl Machine for Controlled {
         };
         events::note(self.health.name(), happened);
         Ok(())
+    }
+
+    fn show(&self, paths: &[StorePath], roots: &[StorePath]) -> Result<()> {
+        let served = self.running.served.as_ref();
+        let served = served.context("only a system's store can become more")?;
+        served.add(paths, roots)
+    }
+
+    fn take_on(&self, app: App) {
+        *self.app() = app;
     }
 }
 

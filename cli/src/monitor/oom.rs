@@ -35,7 +35,7 @@ fn kills(running: &Running) -> Result<u64> {
     let (here, there) = UnixStream::pair().context("cannot make a socket pair")?;
     running.vsock.connect(AGENT_PORT, there)?;
     let mut guest = Connection::open(here, TIME)?;
-    let (outcome, output) = observe(&mut guest, &memory::execution(), deadline)?;
+    let (outcome, output) = observe(&mut guest, &memory::execution(), &[], deadline)?;
     if outcome != Outcome::Exited(Exit::Code(0)) {
         bail!("the guest does not know");
     }

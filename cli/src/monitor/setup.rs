@@ -44,6 +44,7 @@ pub fn setup(app: &App, store: Store, network: &Network, secrets: Vec<SecretFile
         read_only,
         options: String::new(),
         beside: false,
+        upper: None,
     };
     let volumes = app.volumes.iter().enumerate().filter_map(|(nth, volume)| {
         let mount_point = volume.mount_point.as_ref()?;
@@ -54,15 +55,19 @@ pub fn setup(app: &App, store: Store, network: &Network, secrets: Vec<SecretFile
             read_only: volume.read_only,
             options: String::new(),
             beside: false,
+            upper: None,
         })
     });
+    let upper = store_upper(app);
     let store = (store != Store::None).then(|| match store {
         Store::Disk => Mount {
             file_system: FileSystem::Erofs,
+            upper,
             ..virtiofs(bundle::SERIAL.into(), STORE_DIR, true)
         },
         _ => Mount {
             beside: store == Store::Beside,
+            upper,
             ..virtiofs(STORE_TAG.into(), STORE_DIR, true)
         },
     });
@@ -78,6 +83,7 @@ pub fn setup(app: &App, store: Store, network: &Network, secrets: Vec<SecretFile
         read_only: false,
         options: "mode=755".into(),
         beside: false,
+        upper: None,
     });
     let all = run.into_iter().chain(store).chain(shares).chain(volumes);
     // A stage 1 of the system's own mounts what the system's configuration says.
@@ -112,6 +118,19 @@ pub fn setup(app: &App, store: Store, network: &Network, secrets: Vec<SecretFile
         working_folder: app.image.as_ref().map(|_| app.program().cwd().into()),
         ports: Vec::new(),
     }
+}
+
+/// What keeps what the machine adds to its store.
+fn store_upper(app: &App) -> Option<Upper> {
+    app.store.writable.as_ref()?;
+    Some(match app.store_volume() {
+        Some(nth) => Upper::Volume {
+            serial: volume::serial(nth),
+        },
+        None => Upper::Tmpfs {
+            size_kib: app.store_bytes() >> 10,
+        },
+    })
 }
 
 fn root(app: &App) -> Root {

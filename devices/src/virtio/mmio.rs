@@ -188,6 +188,23 @@ impl Mmio {
         }
     }
 
+    /// Has new threads go on with what the device's threads do, as [`Worker::renew`] does; nothing
+    /// where there are none, or they wait for a reset.
+    ///
+    /// # Errors
+    /// One cannot be started. The device then needs a reset, after which it is lost.
+    pub fn renew(&mut self) -> anyhow::Result<()> {
+        if self.faulted.load(Ordering::SeqCst) {
+            return Ok(());
+        }
+        let renewed = self.parts.iter_mut().try_for_each(PartSlot::renew);
+        if renewed.is_err() {
+            self.faulted.store(true, Ordering::SeqCst);
+            self.interrupt.config_change();
+        }
+        renewed.with_context(|| format!("cannot go on with device {}", self.facts.name))
+    }
+
     fn register(&self, offset: u64) -> u32 {
         let queue = self.queues.get(self.queue_sel as usize);
         match offset {
@@ -396,6 +413,14 @@ impl PartSlot {
                 anyhow::bail!("it is not at rest")
             }
         }
+    }
+
+    fn renew(&mut self) -> anyhow::Result<()> {
+        self.state = match std::mem::replace(&mut self.state, PartState::Lost) {
+            PartState::Running(worker) => PartState::Running(worker.renew()?),
+            resting_or_lost => resting_or_lost,
+        };
+        Ok(())
     }
 
     fn stop(&mut self, log: &Log) {

@@ -48,7 +48,9 @@ pub struct Setup {
 /// A running worker.
 pub struct Worker {
     stop: EventFd,
-    thread: JoinHandle<Option<Box<dyn Handler>>>,
+    /// Whether another thread is to go on.
+    renews: Arc<AtomicBool>,
+    thread: JoinHandle<Option<Loop>>,
 }
 
 impl Worker {
@@ -57,29 +59,39 @@ impl Worker {
     /// # Errors
     /// The host has no thread or descriptor left.
     pub fn spawn(handler: Box<dyn Handler>, setup: Setup) -> anyhow::Result<Self> {
-        let stop = EventFd::new(EFD_NONBLOCK).context("cannot create an eventfd")?;
-        let manager = EventManager::new().context("cannot create an event loop")?;
         let (queues, kicks) = setup.queues.into_iter().unzip();
-        let state = Loop {
+        Self::run(Loop {
             handler,
             queues,
             kicks,
-            stop: stop.try_clone().context("cannot duplicate an eventfd")?,
+            stop: EventFd::new(EFD_NONBLOCK).context("cannot create an eventfd")?,
+            renews: Arc::default(),
             features: setup.features,
             config: setup.config,
             interrupt: setup.interrupt,
             roster: setup.roster,
             faulted: setup.faulted,
-            log: setup.log.clone(),
+            log: setup.log,
             watched: Vec::new(),
-            name: setup.name.clone(),
+            name: setup.name,
             running: true,
-        };
+        })
+    }
+
+    fn run(state: Loop) -> anyhow::Result<Self> {
+        let manager = EventManager::new().context("cannot create an event loop")?;
+        let stop = state.stop.try_clone();
+        let stop = stop.context("cannot duplicate an eventfd")?;
+        let renews = Arc::clone(&state.renews);
         let thread = thread::Builder::new()
-            .name(setup.name)
-            .spawn(move || run(manager, state, &setup.log))
+            .name(state.name.clone())
+            .spawn(move || run(manager, state))
             .context("cannot start a device's thread")?;
-        Ok(Self { stop, thread })
+        Ok(Self {
+            stop,
+            renews,
+            thread,
+        })
     }
 
     /// Stops the thread and takes the handler back.
@@ -87,6 +99,20 @@ impl Worker {
     /// # Errors
     /// The thread panicked.
     pub fn stop(self) -> anyhow::Result<Box<dyn Handler>> {
+        Ok(self.end()?.handler)
+    }
+
+    /// Has a new thread, a child of this one, go on where the worker's is: what that has given up is
+    /// this one's still. The handler's `start` runs on it, and no `stop` before.
+    ///
+    /// # Errors
+    /// The thread panicked, or the host has none left, nor a descriptor. Then the handler is lost.
+    pub fn renew(self) -> anyhow::Result<Self> {
+        self.renews.store(true, Ordering::SeqCst);
+        Self::run(self.end()?)
+    }
+
+    fn end(self) -> anyhow::Result<Loop> {
         // Fails only when a stop is pending 2^64 - 2 times.
         let _ = self.stop.write(1);
         self.thread
@@ -97,7 +123,8 @@ impl Worker {
     }
 }
 
-fn run(mut manager: EventManager<Loop>, state: Loop, log: &Log) -> Option<Box<dyn Handler>> {
+fn run(mut manager: EventManager<Loop>, state: Loop) -> Option<Loop> {
+    let log = Arc::clone(&state.log);
     let id = manager.add_subscriber(state);
     while manager.subscriber_mut(id).is_ok_and(|state| state.running) {
         if let Err(error) = manager.run() {
@@ -106,8 +133,15 @@ fn run(mut manager: EventManager<Loop>, state: Loop, log: &Log) -> Option<Box<dy
         }
     }
     let mut state = manager.remove_subscriber(id).ok()?;
-    state.handler.stop();
-    Some(state.handler)
+    if state.renews.swap(false, Ordering::SeqCst) {
+        // As a loop begins; kicks that nobody has seen to are pending.
+        let _ = state.stop.read();
+        state.watched.clear();
+        state.running = true;
+    } else {
+        state.handler.stop();
+    }
+    Some(state)
 }
 
 /// What the thread owns.
@@ -116,6 +150,7 @@ struct Loop {
     queues: Vec<Queue>,
     kicks: Vec<EventFd>,
     stop: EventFd,
+    renews: Arc<AtomicBool>,
     features: u64,
     config: Config,
     interrupt: Interrupt,

@@ -4,6 +4,7 @@ use std::fs;
 use std::os::unix::fs::symlink;
 
 use devices::virtio::fs::wire::{FOPEN_KEEP_CACHE, Flags, ROOT_ID, opcode};
+use devices::virtio::fs::{Content, Filter};
 use rustix::io::Errno;
 use tempfile::TempDir;
 
@@ -81,6 +82,31 @@ fn a_closure_is_believed_for_ever() {
         assert_eq!(absent.entry_valid_nsec, 0);
     }
     assert_eq!(client.getattr_out(ROOT_ID).unwrap().attr_valid, FOREVER);
+}
+
+#[test]
+fn what_a_closure_that_grows_gets_is_there_at_once() {
+    let folder = store();
+    let root = folder.path();
+    let paths = |name: &str| [root.join(name)];
+    let filter = Filter::of_paths(root, paths("a-app")).unwrap().growing();
+    let content = Content::Immutable {
+        filter: Some(filter.clone()),
+    };
+    let client = Client::mount(root, content);
+    // Nobody is to remember that.
+    assert_eq!(client.lookup(ROOT_ID, b"b-lib").err(), Some(Errno::NOENT));
+    let app = client.lookup(ROOT_ID, b"a-app").unwrap();
+    assert_eq!(app.entry_valid, FOREVER);
+    let absent = client.lookup(app.nodeid, b"missing").unwrap();
+    assert_eq!((absent.nodeid, absent.entry_valid), (0, FOREVER));
+    filter.extend(root, paths("b-lib")).unwrap();
+    let text = client.node("b-lib/share/text");
+    assert_eq!(client.read(text, 0, 100), Ok(b"b-lib".to_vec()));
+    assert_eq!(
+        client.lookup(ROOT_ID, b"c-secret").err(),
+        Some(Errno::NOENT)
+    );
 }
 
 #[test]

@@ -9,7 +9,7 @@ use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::Path;
 
-use super::volumes;
+use super::{store, volumes};
 use crate::protocol::{FileSystem, Mount};
 use anyhow::{Context, Result};
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, StatxFlags, open, statx};
@@ -57,9 +57,10 @@ fn mount_one(wanted: &Mount) -> Result<()> {
     if wanted.file_system == FileSystem::Virtiofs {
         read_further_ahead(mount_point).context("cannot set its read-ahead")?;
     }
-    match below {
-        Some(below) => show_beside(mount_point, &below),
-        None => Ok(()),
+    match (&wanted.upper, below) {
+        (Some(upper), below) => store::lay_over(mount_point, below.as_ref(), upper),
+        (None, Some(below)) => show_beside(mount_point, &below),
+        (None, None) => Ok(()),
     }
 }
 
@@ -74,14 +75,19 @@ fn show_beside(mount_point: &Path, below: &OwnedFd) -> Result<()> {
     // A mount's root has no permissions before somebody asks for them, and the overlay takes them as
     // they are now.
     fs::metadata(mount_point).context("cannot look at it")?;
-    let point = mount_point.to_string_lossy();
-    let options = format!("lowerdir={point}:/proc/self/fd/{}", below.as_raw_fd());
-    let options = CString::new(options)?;
+    let options = CString::new(layers(mount_point, Some(below)))?;
     mount("beside", mount_point, "overlay", flags(true), &*options)
         .context("cannot lay it over what is there")
 }
 
-fn flags(read_only: bool) -> MountFlags {
+/// The option of an overlay over what is mounted at a mount point, and over what was there before.
+pub(super) fn layers(mount_point: &Path, below: Option<&OwnedFd>) -> String {
+    let point = mount_point.to_string_lossy();
+    let below = below.map(|below| format!(":/proc/self/fd/{}", below.as_raw_fd()));
+    format!("lowerdir={point}{}", below.unwrap_or_default())
+}
+
+pub(super) fn flags(read_only: bool) -> MountFlags {
     let mut flags = MountFlags::NOSUID | MountFlags::NODEV;
     flags.set(MountFlags::RDONLY, read_only);
     flags

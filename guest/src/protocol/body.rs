@@ -126,6 +126,10 @@ pub struct Mount {
     /// this file system hide those.
     #[serde(default)]
     pub beside: bool,
+    /// Of a store: what keeps what the guest adds to it, if it can. Its folder `/nix/var` is then there,
+    /// too.
+    #[serde(default)]
+    pub upper: Option<Upper>,
 }
 
 /// Types of file system that a host can offer.

@@ -168,6 +168,7 @@ fn a_setup_comes_back() {
         },
         mounts: vec![Mount {
             beside: false,
+            upper: None,
             file_system: FileSystem::Virtiofs,
             source: "store".into(),
             mount_point: "/nix/store".into(),

@@ -90,6 +90,11 @@ pub fn values(app: &App) -> Vec<Complaint> {
     if let Some(closure) = &app.store.closure {
         check.host_path(closure, root().key("store").key("closure"));
     }
+    let writable = app.store.writable.as_ref();
+    if let Some(volume) = writable.and_then(|store| store.volume.as_ref()) {
+        let place = root().key("store").key("writable").key("volume");
+        check.shared_name(volume, place);
+    }
     check.shares(&app.shares);
     check.volumes(&app.volumes);
     if let Some(persist) = &app.root.persist {

@@ -3,6 +3,7 @@
 mod bundle;
 mod network;
 mod own_kernel;
+mod store;
 
 use std::path::{Path, PathBuf};
 
@@ -18,6 +19,9 @@ use crate::closure::STORE_DIR;
 /// What the machine itself mounts, store aside: a share there would be hidden or would break it.
 const OWN_MOUNTS: [&str; 3] = ["/proc", "/sys", "/dev"];
 
+/// Where a machine keeps what it adds to its store.
+const ADDITIONS_DIR: &str = "/nix/.rw-store";
+
 /// Complaints about values that do not go together, each at one of them.
 pub fn between(app: &App) -> Vec<Complaint> {
     let mut complaints = Vec::new();
@@ -32,6 +36,7 @@ pub fn between(app: &App) -> Vec<Complaint> {
     own_kernel::between(app, &mut complaints);
     bundle::between(app, &mut complaints);
     store(app, &mut complaints);
+    store::between(app, &mut complaints);
     console(app, &mut complaints);
     limits(app, &mut complaints);
     restart(app, &mut complaints);
@@ -92,6 +97,9 @@ fn mount_points(app: &App, complaints: &mut Vec<Complaint>) {
             format!(
                 "must not cover or be in {store}, which `store` mounts, is {shown}; store.mode \"none\" leaves it free"
             )
+        } else if app.store.writable.is_some() && point.starts_with(ADDITIONS_DIR) {
+            let kept = quoted(ADDITIONS_DIR);
+            format!("must not be in {kept}, which `store.writable` mounts, is {shown}")
         } else {
             continue;
         };
@@ -127,6 +135,7 @@ fn tags(app: &App, complaints: &mut Vec<Complaint>) {
 fn volumes(app: &App, complaints: &mut Vec<Complaint>) {
     let place = |nth| Place::root().key("volumes").index(nth);
     let root = app.root_volume();
+    let store = app.store_volume();
     for (nth, volume) in app.volumes.iter().enumerate() {
         let is_same = |other: &Volume| (&volume.name, &volume.image) == (&other.name, &other.image);
         if let Some(first) = app.volumes[..nth].iter().position(is_same) {
@@ -146,10 +155,12 @@ fn volumes(app: &App, complaints: &mut Vec<Complaint>) {
                 place: place(nth).key("mountPoint"),
                 message: "is of no use: root.persist makes this volume a part of \"/\"".into(),
             }),
-            (None, false) if app.own_kernel().is_none() => complaints.push(Complaint {
-                place: place(nth),
-                message: "needs a \"mountPoint\", since root.persist does not name it".into(),
-            }),
+            (None, false) if store != Some(nth) && app.own_kernel().is_none() => {
+                complaints.push(Complaint {
+                    place: place(nth),
+                    message: "needs a \"mountPoint\", since root.persist does not name it".into(),
+                });
+            }
             _ => {}
         }
         if volume.read_only && root == Some(nth) {

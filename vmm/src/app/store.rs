@@ -5,14 +5,14 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::schema;
+use super::{App, SystemKernel, TmpfsSize, check, schema, switch_form};
 
 /// How much of the host's /nix/store the machine sees.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[schemars(extend(
     "if" = { "properties": { "mode": { "enum": ["all", "none"] } }, "required": ["mode"] },
-    "then" = { "properties": { "closure": false } },
+    "then" = { "properties": { "closure": false, "registerClosure": { "const": false } } },
 ))]
 pub struct Store {
     /// Which store paths it sees.
@@ -23,6 +23,37 @@ pub struct Store {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::host_path")]
     pub closure: Option<PathBuf>,
+    /// Whether the machine can add to its store; the host's is never written to. `true` keeps what is
+    /// added in memory, up to half of the machine's.
+    #[serde(
+        default,
+        deserialize_with = "switch_form::read",
+        skip_serializing_if = "Option::is_none"
+    )]
+    #[schemars(schema_with = "switch_form::schema::<WritableStore>")]
+    pub writable: Option<WritableStore>,
+    /// Whether the store paths that it sees are valid in the Nix database that it finds at
+    /// /nix/var/nix/db. It needs a nix-store in its closure, and a store that it can write to. By
+    /// default a system with such a store and Nix has it so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "bool")]
+    pub register_closure: Option<bool>,
+}
+
+/// Where what a machine adds to its store goes, and with it /nix/var.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schemars(extend("not" = { "required": ["size", "volume"] }))]
+pub struct WritableStore {
+    /// How much memory it may take: a size such as "1G", or a part of memory such as "50%", which is
+    /// the default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "TmpfsSize")]
+    pub size: Option<TmpfsSize>,
+    /// Instead of memory: name of the volume, one of `volumes`, that keeps it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "String", regex(pattern = check::SHARED_NAME_PATTERN))]
+    pub volume: Option<String>,
 }
 
 /// Which store paths the machine sees.
@@ -36,4 +67,40 @@ pub enum StoreMode {
     All,
     /// None: there is no store in the machine.
     None,
+}
+
+/// Whether the paths of a machine's closure are to be valid in its own Nix database.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Registration {
+    /// They need not be.
+    No,
+    /// They are, if the closure has a Nix.
+    IfThereIsNix,
+    /// They are.
+    Yes,
+}
+
+impl App {
+    /// Whether the paths of its closure are to be valid in its own Nix database.
+    pub fn registration(&self) -> Registration {
+        match (self.store.register_closure, &self.store.writable) {
+            (Some(true), _) => Registration::Yes,
+            (None, Some(_)) if self.store.mode == StoreMode::Closure => match &self.system {
+                Some(system) if system.kernel == SystemKernel::Mvm => Registration::IfThereIsNix,
+                _ => Registration::No,
+            },
+            _ => Registration::No,
+        }
+    }
+
+    /// The volume that `store.writable` names, by its number.
+    pub fn store_volume(&self) -> Option<usize> {
+        self.volume_called(self.store.writable.as_ref()?.volume.as_deref()?)
+    }
+
+    /// Most bytes of memory that the machine's additions to its store may take, rounded down to KiB.
+    pub fn store_bytes(&self) -> u64 {
+        let size = self.store.writable.as_ref().and_then(|store| store.size);
+        self.tmpfs_bytes(size.unwrap_or_default())
+    }
 }

@@ -29,7 +29,7 @@ pub struct Volume {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::host_path")]
     pub image: Option<PathBuf>,
-    /// Where the machine has it. Only the volume that `root.persist` names has none.
+    /// Where the machine has it. Only a volume that `root.persist` or `store.writable` names has none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::mount_point")]
     pub mount_point: Option<PathBuf>,

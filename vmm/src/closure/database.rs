@@ -30,6 +30,13 @@ const REQUISITES: &str = "
     )
     SELECT path FROM ValidPaths JOIN closure USING (id) LIMIT ?2";
 
+const KNOWN: &str = "
+    SELECT path, hash, coalesce(narSize, 0), coalesce(deriver, ''),
+        (SELECT count(*) FROM Refs WHERE referrer = one.id),
+        coalesce((SELECT group_concat(other.path, char(10)) FROM Refs
+            JOIN ValidPaths AS other ON other.id = reference WHERE referrer = one.id), '')
+    FROM ValidPaths AS one WHERE path IN (SELECT value FROM json_each(?1)) ORDER BY path";
+
 /// What the database says.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Answer {
@@ -46,13 +53,52 @@ pub fn requisites(database: &Path, roots: &BTreeSet<StorePath>) -> anyhow::Resul
         .with_context(|| format!("cannot ask the Nix database {}", database.display()))
 }
 
-fn ask(database: &Path, option: &str, roots: &BTreeSet<StorePath>) -> anyhow::Result<Answer> {
+/// All that the database has of `paths`, as `nix-store --load-db` reads it: for each a line with the
+/// path, the hash, the size, what it was derived by, the number of its references, and they.
+pub fn registration(database: &Path, paths: &[StorePath]) -> anyhow::Result<String> {
+    register(database, "mode=ro", paths)
+        .or_else(|_| register(database, "immutable=1", paths))
+        .with_context(|| format!("cannot ask the Nix database {}", database.display()))
+}
+
+fn register(database: &Path, option: &str, paths: &[StorePath]) -> anyhow::Result<String> {
+    let connection = open(database, option)?;
+    let names: Vec<&str> = paths.iter().map(StorePath::as_str).collect();
+    let mut statement = connection.prepare(KNOWN)?;
+    let mut rows = statement.query([serde_json::to_string(&names)?])?;
+    let (mut text, mut count) = (String::new(), 0);
+    while let Some(row) = rows.next()? {
+        let hash: String = row.get(1)?;
+        let hash = hash.strip_prefix("sha256:").unwrap_or(&hash);
+        let (path, deriver): (String, String) = (row.get(0)?, row.get(3)?);
+        let (size, references): (i64, i64) = (row.get(2)?, row.get(4)?);
+        // Writing to a String cannot fail.
+        let _ = writeln!(text, "{path}\n{hash}\n{size}\n{deriver}\n{references}");
+        let references: String = row.get(5)?;
+        for line in references.lines() {
+            let _ = writeln!(text, "{line}");
+        }
+        count += 1;
+    }
+    if count < paths.len() {
+        let unknown = paths.len() - count;
+        bail!("it does not know {unknown} of {} store paths", paths.len());
+    }
+    Ok(text)
+}
+
+fn open(database: &Path, option: &str) -> anyhow::Result<Connection> {
     let uri = format!("file:{}?{option}", percent_encoded(database));
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY
         | OpenFlags::SQLITE_OPEN_URI
         | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(uri, flags)?;
     connection.busy_timeout(BUSY_TIMEOUT)?;
+    Ok(connection)
+}
+
+fn ask(database: &Path, option: &str, roots: &BTreeSet<StorePath>) -> anyhow::Result<Answer> {
+    let connection = open(database, option)?;
     let roots: Vec<&str> = roots.iter().map(StorePath::as_str).collect();
     let roots = serde_json::to_string(&roots)?;
     let unknown = store_paths(&connection, UNKNOWN_ROOTS, &[&roots])?;
@@ -139,6 +185,19 @@ mod tests {
         let roots = BTreeSet::from([path("a"), path("y"), path("z")]);
         let answer = requisites(&folder.path().join("db/db.sqlite"), &roots).expect("answer");
         assert_eq!(answer, Answer::Unknown(vec![path("y"), path("z")]));
+    }
+
+    #[test]
+    fn what_is_known_of_paths_is_told_with_their_references() {
+        let folder = fixture::database(&[("a", "b"), ("a", "c"), ("b", "b"), ("d", "d")]);
+        let database = folder.path().join("db/db.sqlite");
+        let told = registration(&database, &[path("a"), path("b"), path("c")]).expect("known");
+        let [a, b, c] = ["a", "b", "c"].map(|name| path(name).as_str().to_owned());
+        let expected = format!("{a}\n0\n0\n\n2\n{b}\n{c}\n{b}\n0\n0\n\n1\n{b}\n{c}\n0\n0\n\n0\n");
+        assert_eq!(told, expected);
+        let error = registration(&database, &[path("a"), path("z")]).expect_err("z is not valid");
+        let error = error.root_cause().to_string();
+        assert_eq!(error, "it does not know 1 of 2 store paths");
     }
 
     #[test]

@@ -92,6 +92,10 @@ impl Project {
         if let Some(persist) = &mut app.root.persist {
             *persist = rename(persist);
         }
+        let writable = app.store.writable.as_mut();
+        if let Some(volume) = writable.and_then(|store| store.volume.as_mut()) {
+            *volume = rename(volume);
+        }
         for volume in &mut app.volumes {
             let Volume {
                 name: Some(name),

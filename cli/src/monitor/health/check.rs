@@ -77,7 +77,7 @@ fn run(running: &Running, exec: &Exec, timeout: Duration) -> Result<(Outcome, St
     running.vsock.connect(AGENT_PORT, there)?;
     let mut guest = Connection::open(here, timeout)?;
     // When the connection is dropped, the guest kills what runs of it.
-    let (outcome, output) = observe(&mut guest, exec, deadline)?;
+    let (outcome, output) = observe(&mut guest, exec, &[], deadline)?;
     Ok((outcome, printable(&output)))
 }
 

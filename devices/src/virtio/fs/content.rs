@@ -19,8 +19,9 @@ pub enum Content {
     /// Nothing below the root's names ever changes, as in /nix/store: the guest asks for each
     /// thing once.
     Immutable {
-        /// The names that exist below the root. With one, nothing changes there either; without,
-        /// all of the directory's names exist, and new ones appear within a second.
+        /// The names that exist below the root. With one, nothing changes there either, but that
+        /// one which grows gets new names; without, all of the directory's names exist, and new
+        /// ones appear within a second.
         filter: Option<Filter>,
     },
     /// Anything may change, as in any folder of the host.
@@ -44,6 +45,11 @@ pub enum Content {
 impl Content {
     /// The usual age limit of a folder that changes: an edit is seen within a second.
     pub const CHANGING_TIMEOUT: Duration = Duration::from_secs(1);
+
+    /// The names below the root, if there may be more of them later.
+    pub fn growing(&self) -> Option<&Filter> {
+        self.root_filter(ROOT_ID).filter(|filter| filter.grows())
+    }
 
     /// Whether a node's file stays what it is.
     pub(super) fn immutable(&self) -> bool {
@@ -98,8 +104,9 @@ impl Content {
     /// For how long a name that is not in `parent` stays absent. Where names may appear this is
     /// no time at all: who waits for a file, or was told of one, looks at once.
     pub(super) fn absence_valid(&self, parent: u64) -> Duration {
+        let grows = parent == ROOT_ID && self.growing().is_some();
         match self {
-            Self::Immutable { .. } if self.valid(parent) == FOREVER => FOREVER,
+            Self::Immutable { .. } if self.valid(parent) == FOREVER && !grows => FOREVER,
             _ => Duration::ZERO,
         }
     }

@@ -132,9 +132,8 @@ impl Listing<'_> {
         let root = self.server.tree.root().clone();
         let own: [&[u8]; 2] = [b".", b".."];
         let ino = fstat(&root)?.st_ino;
-        let names = own
-            .into_iter()
-            .chain(filter.names().iter().map(|name| &**name));
+        let shown = filter.names();
+        let names = own.into_iter().chain(shown.iter().map(|name| &**name));
         let skip = usize::try_from(offset).unwrap_or(usize::MAX);
         for (next, name) in (1..).zip(names).skip(skip) {
             let mut entry = Entry {

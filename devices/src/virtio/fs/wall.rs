@@ -74,6 +74,12 @@ impl Wall {
         }
     }
 
+    /// Has workers that start from now on be confined to what the content shows now. Those that are
+    /// confined stay so.
+    pub fn renew(&self) {
+        *lock(&self.ruleset) = None;
+    }
+
     /// What the workers are confined by; none before the first has started.
     pub fn confinement(&self) -> Option<Confinement> {
         self.confinement.get().copied()
@@ -136,7 +142,7 @@ impl Wall {
             let rule = PathBeneath::new(root, rights);
             return Ok(ruleset.add_rule(rule)?);
         };
-        for name in filter.names() {
+        for name in filter.names().iter() {
             let path = match host::open_beneath(root, name, host::PLACE) {
                 Ok(path) => path,
                 // Nothing to read, then.
@@ -233,6 +239,33 @@ mod tests {
         });
         let free = confinement == Confinement::None;
         assert_eq!(readable, [true, true, true, free]);
+    }
+
+    #[test]
+    fn who_begins_after_a_closure_grew_reads_all_of_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let share = folder.path();
+        for name in ["a", "b"] {
+            fs::write(share.join(name), "inside").unwrap();
+        }
+        let filter = Filter::of_paths(share, [share.join("a")]).unwrap();
+        let content = Content::Immutable {
+            filter: Some(filter.clone()),
+        };
+        let wall = Wall::new(Arc::new(host::open_root(share).unwrap()), content);
+        let readable = || {
+            let work = || {
+                wall.confine_thread().unwrap();
+                ["a", "b"].map(|name| File::open(share.join(name)).is_ok())
+            };
+            thread::scope(|scope| scope.spawn(work).join().unwrap())
+        };
+        let before = readable();
+        filter.extend(share, [share.join("b")]).unwrap();
+        wall.renew();
+        assert_eq!(readable(), [true, true]);
+        let free = wall.confinement() == Some(Confinement::None);
+        assert_eq!(before, [true, free]);
     }
 
     #[test]

@@ -1,7 +1,9 @@
 //! What a worker promises its handler and its driver.
 
-use std::sync::Arc;
+use std::collections::HashSet;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread::{self, ThreadId};
 
 use crate::Memory;
 use crate::virtio::fake::Driver;
@@ -88,6 +90,57 @@ fn chains_that_were_there_before_the_start_are_served() {
         driver.completed(1);
     }
     assert_eq!(driver.used_index(1), 3);
+}
+
+#[test]
+fn a_handler_goes_on_in_another_thread_with_what_it_has() {
+    /// Gives each chain back, and notes which threads it has begun in, and whether it has ended.
+    struct Wanderer {
+        chain: Chain,
+        threads: Arc<Mutex<Vec<ThreadId>>>,
+        ends: Arc<AtomicUsize>,
+    }
+    impl Handler for Wanderer {
+        fn start(&mut self, _: u64) -> anyhow::Result<()> {
+            self.threads.lock().unwrap().push(thread::current().id());
+            Ok(())
+        }
+        fn kick(&mut self, index: usize, queues: &mut [Queue]) -> Result<(), Fault> {
+            while queues[index].pop(&mut self.chain)? {
+                queues[index].push(&self.chain, 0)?;
+            }
+            Ok(())
+        }
+        fn stop(&mut self) {
+            self.ends.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+    let (threads, ends) = (Arc::<Mutex<Vec<_>>>::default(), Arc::default());
+    let mut driver = Driver::start(|memory| Device {
+        parts: vec![Part {
+            queues: 0..2,
+            handler: Box::new(Wanderer {
+                chain: Chain::new(memory),
+                threads: Arc::clone(&threads),
+                ends: Arc::clone(&ends),
+            }),
+        }],
+        ..open(memory, &Default::default())
+    });
+    let page = driver.page();
+    for _ in 0..3 {
+        driver.submit(0, &[(page, 1)], &[]);
+        driver.completed(0);
+        driver.mmio.renew().unwrap();
+    }
+    driver.submit(1, &[(page, 1)], &[]);
+    driver.completed(1);
+    let threads = threads.lock().unwrap().clone();
+    let others: HashSet<_> = threads.iter().collect();
+    assert_eq!((threads.len(), others.len()), (4, 4));
+    assert_eq!(ends.load(Ordering::SeqCst), 0);
+    driver.reset();
+    assert_eq!(ends.load(Ordering::SeqCst), 1);
 }
 
 #[test]

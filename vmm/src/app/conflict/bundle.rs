@@ -22,4 +22,9 @@ pub(super) fn between(app: &App, complaints: &mut Vec<Complaint>) {
     let is_all = app.store.mode == StoreMode::All;
     complain(is_all, store().key("mode"), reason);
     complain(app.store.closure.is_some(), store().key("closure"), reason);
+    complain(
+        app.store.register_closure == Some(true),
+        store().key("registerClosure"),
+        "it does not say what Nix knows of its paths",
+    );
 }

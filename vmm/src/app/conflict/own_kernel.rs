@@ -22,6 +22,12 @@ pub(super) fn between(app: &App, complaints: &mut Vec<Complaint>) {
         root().key("root"),
         "the system's `fileSystems` say what its root is",
     );
+    complain(
+        app.store.writable.is_some() || app.store.register_closure == Some(true),
+        root().key("store"),
+        "the system's `fileSystems` say whether its store is an overlay, and its stage 2 registers \
+         what `regInfo=` names",
+    );
     for (name, secret) in &app.secrets {
         let place = || root().key("secrets").key(name.clone());
         let reason = "services load the secret as a credential";

@@ -11,7 +11,7 @@ use super::State;
 use super::entries::{Entries, Items};
 use crate::app::document::{Node, Value};
 use crate::app::fault::Fault;
-use crate::app::{short_form, text_form};
+use crate::app::{short_form, switch_form, text_form};
 
 /// A value, to be read as whatever the type asks for.
 #[derive(Clone, Copy)]
@@ -100,6 +100,13 @@ impl<'de> Deserializer<'de> for Reader<'_> {
             return visitor
                 .visit_str(text)
                 .map_err(|fault: Fault| fault.of(self.node));
+        }
+        if name == switch_form::MARK {
+            return match &self.node.value {
+                Value::Bool(value) => visitor.visit_bool(*value),
+                Value::Object(_) => visitor.visit_newtype_struct(self),
+                _ => self.wrong_type(switch_form::EXPECTED),
+            };
         }
         let may_be_short = name == short_form::MARK || name == text_form::MARK;
         visitor.visit_newtype_struct(Self {
