@@ -110,11 +110,16 @@ fn give_back(cleared: &[u64]) -> anyhow::Result<()> {
 
 /// Whether the page of guest memory at this address of the process is zeroes alone.
 fn is_zero(page: u64) -> bool {
+    /// Words that are looked at as one: the guest waits meanwhile, and a branch costs as much as a word.
+    const GROUP: usize = 16;
     let words = PAGE_BYTES as usize / size_of::<u64>();
     let start = page as *const u64;
     // SAFETY: the page is mapped as long as the guest's memory is, and it is read as what somebody
     // else may write to.
-    (0..words).all(|word| unsafe { start.wrapping_add(word).read_volatile() } == 0)
+    let word = |index| unsafe { start.wrapping_add(index).read_volatile() };
+    (0..words)
+        .step_by(GROUP)
+        .all(|first| (first..first + GROUP).fold(0, |bits, index| bits | word(index)) == 0)
 }
 
 #[cfg(test)]
