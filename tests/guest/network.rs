@@ -3,9 +3,11 @@
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream, UdpSocket};
+use std::ops::Range;
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
 use anyhow::Result;
@@ -19,10 +21,19 @@ use crate::{shell, until};
 /// For an answer to come through, on a host that is busy.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// A port that was free a moment ago.
+/// A port of the host that nobody has, nor gets: below those that the kernel gives to who asks for any
+/// (`ip_local_port_range`), and each one once, beginning elsewhere in each process of tests.
 pub fn free_port() -> u16 {
-    let socket = TcpListener::bind("127.0.0.1:0").expect("a socket");
-    socket.local_addr().expect("its address").port()
+    const PORTS: Range<u16> = 10_000..32_000;
+    static TAKEN: AtomicU16 = AtomicU16::new(0);
+    let process = (std::process::id() % 22) as u16 * 1000;
+    loop {
+        let taken = TAKEN.fetch_add(1, Ordering::Relaxed);
+        let port = PORTS.start + (process + taken) % (PORTS.end - PORTS.start);
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
 }
 
 /// Two servers: TCP at a privileged port says who it is, UDP sends back what it gets.
