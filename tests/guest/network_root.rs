@@ -106,7 +106,7 @@ fn ipv6_reaches_the_world_and_is_reached_by_the_host() -> Result<()> {
         serve [fd77::2] 'the world by IPv6' "$in_world"
         client() {
           "$@" > $pages/out & local mvm=$!
-          until grep -q ready $pages/out; do sleep 0.1; done
+          until grep -qs ready $pages/out; do sleep 0.1; done
           $TOOLS/curl -s --max-time 20 http://[::1]:8080/page
           kill -TERM $mvm; wait $mvm
           cat $pages/out
