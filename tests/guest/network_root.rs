@@ -80,7 +80,7 @@ fn a_killed_machine_leaves_neither_passt_nor_tap_nor_table() -> Result<()> {
         }
         killed() {
           "$@" > $pages/out & local mvm=$!
-          until grep -q up $pages/out; do sleep 0.1; done
+          until grep -qs up $pages/out; do sleep 0.1; done
           ip -brief link show vm0 | cut -d ' ' -f 1; nft list tables; passts
           kill -KILL $mvm; wait $mvm 2>/dev/null
           for n in {1..100}; do
