@@ -87,7 +87,7 @@ impl State {
             Some(info) => Some(info.app.clone()),
             None => kept().map(|file| file.app),
         };
-        let has_run = record.is_some_and(|record| record.logs().exists());
+        let has_run = record.is_some_and(Record::has_started);
         let status = match (&info, &end) {
             (Some(info), _) if info.paused => Status::Paused,
             (Some(_), _) => Status::Running,

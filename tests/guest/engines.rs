@@ -142,7 +142,8 @@ fn more_programs_run_in_a_containers_machine() -> Result<()> {
     let seen = engine(
         r#"
         run -d --name it --network none -e A=1 busybox sleep 1000 | tail -n 1
-        echo in | podman exec -i it sh -c 'cat; echo err >&2; echo $A; exit 7' 2>&1; echo "status $?"
+        echo in | podman exec -i it sh -c 'cat; echo err >&2; echo $A; exit 7' 2>/tmp/err
+        echo "status $?"; cat /tmp/err
         podman exec -u 1000:100 -w /srv -e A=2 it sh -c 'id; pwd; echo $A'
         podman exec it /no/such 2>&1; echo "status $?"
         podman exec it sh -c 'ps | grep -c "[s]leep 1000"'
@@ -151,6 +152,8 @@ fn more_programs_run_in_a_containers_machine() -> Result<()> {
         # With its client it is gone.
         podman exec it sleep 2000 &
         until_it podman exec it sh -c 'ps | grep -q "[s]leep 2000"'
+        # The program runs before its engine has been told so.
+        sleep 2
         pkill -9 -f 'oci enter .* sleep 2000'
         wait $!; echo "status $?"
         until_it podman exec it sh -c '! ps | grep -q "[s]leep 2000"'
@@ -160,7 +163,7 @@ fn more_programs_run_in_a_containers_machine() -> Result<()> {
         podman rm -f -t 0 it >/dev/null
         "#,
     )?;
-    let expected = "status 0\nin\nerr\n1\nstatus 7\nuid=1000(web) gid=100(users)\n/srv\n2\n\
+    let expected = "status 0\nin\n1\nstatus 7\nerr\nuid=1000(web) gid=100(users)\n/srv\n2\n\
         mvm: cannot execute /no/such: there is no such file\nstatus 127\n1\nlater\nstatus 137\n\
         1000\n/srv\n13\nstatus 0\n";
     assert_eq!(seen, expected);

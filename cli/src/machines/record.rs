@@ -150,7 +150,8 @@ impl Record {
         self.read(END)
     }
 
-    /// Notes how it ended, or that it starts again.
+    /// Notes how it ended, or that it starts: to be noted by who has its lock, for one that has started
+    /// and neither runs nor ended was killed.
     ///
     /// # Errors
     /// It cannot be written.
@@ -158,7 +159,13 @@ impl Record {
         if let Some(end) = end {
             return self.write(END, end);
         }
+        self.write(STARTED, &Timestamp::now())?;
         self.forget(END)
+    }
+
+    /// Whether it was ever started.
+    pub fn has_started(&self) -> bool {
+        self.path.join(STARTED).exists()
     }
 
     /// Whether a user, or its own healthcheck, has stopped it, so that nothing but a user starts it
@@ -258,6 +265,7 @@ impl Record {
 const APP: &str = "app.json";
 const FACTS: &str = "machine.json";
 const END: &str = "end.json";
+const STARTED: &str = "started.json";
 const STOPPED: &str = "stopped.json";
 const RESTARTS: &str = "restarts.json";
 
@@ -286,11 +294,12 @@ mod tests {
             reason: Some("killed".into()),
             reboots: false,
         };
-        assert_eq!(record.end().unwrap(), None);
+        assert_eq!((record.end().unwrap(), record.has_started()), (None, false));
         record.set_end(Some(&end)).unwrap();
         assert_eq!(record.end().unwrap(), Some(end));
         record.set_end(None).unwrap();
         record.set_end(None).unwrap();
+        assert!(record.has_started());
         assert_eq!(record.end().unwrap(), None);
     }
 
