@@ -1,7 +1,10 @@
 //! How a program that a command was attached to has ended.
 
+use anyhow::{Result, bail};
 use guest::protocol::Exit;
 use vmm::app::Signal;
+
+use crate::output::say;
 
 /// How a program ended, or why nobody knows.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,5 +43,19 @@ impl Outcome {
             Self::SwitchedOff => Exit::Signal(Signal::KILL.number()).status(),
             Self::Lost => 125,
         }
+    }
+
+    /// The exit status of a command that ran one more program in the machine that `whose` names, and
+    /// says why there was none.
+    ///
+    /// # Errors
+    /// The machine has ended.
+    pub fn tell(&self, whose: &str) -> Result<u8> {
+        match self {
+            Self::Lost | Self::SwitchedOff => bail!("{whose} has ended"),
+            Self::Refused { message, .. } => say(format_args!("{message}")),
+            _ => {}
+        }
+        Ok(self.status())
     }
 }

@@ -4,16 +4,15 @@ use std::ffi::OsString;
 use std::io::{self, IsTerminal};
 use std::process::ExitCode;
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 use guest::protocol::{Exec, Tty};
 use vmm::app::App;
 
 use super::attach::Keys;
 use crate::agent::{self, HELLO_TIMEOUT};
-use crate::attach::{Outcome, Program, Stdio, attach, launch};
+use crate::attach::{Program, Stdio, attach, launch};
 use crate::environment;
 use crate::machines;
-use crate::output::say;
 use crate::terminal;
 
 /// Run one more program in a machine that runs
@@ -172,12 +171,5 @@ fn execute(
             keys.company(),
         ),
     };
-    match outcome? {
-        Outcome::Lost => bail!("{name} has ended"),
-        Outcome::Refused { code, message } => {
-            say(format_args!("{message}"));
-            Ok(code.into())
-        }
-        outcome => Ok(outcome.status().into()),
-    }
+    Ok(outcome?.tell(name)?.into())
 }

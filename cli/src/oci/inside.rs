@@ -19,11 +19,10 @@ use super::bundle::{INTERFACES, MACHINE, read};
 use super::container::{Container, NAME};
 use super::process::Entry;
 use crate::agent::HELLO_TIMEOUT;
-use crate::attach::{Company, Connection, Outcome, Program, Stdio, attach};
+use crate::attach::{Company, Connection, Program, Stdio, attach};
 use crate::control::client;
 use crate::machines::Running;
 use crate::monitor::{self, Start, Streams};
-use crate::output::say;
 use crate::secrets::Secrets;
 use crate::systemd::Sockets;
 use crate::terminal;
@@ -93,14 +92,7 @@ pub fn enter(entry: &str, argv: &[std::ffi::OsString]) -> Result<ExitCode> {
         Stdio::inherited()?,
         company,
     )?;
-    match outcome {
-        Outcome::Lost | Outcome::SwitchedOff => bail!("the container's machine has ended"),
-        Outcome::Refused { code, message } => {
-            say(format_args!("{message}"));
-            Ok(code.into())
-        }
-        outcome => Ok(outcome.status().into()),
-    }
+    Ok(outcome.tell("the container's machine")?.into())
 }
 
 fn variable((name, value): (std::ffi::OsString, std::ffi::OsString)) -> ByteString {

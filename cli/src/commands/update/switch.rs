@@ -8,7 +8,7 @@ use std::fs::File;
 use std::io::{self, IsTerminal, Write};
 use std::thread;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use guest::protocol::Exec;
 use guest::renewal::RENEW;
 use vmm::app::{App, AppFile, System};
@@ -16,7 +16,7 @@ use vmm::closure::{self, StorePath, StoreView};
 use vmm::toplevel::SWITCH;
 
 use crate::agent;
-use crate::attach::{Company, Outcome, Program, Stdio, attach};
+use crate::attach::{Company, Program, Stdio, attach};
 use crate::commands::exec;
 use crate::control::client;
 use crate::control::message::Request;
@@ -96,12 +96,7 @@ fn switch(name: &str, app: &App) -> Result<u8> {
         Stdio::inherited()?,
         company,
     )?;
-    match &outcome {
-        Outcome::Lost | Outcome::SwitchedOff => bail!("{name} has ended"),
-        Outcome::Refused { message, .. } => say(format_args!("{message}")),
-        _ => {}
-    }
-    let status = outcome.status();
+    let status = outcome.tell(name)?;
     if status != 0 {
         say(format_args!(
             "{name}: {switch} ended with status {status}; the machine's file stays what it was"
