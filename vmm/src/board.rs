@@ -6,29 +6,39 @@ use anyhow::{Context, ensure};
 use devices::Memory;
 use devices::serial::{self, Serial};
 use devices::virtio::Device;
-use devices::virtio::mmio::Mmio;
+use devices::virtio::mmio::{Mmio, QUEUE_NOTIFY};
 use devices::virtio::roster::Roster;
+use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
 use crate::bus::Bus;
-use crate::kvm::Vm;
+use crate::kvm::{Doorbell, Line};
 use crate::layout;
 
 /// A machine's devices while they are being put in.
 pub struct Board<'a> {
-    vm: &'a Vm,
     memory: &'a Memory,
     virtio: Vec<Mmio>,
     roster: Arc<Roster>,
+    wiring: Wiring,
+}
+
+/// What KVM is to be told of a board.
+#[derive(Default)]
+pub struct Wiring {
+    /// The devices' interrupts.
+    pub lines: Vec<Line>,
+    /// The kicks of their queues.
+    pub doorbells: Vec<Doorbell>,
 }
 
 impl<'a> Board<'a> {
     /// An empty board.
-    pub fn new(vm: &'a Vm, memory: &'a Memory) -> Self {
+    pub fn new(memory: &'a Memory) -> Self {
         Self {
-            vm,
             memory,
             virtio: Vec::new(),
             roster: Arc::default(),
+            wiring: Wiring::default(),
         }
     }
 
@@ -37,18 +47,28 @@ impl<'a> Board<'a> {
     /// # Errors
     /// There is no interrupt left, or no descriptor.
     pub fn add(&mut self, device: Device) -> anyhow::Result<()> {
+        let name = device.facts.name.clone();
+        self.plug_in(device)
+            .with_context(|| format!("cannot add device {name}"))
+    }
+
+    fn plug_in(&mut self, device: Device) -> anyhow::Result<()> {
         let index = self.virtio.len();
         ensure!(
             self.has_room(),
-            "cannot add device {}: a machine has at most {}",
-            device.facts.name,
+            "a machine has at most {}",
             layout::VIRTIO_DEVICES_MAX
         );
-        let name = device.facts.name.clone();
-        let line = self.vm.interrupt_line(layout::virtio_gsi(index))?;
-        let device = Mmio::new(device, self.memory.clone(), line, self.roster())
-            .with_context(|| format!("cannot add device {name}"))?;
-        self.vm.wire_kicks(&device, layout::virtio_window(index))?;
+        let line = self.line(layout::virtio_gsi(index))?;
+        let device = Mmio::new(device, self.memory.clone(), line, self.roster())?;
+        let register = layout::virtio_window(index) + QUEUE_NOTIFY;
+        for (queue, kick) in (0..).zip(device.kicks()) {
+            self.wiring.doorbells.push(Doorbell {
+                register,
+                queue,
+                kick: kick.try_clone().context("cannot duplicate an eventfd")?,
+            });
+        }
         self.virtio.push(device);
         Ok(())
     }
@@ -72,9 +92,19 @@ impl<'a> Board<'a> {
     ///
     /// # Errors
     /// No descriptor is left.
-    pub fn finish(self, console: Box<dyn std::io::Write + Send>) -> anyhow::Result<Arc<Bus>> {
-        let line = self.vm.interrupt_line(serial::IRQ)?;
+    pub fn finish(
+        mut self,
+        console: Box<dyn std::io::Write + Send>,
+    ) -> anyhow::Result<(Arc<Bus>, Wiring)> {
+        let line = self.line(serial::IRQ)?;
         let serial = Serial::new(line, console, self.roster);
-        Ok(Arc::new(Bus::new(serial, self.virtio)))
+        Ok((Arc::new(Bus::new(serial, self.virtio)), self.wiring))
+    }
+
+    fn line(&mut self, gsi: u32) -> anyhow::Result<EventFd> {
+        let event = EventFd::new(EFD_NONBLOCK).context("cannot create an eventfd")?;
+        let line = event.try_clone().context("cannot duplicate an eventfd")?;
+        self.wiring.lines.push(Line { gsi, event });
+        Ok(line)
     }
 }

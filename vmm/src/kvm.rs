@@ -7,10 +7,9 @@ use std::io;
 
 use anyhow::Context;
 use devices::Memory;
-use devices::virtio::mmio::{Mmio, QUEUE_NOTIFY};
 use kvm_bindings::kvm_userspace_memory_region;
 use kvm_ioctls::{Cap, IoEventAddress, Kvm, VmFd};
-use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
+use vmm_sys_util::eventfd::EventFd;
 
 use crate::{layout, memory};
 
@@ -37,6 +36,24 @@ pub fn open() -> anyhow::Result<Kvm> {
         "cannot use /dev/kvm: it is not KVM"
     );
     Ok(kvm)
+}
+
+/// An event that raises an interrupt (irqfd).
+pub struct Line {
+    /// The interrupt's number.
+    pub gsi: u32,
+    /// Raises it when it is written.
+    pub event: EventFd,
+}
+
+/// A register whose writes are events (ioeventfd).
+pub struct Doorbell {
+    /// The register's address, guest-physical.
+    pub register: u64,
+    /// The value that rings it: a queue's number.
+    pub queue: u32,
+    /// Rung by it.
+    pub kick: EventFd,
 }
 
 /// A virtual machine in the kernel.
@@ -92,29 +109,25 @@ impl Vm {
         Ok(())
     }
 
-    /// An event that raises the interrupt `gsi` when it is written.
+    /// Has an event raise its interrupt.
     ///
     /// # Errors
-    /// No descriptor is left.
-    pub fn interrupt_line(&self, gsi: u32) -> anyhow::Result<EventFd> {
-        let line = EventFd::new(EFD_NONBLOCK).context("cannot create an eventfd")?;
+    /// The host is out of memory.
+    pub fn wire_line(&self, line: &Line) -> anyhow::Result<()> {
         self.fd
-            .register_irqfd(&line, gsi)
-            .context("cannot wire an interrupt")?;
-        Ok(line)
+            .register_irqfd(&line.event, line.gsi)
+            .context("cannot wire an interrupt")
     }
 
-    /// Wires the kicks of the device whose window is at `window`.
+    /// Has a kick ring without an exit. The host's kernel makes its caller wait for the machine's
+    /// processors.
     ///
     /// # Errors
-    /// No descriptor is left.
-    pub fn wire_kicks(&self, device: &Mmio, window: u64) -> anyhow::Result<()> {
-        let register = IoEventAddress::Mmio(window + QUEUE_NOTIFY);
-        for (queue, kick) in (0u32..).zip(device.kicks()) {
-            self.fd
-                .register_ioevent(kick, &register, queue)
-                .with_context(|| format!("cannot wire queue {queue} of {}", device.name()))?;
-        }
-        Ok(())
+    /// The host is out of memory, or KVM has no room for more of them.
+    pub fn wire_doorbell(&self, doorbell: &Doorbell) -> anyhow::Result<()> {
+        let register = IoEventAddress::Mmio(doorbell.register);
+        self.fd
+            .register_ioevent(&doorbell.kick, &register, doorbell.queue)
+            .with_context(|| format!("cannot wire queue {}", doorbell.queue))
     }
 }

@@ -1,37 +1,36 @@
-//! The machine: the parts that `app.json` asks for, put together and started.
+//! The machine: what `app.json` asks for, put together and started.
+
+mod devices;
 
 use std::io::Write;
 use std::ops::Range;
-use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver};
+use std::thread;
 
+use ::devices::Memory;
+use ::devices::virtio::fs::catalog::Catalog;
+pub use ::devices::virtio::fs::{Confinement, Counters, Wall};
+use ::devices::virtio::{blk, net, vsock};
 use anyhow::{Context, anyhow};
-use devices::Memory;
-use devices::virtio::fs::catalog::{self, Catalog};
-use devices::virtio::fs::{self, Budget, Content, Filter, Owners};
-pub use devices::virtio::fs::{Confinement, Counters, Wall};
-use devices::virtio::roster::Roster;
-use devices::virtio::{balloon, blk, console, net, rng, vsock};
 use vm_memory::{GuestMemoryBackend as _, GuestMemoryRegion as _, GuestRegionMmap};
 
-use crate::app::{App, ConsoleMode, IMAGE_TAG, MAX_VCPUS, STORE_TAG};
-use crate::board::Board;
+use self::devices::{Devices, Site};
+use crate::app::{App, ConsoleMode, MAX_VCPUS};
 use crate::boot::smbios::{self, Credential};
 use crate::boot::{self, Initrd, acpi, initramfs, modules};
-use crate::bundle::Bundle;
-use crate::closure::{STORE_DIR, StorePath, StoreView};
+use crate::closure::StoreView;
 use crate::console::{Console, log_file};
 pub use crate::counts::Counts;
-use crate::kvm::Vm;
+use crate::kvm::{Doorbell, Vm};
 use crate::pause::{self, Gate, Pause};
 use crate::served::Served;
 use crate::settle::{self, Boot, Booted};
 use crate::toplevel::{Toplevel, ensure_bootable};
 use crate::vcpu::{Exit, Vcpu};
-use crate::{cpuid, kernel, kvm, memory, volume};
+use crate::{cpuid, kernel, kvm, memory};
 
 /// The guest's address on its socket device: the first that has no meaning of its own (virtio 1.2
 /// §5.10.4). Each machine has a device of its own, so that all guests can have the same.
@@ -80,59 +79,15 @@ pub enum Image {
     Root(PathBuf),
 }
 
-impl Image {
-    fn open(
-        self,
-        vcpus: u16,
-        owners: Owners,
-        memory: &Memory,
-        budget: &Arc<Budget>,
-    ) -> anyhow::Result<fs::Share> {
-        let tag = IMAGE_TAG.into();
-        match self {
-            Self::Tree(catalog) => catalog::Config {
-                tag,
-                catalog,
-                vcpus,
-            }
-            .open(memory),
-            Self::Folder(root) => fs::Config {
-                tag,
-                root,
-                content: Content::Immutable { filter: None },
-                vcpus,
-            }
-            .open(memory, budget),
-            Self::Root(root) => fs::Config {
-                tag,
-                content: Content::Writable {
-                    timeout: Content::CHANGING_TIMEOUT,
-                    owners,
-                    closed: devices_of(&root),
-                },
-                root,
-                vcpus,
-            }
-            .open(memory, budget),
-        }
-    }
-}
-
 /// A machine that is ready to run.
 pub struct Machine {
     memory: Memory,
     vm: Vm,
     vcpus: Vec<Vcpu>,
     console: Console,
-    shares: Vec<Share>,
-    cards: Vec<Card>,
-    disks: Vec<Disk>,
-    vsock: vsock::Host,
+    devices: Devices,
     /// Guest memory that is the kernel's file.
     mapped: Vec<Range<u64>>,
-    /// The virtio devices.
-    roster: Arc<Roster>,
-    served: Option<Served>,
 }
 
 impl Machine {
@@ -140,94 +95,37 @@ impl Machine {
     ///
     /// # Errors
     /// A part cannot be had; the message names it.
-    pub fn new(app: &App, inputs: Inputs<'_>) -> anyhow::Result<Self> {
+    pub fn new(app: &App, mut inputs: Inputs<'_>) -> anyhow::Result<Self> {
         let vcpus = vcpus(app)?;
         if let (Some(system), None) = (&app.system, &app.bundle) {
             ensure_bootable(system).context("system.kernel")?;
         }
         let own = Toplevel::of(app)?;
         let memory = memory::allocate(app.memory_bytes())?;
-        let vm = Vm::new(kvm::open()?, &memory)?;
-        let mut board = Board::new(&vm, &memory);
-        let mut shares = Vec::new();
-        let mut add = |board: &mut Board<'_>, tag: String, share: fs::Share| {
-            let (counters, wall) = (share.counters, share.wall);
-            shares.push(Share {
-                tag,
-                counters,
-                wall,
-            });
-            board.add(share.device)
-        };
-
-        board.add(console::open(&memory, inputs.port_name, inputs.port)?)?;
-        let budget = Arc::new(Budget::for_memory(app.memory_bytes()));
-        let owners = owners(app, inputs.host_user);
-        let mut growing = None;
-        for config in file_systems(app, own.as_ref(), vcpus, inputs.store, owners)? {
-            let share = config.open(&memory, &budget)?;
-            if let Some(filter) = config.content.growing() {
-                growing = Some((filter.clone(), Arc::clone(&share.wall), board.devices()));
-            }
-            add(&mut board, config.tag, share)?;
-        }
-        if let Some((own, catalog)) = own.as_ref().and_then(|own| Some((own, own.store.clone()?))) {
-            let (tag, vcpus) = (own.store_tag(), vcpus.into());
-            let config = catalog::Config {
-                tag,
-                catalog,
-                vcpus,
+        let console = Console::new(console_sink(app)?.or(inputs.console.take()));
+        let ((vm, vcpus), kernel, devices) = thread::scope(|scope| {
+            // Who makes a virtual machine mostly waits, for the host's other processors.
+            let processors = thread::Builder::new()
+                .name("kvm".into())
+                .spawn_scoped(scope, || processors(&memory, vcpus))
+                .context("cannot start a thread")?;
+            let kernel = load(app, own.as_ref(), &inputs.software, &memory)?;
+            let site = Site {
+                app,
+                own: own.as_ref(),
+                memory: &memory,
+                vcpus: vcpus.into(),
             };
-            let share = config.open(&memory)?;
-            add(&mut board, config.tag, share)?;
+            let devices = Devices::of(site, inputs, console.clone())?;
+            acpi::write(&memory, vcpus, devices.virtio)?;
+            let processors = processors.join();
+            let processors = processors.map_err(|_| anyhow!("a thread panicked"))??;
+            anyhow::Ok((processors, kernel, devices))
+        })?;
+        for line in &devices.wiring.lines {
+            vm.wire_line(line)?;
         }
-        if let Some(image) = inputs.image {
-            let share = image.open(vcpus.into(), owners, &memory, &budget)?;
-            add(&mut board, IMAGE_TAG.into(), share)?;
-        }
-        let mut cards = Vec::new();
-        for (nth, (card, interface)) in inputs.cards.into_iter().zip(app.interfaces()).enumerate() {
-            cards.push(Card {
-                name: interface.name(nth),
-                counters: Arc::clone(&card.counters),
-            });
-            board.add(card.open(&memory)?)?;
-        }
-        let (device, vsock) = vsock::open(&memory, GUEST_CID)?;
-        board.add(device)?;
-        let mut disks = Vec::new();
-        for disk in volume::disks(app, vcpus)? {
-            disks.push(Disk {
-                name: disk.serial.clone(),
-                counters: Arc::clone(&disk.counters),
-            });
-            board.add(disk.open(&memory)?)?;
-        }
-        if let (StoreView::Bundle(path), None) = (inputs.store, &own) {
-            let disk = Bundle::open(path)?.disk(vcpus.into())?;
-            let disk = disk.with_context(|| format!("store: {} has none", path.display()))?;
-            board.add(disk.open(&memory)?)?;
-        }
-        board.add(rng::open(&memory))?;
-        // Who has as many shares as there is room for goes without.
-        if board.has_room() {
-            board.add(balloon::open(&memory))?;
-        }
-
-        let console = Console::new(console_sink(app)?.or(inputs.console));
-        let acpi_root = acpi::write(&memory, vcpus, board.devices())?;
-        let roster = board.roster();
-        let bus = board.finish(Box::new(console.clone()))?;
-        let served = growing
-            .map(|(filter, wall, device)| Served::new(filter, wall, Arc::clone(&bus), device));
-        let kernel = load(app, own.as_ref(), &inputs.software, &memory, acpi_root)?;
-        let supported = cpuid::supported(&vm.kvm)?;
-        let vcpus = (0..vcpus)
-            .map(|id| {
-                let cpuid = cpuid::for_vcpu(&supported, id, vcpus)?;
-                Vcpu::new(&vm, id, &cpuid, &kernel.entry, bus.clone())
-            })
-            .collect::<anyhow::Result<Vec<_>>>()?;
+        vcpus[0].enter_at(&kernel.entry)?;
         // Linux looks at most of its text at once, to adapt it to the processor, and at all it has to
         // start with.
         for range in &kernel.present {
@@ -239,13 +137,8 @@ impl Machine {
             vm,
             vcpus,
             console,
-            shares,
-            cards,
-            disks,
-            vsock,
+            devices,
             mapped: kernel.mapped,
-            roster,
-            served,
         })
     }
 
@@ -257,31 +150,34 @@ impl Machine {
         let (exits, receiver) = mpsc::channel();
         pause::take_signal()?;
         let gate = Arc::new(Gate::default());
+        let Devices { bus, wiring, .. } = self.devices;
         let counts = self.vcpus.iter().map(Vcpu::counts).collect();
         let vcpus = self
             .vcpus
             .into_iter()
-            .map(|vcpu| vcpu.start(exits.clone(), Arc::clone(&gate)))
+            .map(|vcpu| vcpu.start(Arc::clone(&bus), exits.clone(), Arc::clone(&gate)))
             .collect::<anyhow::Result<_>>()?;
+        let vm = Arc::new(self.vm);
+        wire(Arc::clone(&vm), wiring.doorbells)?;
         let pause = Arc::new(Pause::new(gate, vcpus));
         let booted = settle::follow(Boot {
             memory: self.memory.clone(),
             mapped: self.mapped,
-            roster: self.roster,
+            roster: self.devices.roster,
             pause: Arc::clone(&pause),
         })?;
         let running = Running {
             memory: self.memory,
-            _vm: self.vm,
+            _vm: vm,
             booted,
             pause,
             counts,
             console: self.console,
-            shares: self.shares,
-            cards: self.cards,
-            disks: self.disks,
-            vsock: self.vsock,
-            served: self.served,
+            shares: self.devices.shares,
+            cards: self.devices.cards,
+            disks: self.devices.disks,
+            vsock: self.devices.vsock,
+            served: self.devices.served,
         };
         Ok((running, Exits(receiver)))
     }
@@ -291,7 +187,7 @@ impl Machine {
 pub struct Running {
     /// Kept mapped as long as a vCPU may run.
     memory: Memory,
-    _vm: Vm,
+    _vm: Arc<Vm>,
     /// To be told when its guest has booted.
     pub booted: Booted,
     /// How often each processor has left the guest.
@@ -371,16 +267,24 @@ fn vcpus(app: &App) -> anyhow::Result<u8> {
     vcpus.with_context(|| format!("vcpus: must be 1 to {MAX_VCPUS}, is {}", app.vcpus))
 }
 
-/// The file system that a root has its devices in, if that is one of its own: a machine has others
-/// in its place.
-fn devices_of(root: &Path) -> Option<u64> {
-    let device = |path: &Path| Some(std::fs::symlink_metadata(path).ok()?.dev());
-    device(&root.join("dev")).filter(|dev| Some(*dev) != device(root))
+/// A virtual machine with this memory, and its processors.
+fn processors(memory: &Memory, vcpus: u8) -> anyhow::Result<(Vm, Vec<Vcpu>)> {
+    let vm = Vm::new(kvm::open()?, memory)?;
+    let supported = cpuid::supported(&vm.kvm)?;
+    let vcpus = (0..vcpus)
+        .map(|id| Vcpu::new(&vm, id, &cpuid::for_vcpu(&supported, id, vcpus)?))
+        .collect::<anyhow::Result<_>>()?;
+    Ok((vm, vcpus))
 }
 
-/// Whose files are whose: the host's user is to the guest the one that its program runs as.
-fn owners(app: &App, host_user: (u32, u32)) -> Owners {
-    Owners::new(host_user, app.user().map_or((0, 0), |user| user.ids()))
+/// Has KVM take kicks, while the guest boots. Until it does, and where it has no room, a kick is an
+/// exit that rings the same bell.
+fn wire(vm: Arc<Vm>, doorbells: Vec<Doorbell>) -> anyhow::Result<()> {
+    thread::Builder::new()
+        .name("doorbells".into())
+        .spawn(move || doorbells.iter().try_for_each(|bell| vm.wire_doorbell(bell)))
+        .context("cannot start a thread")?;
+    Ok(())
 }
 
 /// Loads the kernel with its command line and its initramfs, behind which is that of the system that
@@ -390,7 +294,6 @@ fn load(
     own: Option<&Toplevel>,
     software: &Software<'_>,
     memory: &Memory,
-    acpi_root: u64,
 ) -> anyhow::Result<boot::Loaded> {
     let init = own.map_or(initramfs::INIT, |_| initramfs::INIT_BESIDE);
     let cmdline = kernel::cmdline(
@@ -414,63 +317,9 @@ fn load(
         cmdline: &cmdline,
         initramfs: &initramfs,
         initrd: initrd.as_ref(),
-        acpi_root,
     };
     smbios::write(memory, &software.credentials)?;
     boot::load(memory, software.kernel, &given)
-}
-
-fn file_systems(
-    app: &App,
-    own: Option<&Toplevel>,
-    vcpus: u8,
-    store: &StoreView,
-    owners: Owners,
-) -> anyhow::Result<Vec<fs::Config>> {
-    let vcpus = u16::from(vcpus);
-    let store = store_content(store, app.system.is_some())?.map(|content| fs::Config {
-        tag: own.map_or(STORE_TAG.into(), Toplevel::store_tag),
-        root: PathBuf::from(STORE_DIR),
-        content,
-        vcpus,
-    });
-    let shares = app
-        .shares
-        .iter()
-        .zip(own.map_or_else(|| app.share_tags(), |own| own.share_tags(app)))
-        .map(|(share, tag)| fs::Config {
-            tag,
-            root: share.source.clone(),
-            content: if share.read_only {
-                Content::Changing {
-                    timeout: Content::CHANGING_TIMEOUT,
-                }
-            } else {
-                Content::Writable {
-                    timeout: Content::CHANGING_TIMEOUT,
-                    owners,
-                    closed: None,
-                }
-            },
-            vcpus,
-        });
-    Ok(store.into_iter().chain(shares).collect())
-}
-
-/// What the store's file server shows, which may grow while the machine runs; none where the guest has
-/// no store.
-fn store_content(view: &StoreView, grows: bool) -> anyhow::Result<Option<Content>> {
-    Ok(match view {
-        StoreView::None | StoreView::Bundle(_) => None,
-        StoreView::All => Some(Content::Immutable { filter: None }),
-        StoreView::Closure(closure) => {
-            let paths = closure.paths().iter().map(StorePath::as_str);
-            let filter = Filter::of_paths(Path::new(STORE_DIR), paths)?;
-            Some(Content::Immutable {
-                filter: Some(if grows { filter.growing() } else { filter }),
-            })
-        }
-    })
 }
 
 /// Modules for volumes. ext4 asks for its checksum by the algorithm's name.

@@ -60,38 +60,34 @@ pub enum Exit {
 pub struct Vcpu {
     id: u8,
     fd: VcpuFd,
-    bus: Arc<Bus>,
     counts: Arc<Counts>,
 }
 
 impl Vcpu {
-    /// The vCPU number `id`. The first starts at `entry`, the others wait for the guest to wake
-    /// them.
+    /// The vCPU number `id`, which waits for the guest to wake it.
     ///
     /// # Errors
-    /// KVM refuses its state.
-    pub fn new(
-        vm: &Vm,
-        id: u8,
-        cpuid: &CpuId,
-        entry: &Entry,
-        bus: Arc<Bus>,
-    ) -> anyhow::Result<Self> {
+    /// KVM refuses it.
+    pub fn new(vm: &Vm, id: u8, cpuid: &CpuId) -> anyhow::Result<Self> {
         let fd = vm
             .fd
             .create_vcpu(id.into())
             .with_context(|| format!("cannot create vCPU {id}"))?;
         fd.set_cpuid2(cpuid)
             .with_context(|| format!("cannot set the CPUID of vCPU {id}"))?;
-        if id == 0 {
-            set_boot_state(&fd, entry).context("cannot set the state of the boot CPU")?;
-        }
         Ok(Self {
             id,
             fd,
-            bus,
             counts: Arc::default(),
         })
+    }
+
+    /// Makes it the boot CPU, which starts at `entry`.
+    ///
+    /// # Errors
+    /// KVM refuses its state.
+    pub fn enter_at(&self, entry: &Entry) -> anyhow::Result<()> {
+        set_boot_state(&self.fd, entry).context("cannot set the state of the boot CPU")
     }
 
     /// How often it has left the guest.
@@ -126,35 +122,40 @@ impl Vcpu {
         Ok(())
     }
 
-    /// Starts the vCPU's thread, which waits at `gate` while the machine is paused, and reports
-    /// through `exits` why it ended.
+    /// Starts the vCPU's thread, which reaches devices by `bus`, waits at `gate` while the machine is
+    /// paused, and reports through `exits` why it ended.
     ///
     /// # Errors
     /// The host has no thread left.
-    pub fn start(mut self, exits: Sender<Exit>, gate: Arc<Gate>) -> anyhow::Result<JoinHandle<()>> {
+    pub fn start(
+        mut self,
+        bus: Arc<Bus>,
+        exits: Sender<Exit>,
+        gate: Arc<Gate>,
+    ) -> anyhow::Result<JoinHandle<()>> {
         thread::Builder::new()
             .name(format!("vcpu{}", self.id))
             .spawn(move || {
-                let exit = outcome(|| self.run(&gate));
+                let exit = outcome(|| self.run(&bus, &gate));
                 // Nobody waits any more when the machine ended otherwise.
                 let _ = exits.send(exit);
             })
             .context("cannot start a vCPU's thread")
     }
 
-    fn run(&mut self, gate: &Gate) -> anyhow::Result<Exit> {
+    fn run(&mut self, bus: &Bus, gate: &Gate) -> anyhow::Result<Exit> {
         loop {
             let exit = self.fd.run();
             self.counts.count(reason(&exit));
             match exit {
-                Ok(VcpuExit::IoIn(port, data)) => self.bus.port_read(port, data),
-                Ok(VcpuExit::IoOut(port, data)) => match self.bus.port_write(port, data) {
+                Ok(VcpuExit::IoIn(port, data)) => bus.port_read(port, data),
+                Ok(VcpuExit::IoOut(port, data)) => match bus.port_write(port, data) {
                     Some(power::Request::Off) => return Ok(Exit::Off),
                     Some(power::Request::Reset) => return Ok(Exit::Reset),
                     None => {}
                 },
-                Ok(VcpuExit::MmioRead(gpa, data)) => self.bus.read(gpa, data),
-                Ok(VcpuExit::MmioWrite(gpa, data)) => self.bus.write(gpa, data),
+                Ok(VcpuExit::MmioRead(gpa, data)) => bus.read(gpa, data),
+                Ok(VcpuExit::MmioWrite(gpa, data)) => bus.write(gpa, data),
                 Ok(VcpuExit::Shutdown) => return Ok(Exit::Reset),
                 Ok(VcpuExit::Intr) => self.pass(gate),
                 Ok(VcpuExit::Hlt | VcpuExit::IrqWindowOpen) => {}

@@ -33,7 +33,7 @@ const BLOCK_SIZE: u64 = 512;
 ///
 /// # Errors
 /// One cannot be had; the message names it.
-pub fn disks(app: &App, vcpus: u8) -> anyhow::Result<Vec<blk::Config>> {
+pub fn disks(app: &App, vcpus: u16) -> anyhow::Result<Vec<blk::Config>> {
     let owner = app.user().map_or((0, 0), |user| user.ids());
     let disk = |(nth, volume): (usize, &Volume)| {
         let path = path(volume)?;
@@ -45,7 +45,7 @@ pub fn disks(app: &App, vcpus: u8) -> anyhow::Result<Vec<blk::Config>> {
             window: None,
             serial: serial(nth),
             read_only: volume.read_only,
-            vcpus: vcpus.into(),
+            vcpus,
             counters: Arc::default(),
             rate: volume.rate_limit.as_ref().map(Rate::of_device),
         })

@@ -27,9 +27,9 @@ const OEM_REVISION: u32 = 1;
 /// Bytes of the root pointer, kept free at the start.
 const RSDP_BYTES: u64 = 64;
 
-/// Writes the tables for a machine of `vcpus` CPUs and `virtio_devices` devices, and returns the
-/// guest-physical address of the root pointer.
-pub fn write(memory: &Memory, vcpus: u8, virtio_devices: usize) -> anyhow::Result<u64> {
+/// Writes the tables for a machine of `vcpus` CPUs and `virtio_devices` devices. Their root pointer is
+/// at [`layout::ACPI_TABLES`].
+pub fn write(memory: &Memory, vcpus: u8, virtio_devices: usize) -> anyhow::Result<()> {
     let mut next = layout::ACPI_TABLES + RSDP_BYTES;
     let mut place = |table: Vec<u8>| -> anyhow::Result<u64> {
         let start = next;
@@ -55,8 +55,7 @@ pub fn write(memory: &Memory, vcpus: u8, virtio_devices: usize) -> anyhow::Resul
             &bytes(&Rsdp::new(OEM, xsdt)),
             GuestAddress(layout::ACPI_TABLES),
         )
-        .context("cannot write the ACPI root pointer")?;
-    Ok(layout::ACPI_TABLES)
+        .context("cannot write the ACPI root pointer")
 }
 
 fn bytes(table: &dyn Aml) -> Vec<u8> {
@@ -171,7 +170,8 @@ mod tests {
     #[test]
     fn the_largest_machine_has_room_for_its_tables() {
         let memory = memory::allocate(2 << 20).unwrap();
-        let root = write(&memory, 64, layout::VIRTIO_DEVICES_MAX).unwrap();
+        write(&memory, 64, layout::VIRTIO_DEVICES_MAX).unwrap();
+        let root = layout::ACPI_TABLES;
         let mut signature = [0; 8];
         memory
             .read_slice(&mut signature, GuestAddress(root))

@@ -64,8 +64,6 @@ pub struct Given<'a> {
     pub initramfs: &'a [u8],
     /// What is unpacked behind it.
     pub initrd: Option<&'a Initrd>,
-    /// Guest-physical address of the ACPI root pointer.
-    pub acpi_root: u64,
 }
 
 /// Loads the kernel in `path` and all it is given into `memory`.

@@ -42,7 +42,7 @@ pub fn write(
     params.hdr.cmdline_size = u32::try_from(given.cmdline.len())?;
     params.hdr.ramdisk_image = u32::try_from(initramfs.0)?;
     params.hdr.ramdisk_size = u32::try_from(initramfs.1)?;
-    params.acpi_rsdp_addr = given.acpi_root;
+    params.acpi_rsdp_addr = layout::ACPI_TABLES;
     for (entry, (start, end, kind)) in params.e820_table.iter_mut().zip(e820(memory)) {
         *entry = boot_e820_entry {
             addr: start,

@@ -22,7 +22,6 @@ const GIVEN: Given<'static> = Given {
     cmdline: "console=ttyS0",
     initramfs: b"an archive",
     initrd: None,
-    acpi_root: 0xe_0000,
 };
 
 /// Bytes that repeat at no page.
@@ -230,7 +229,7 @@ fn the_kernel_is_told_where_everything_is() {
     assert_eq!(read(&memory, image.into(), 12), b"an archive\0\0");
     let line = header.cmd_line_ptr;
     assert_eq!(read(&memory, line.into(), 14), b"console=ttyS0\0");
-    assert_eq!({ params.acpi_rsdp_addr }, GIVEN.acpi_root);
+    assert_eq!({ params.acpi_rsdp_addr }, layout::ACPI_TABLES);
     let map: Vec<_> = params.e820_table[..params.e820_entries.into()]
         .iter()
         .map(|entry| (entry.addr, entry.size, entry.r#type))
