@@ -25,6 +25,7 @@ pub fn engine_with(script: &str, arguments: &[&OsStr]) -> Result<String> {
         .output()?;
     let errors = String::from_utf8_lossy(&output.stderr);
     ensure!(output.status.success(), "{}\n{errors}", output.status);
+    eprint!("{errors}");
     Ok(String::from_utf8(output.stdout)?)
 }
 
@@ -33,9 +34,10 @@ const PRELUDE: &str = r#"
     export PATH=$PATH:/tmp/rootfs/bin
     M="--runtime mvm --annotation mvm.dev/memory=96M --annotation mvm.dev/vcpus=1"
     run() { podman run $M "$@"; echo "status $?"; }
-    # Until a command succeeds; what it says then.
+    # Until a command succeeds; what it says then. One of an engine takes seconds.
     until_it() {
-        for _ in $(seq 300); do
+        local end=$((SECONDS + 120))
+        while [ $SECONDS -lt $end ]; do
             "$@" 2>/dev/null && return
             sleep 0.2
         done
@@ -150,12 +152,12 @@ fn more_programs_run_in_a_containers_machine() -> Result<()> {
         podman exec -d it sh -c 'echo later >/srv/later' >/dev/null
         until_it podman exec it cat /srv/later
         # With its client it is gone.
-        podman exec it sleep 2000 &
+        podman exec it sleep 2000 2>/tmp/err &
         until_it podman exec it sh -c 'ps | grep -q "[s]leep 2000"'
         # The program runs before its engine has been told so.
         sleep 2
         pkill -9 -f 'oci enter .* sleep 2000'
-        wait $!; echo "status $?"
+        wait $!; echo "status $?"; cat /tmp/err
         until_it podman exec it sh -c '! ps | grep -q "[s]leep 2000"'
         # By hand, with runc's flags.
         mvm-oci exec -e B=3 -u 1000 --cwd /srv "$(podman inspect -f '{{.Id}}' it)" sh -c '
