@@ -9,7 +9,7 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::OwnedFd;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use guest::processes::Report;
@@ -18,7 +18,7 @@ use guest::roles;
 use rustix::pipe::{PipeFlags, pipe_with};
 use vmm::app::App;
 
-use crate::attach::{Company, Connection, Outcome, Program, Stdio, attach, collect};
+use crate::attach::{Company, Connection, Outcome, Program, Stdio, attach, collect, observe};
 use crate::control::client;
 use crate::machines::running;
 use crate::output::{plain, say};
@@ -35,6 +35,9 @@ const REPORT_MAX: usize = 4 << 20;
 
 /// For a guest to look at its processes.
 const REPORT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// For a role to end that nobody waits for at a terminal. Far above what the slowest host needs.
+const ROLE_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// Connects with the agent of the machine called `name`; what that is made from comes with it.
 ///
@@ -97,6 +100,28 @@ pub fn carry_out(
         say(format_args!("{name}: {line}"));
     }
     last.map_or(Ok(()), |last| bail!("{name}: {last}"))
+}
+
+/// Has a role of `mvm-init` carried out as root in the machine of this connection; it reads `input`.
+///
+/// # Errors
+/// The role failed, in which case the error has its first words, or takes too long.
+pub fn complete(
+    guest: &mut Connection,
+    role: impl IntoIterator<Item = OsString>,
+    input: &[u8],
+) -> Result<()> {
+    let exec = Exec {
+        stdin: !input.is_empty(),
+        ..execution(role)
+    };
+    let (outcome, said) = observe(guest, &exec, input, Instant::now() + ROLE_TIMEOUT)?;
+    if outcome.status() != 0 {
+        let said = String::from_utf8_lossy(&said);
+        let lines: Vec<_> = said.lines().map(plain).collect();
+        bail!("it failed ({}): {}", outcome.status(), lines.join("\n"));
+    }
+    Ok(())
 }
 
 /// What runs in the machine called `name`, by its own word.

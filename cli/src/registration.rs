@@ -8,12 +8,16 @@ use guest::registration::REGISTER;
 use vmm::app::{self, App, System};
 use vmm::closure::{Closure, Nix, StorePath, StoreView};
 
+use crate::agent;
+use crate::attach::Connection;
+use crate::output::say;
+
 /// What a machine's Nix is told of its store.
 pub struct Registration {
     /// The role of `mvm-init` that passes it on, with its arguments.
-    pub role: Vec<String>,
+    role: Vec<String>,
     /// What is known of the paths: the role's input.
-    pub text: String,
+    text: String,
 }
 
 impl Registration {
@@ -38,8 +42,17 @@ impl Registration {
             );
             return Ok(None);
         };
-        let text = closure.registration(&Nix::of_this_host());
-        let text = text.context("store.registerClosure")?;
+        let text = match closure.registration(&Nix::of_this_host()) {
+            // A system starts without, as it does where it has no Nix.
+            Err(error) if !is_asked => {
+                let name = &app.name;
+                say(format_args!(
+                    "the Nix in {name} will not know its store: {error:#}"
+                ));
+                return Ok(None);
+            }
+            told => told.context("store.registerClosure")?,
+        };
         let kept = roots.iter().filter(|root| closure.contains(root));
         let kept = kept.map(|root| root.as_str().to_owned());
         let role = [REGISTER.to_owned(), program].into_iter().chain(kept);
@@ -47,6 +60,15 @@ impl Registration {
             role: role.collect(),
             text,
         }))
+    }
+
+    /// Tells the Nix in the machine of this connection.
+    ///
+    /// # Errors
+    /// It does not take it.
+    pub fn carry_out(&self, guest: &mut Connection) -> Result<()> {
+        let role = self.role.iter().map(Into::into);
+        agent::complete(guest, role, self.text.as_bytes()).context("cannot register the closure")
     }
 }
 

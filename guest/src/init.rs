@@ -14,7 +14,7 @@ mod power;
 mod root;
 mod secrets;
 mod store;
-mod volumes;
+pub(crate) mod volumes;
 
 use std::ffi::OsStr;
 use std::os::fd::AsRawFd;

@@ -5,7 +5,7 @@
 //! process that serves one more connection, [`roles`] what else the host has it do, and [`archive`]
 //! how files come and go, [`processes`] what is told of those that run, [`probe`] how a service is
 //! looked at, [`notify`] how it speaks for itself, [`memory`] whether there
-//! was enough. [`outbox`], [`inlet`] and [`endpoint`] are what both sides carry connections with.
+//! was enough, [`system`] what a NixOS system needs before it starts. [`outbox`], [`inlet`] and [`endpoint`] are what both sides carry connections with.
 
 pub mod agent;
 pub mod archive;
@@ -22,4 +22,5 @@ pub mod protocol;
 pub mod registration;
 pub mod renewal;
 pub mod roles;
+pub mod system;
 pub mod visit;

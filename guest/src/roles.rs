@@ -19,6 +19,7 @@ use crate::probe::{self, PROBE};
 use crate::processes::Report;
 use crate::registration::{self, REGISTER};
 use crate::renewal::{self, RENEW};
+use crate::system::{self, PREPARE};
 use crate::visit;
 
 /// Writes the archive of a path to standard output.
@@ -69,6 +70,7 @@ fn carry_out(role: &OsStr, arguments: &[OsString]) -> Result<()> {
         Some(PROBE) => probe::run(arguments),
         Some(REGISTER) => registration::run(arguments),
         Some(RENEW) => renewal::run(),
+        Some(PREPARE) => system::run(arguments),
         Some(NOTIFY) => notify::run(path),
         Some(OOM_KILLS) => {
             println!("{}", oom_kills()?);

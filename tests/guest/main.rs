@@ -30,6 +30,7 @@ mod network_root;
 mod nix;
 mod nix_flake;
 mod nixos;
+mod nixos_init;
 mod nixos_update;
 mod notify;
 mod ordinary_user;

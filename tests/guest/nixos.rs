@@ -20,7 +20,8 @@ fn own(name: &str) -> Machine {
     with_own_kernel(name, "system-own")
 }
 
-fn with_own_kernel(name: &str, system: &str) -> Machine {
+/// A system on the kernel that it brings, by its fixture.
+pub fn with_own_kernel(name: &str, system: &str) -> Machine {
     let system = json!({ "path": fixture(system), "kernel": "own" });
     Machine::of_system(name, "")
         .memory_mib(512)
@@ -37,7 +38,7 @@ pub fn page(port: u16) -> Result<String> {
 }
 
 /// What a command in the machine prints, whatever its status.
-fn inside<const N: usize>(machines: &Machines, command: [&str; N]) -> Result<Output> {
+pub fn inside<const N: usize>(machines: &Machines, command: [&str; N]) -> Result<Output> {
     machines.mvm(["exec", "box"].into_iter().chain(command))
 }
 
@@ -62,7 +63,8 @@ fn a_system_whose_stage_1_is_systemd_does_so_too() -> Result<()> {
     serves_reboots_and_switches_itself_off(with_own_kernel("box", "system-own-systemd"))
 }
 
-fn serves_reboots_and_switches_itself_off(machine: Machine) -> Result<()> {
+/// All that is expected of a system that serves a page, for once and for all kinds of them.
+pub fn serves_reboots_and_switches_itself_off(machine: Machine) -> Result<()> {
     let machines = Machines::new()?;
     let port = free_port();
     machines.start(machine.set("/ports", json!([format!("{port}:80")])))?;
@@ -157,24 +159,6 @@ fn what_the_own_stage_1_mounts_is_what_programs_of_the_host_find() -> Result<()>
         "amd64\n/ tmpfs\n/nix/.ro-store virtiofs\n/nix/store virtiofs\n/srv virtiofs\nof the host\nread-only\n0\n"
     );
     machines.mvm(["stop", "box"])?.success();
-    Ok(())
-}
-
-#[test]
-fn a_system_that_its_initrd_activates_runs_as_it_is() -> Result<()> {
-    let machine = Machine::of_file(fixture("system-init")).flag("--memory=512M");
-    let mut running = machine.spawn()?;
-    running.wait_for("NixOS Stage 1")?;
-    running.wait_for("running activation script")?;
-    running.wait_for("All of the system")?;
-    running.signal(Signal::TERM)?;
-    assert_eq!(running.finish()?.status, 0);
-
-    let path = fixture("system-init");
-    let refused = Machine::of_system("box", &path).run()?;
-    assert_eq!(refused.status, 125);
-    let words = "system.kernel: must be \"own\"";
-    assert!(refused.stderr().contains(words), "{refused}");
     Ok(())
 }
 

@@ -1,7 +1,7 @@
 //! A store that the machine adds to: what it writes is its own, and its Nix knows the closure.
 
 use anyhow::Result;
-use mvm_test::{Machine, closure, fixture};
+use mvm_test::{Machine, closure, fixture, registration};
 use serde_json::json;
 use tempfile::TempDir;
 
@@ -74,6 +74,33 @@ fn its_nix_knows_the_closure_and_builds() -> Result<()> {
     let known = closure(&nix)?.join("\n");
     let expected = format!("{known}\nverified\n1\nbuilt in the machine\nbuilt\n");
     assert_eq!(output.success(), expected);
+    Ok(())
+}
+
+#[test]
+fn on_a_host_without_nix_what_stands_beside_the_list_is_registered() -> Result<()> {
+    let (nix, folder) = (fixture("nix"), TempDir::new()?);
+    let mut paths = closure(&nix)?;
+    paths.extend(closure(&fixture("tools"))?);
+    let list = folder.path().join("store-paths");
+    std::fs::write(&list, paths.join("\n"))?;
+    let script = format!("nix-store -qR {nix} | LC_ALL=C sort; {BUILD}");
+    let machine = with_nix("listed", &script)
+        .host_env("NIX_STATE_DIR", folder.path())
+        .set("/store/closure", folder.path().to_string_lossy());
+    let refused = machine.clone().run()?;
+    assert_eq!(refused.status, 125);
+    let words = format!(
+        "; there is no {}/registration, as closureInfo makes",
+        folder.path().display()
+    );
+    assert!(refused.stderr().contains(&words), "{refused}");
+
+    let known = registration(&[paths, vec![fixture("outside")]].concat())?;
+    std::fs::write(folder.path().join("registration"), known)?;
+    let known = closure(&nix)?.join("\n");
+    let expected = format!("{known}\nbuilt in the machine\n");
+    assert_eq!(machine.run()?.success(), expected);
     Ok(())
 }
 

@@ -35,17 +35,7 @@ pub fn fixture(name: &str) -> String {
 /// # Errors
 /// Nix does not know the path.
 pub fn closure(path: &str) -> anyhow::Result<Vec<String>> {
-    let program = fixtures_folder().join("bin/nix-store");
-    let output = Command::new(&program)
-        .args(["--query", "--requisites", path])
-        .output();
-    let output = output.with_context(|| format!("cannot run {}", program.display()))?;
-    let errors = String::from_utf8_lossy(&output.stderr);
-    ensure!(
-        output.status.success(),
-        "nix-store does not know {path}: {errors}"
-    );
-    let text = String::from_utf8(output.stdout).context("cannot read what nix-store says")?;
+    let text = nix_store(&["--query", "--requisites", path])?;
     let mut paths: Vec<_> = text.lines().map(str::to_owned).collect();
     ensure!(
         paths.iter().all(|path| Path::new(path).is_absolute()),
@@ -53,4 +43,25 @@ pub fn closure(path: &str) -> anyhow::Result<Vec<String>> {
     );
     paths.sort();
     Ok(paths)
+}
+
+/// What Nix knows of store paths, as it reads it with `nix-store --load-db`.
+///
+/// # Errors
+/// Nix does not know one of them.
+pub fn registration(paths: &[String]) -> anyhow::Result<String> {
+    let paths = paths.iter().map(String::as_str);
+    nix_store(&["--dump-db"].into_iter().chain(paths).collect::<Vec<_>>())
+}
+
+fn nix_store(arguments: &[&str]) -> anyhow::Result<String> {
+    let program = fixtures_folder().join("bin/nix-store");
+    let output = Command::new(&program).args(arguments).output();
+    let output = output.with_context(|| format!("cannot run {}", program.display()))?;
+    let errors = String::from_utf8_lossy(&output.stderr);
+    ensure!(
+        output.status.success(),
+        "nix-store does not know {arguments:?}: {errors}"
+    );
+    String::from_utf8(output.stdout).context("cannot read what nix-store says")
 }

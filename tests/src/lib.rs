@@ -22,7 +22,7 @@ mod watchdog;
 
 use std::path::{Path, PathBuf};
 
-pub use fixture::{closure, fixture, fixtures_folder};
+pub use fixture::{closure, fixture, fixtures_folder, registration};
 pub use machine::Machine;
 pub use machines::Machines;
 pub use output::Output;

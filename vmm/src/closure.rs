@@ -11,6 +11,7 @@ mod fixture;
 mod in_use;
 mod list;
 mod nix_store;
+mod registration;
 mod store_path;
 #[cfg(test)]
 mod tests;
@@ -93,7 +94,7 @@ pub enum Source {
     NoRoots,
     /// The image, which has all that its paths refer to.
     Image,
-    /// The file that `store.closure` names.
+    /// The file that `store.closure` names, or that is in the folder that it names.
     List(PathBuf),
     /// The Nix database.
     Database(PathBuf),
@@ -217,6 +218,7 @@ impl Closure {
 
     /// The closure that a file lists.
     fn listed(app: &App, file: &Path) -> anyhow::Result<Self> {
+        let file = &list::of(file);
         let closure = Self::sorted(list::read(file)?, Source::List(file.into()));
         let program = app.program();
         let entrypoint = program.entrypoint.first().map_or("", String::as_str);
@@ -244,12 +246,31 @@ impl Closure {
         Self { paths, source }
     }
 
-    /// What Nix knows of its paths, as `nix-store --load-db` reads it.
+    /// What Nix knows of its paths, as `nix-store --load-db` reads it: by the host's database, or else
+    /// by whoever said what belongs to the closure, a `nix-store` or the file that `closureInfo` makes
+    /// beside its list.
     ///
     /// # Errors
-    /// The database cannot be read, or does not know all of them.
+    /// Nobody knows all of them.
     pub fn registration(&self, nix: &Nix) -> anyhow::Result<String> {
-        database::registration(&nix.database, &self.paths)
+        let by_database = match database::registration(&nix.database, &self.paths) {
+            Ok(text) => return Ok(text),
+            Err(error) => error,
+        };
+        match &self.source {
+            Source::List(list) => {
+                let file = list::registration(list);
+                if !file.exists() {
+                    let file = file.display();
+                    let tried =
+                        format!("{by_database:#}; there is no {file}, as closureInfo makes");
+                    bail!("cannot tell what Nix knows of the closure: {tried}");
+                }
+                registration::read(&file, &self.paths)
+            }
+            Source::NixStore(program) => nix_store::registration(program, &self.paths),
+            _ => Err(by_database),
+        }
     }
 
     /// The paths, sorted, each once.
@@ -271,7 +292,7 @@ impl Closure {
 /// What a user can do about a root whose closure no source knows.
 fn what_to_do(root: &StorePath) -> String {
     if root.exists() {
-        "name a file with one store path a line in store.closure, or set store.mode to \"all\""
+        "name a file with one store path a line, or a folder of closureInfo's, in store.closure, or set store.mode to \"all\""
             .into()
     } else {
         bring_back(root)

@@ -28,7 +28,7 @@ use crate::kvm::{Doorbell, Vm};
 use crate::pause::{self, Gate, Pause};
 use crate::served::Served;
 use crate::settle::{self, Boot, Booted};
-use crate::toplevel::{Toplevel, ensure_bootable};
+use crate::toplevel::{Toplevel, ensure_bootable, is_prepared_by_mvm};
 use crate::vcpu::{Exit, Vcpu};
 use crate::{cpuid, kernel, kvm, memory};
 
@@ -333,6 +333,10 @@ fn drivers(app: &App) -> Vec<&'static str> {
     }
     if app.root.persist.is_some() || app.image.is_some() || app.store.writable.is_some() {
         drivers.push("overlay");
+    }
+    if app.system.as_ref().is_some_and(is_prepared_by_mvm) {
+        // Its /etc.
+        drivers.extend(["loop", "erofs", "overlay"]);
     }
     drivers
 }

@@ -27,6 +27,15 @@ const HIDDEN_STORE: &str = "/nix/.ro-store";
 /// Bytes of an fstab; that of a host with a thousand file systems has a tenth.
 const MAX_FSTAB_SIZE: u64 = 1 << 20;
 
+/// What a boot loader, or nixos-init, is to know of a system, in its folder.
+const BOOT_JSON: &str = "boot.json";
+
+/// The part of it that is for nixos-init.
+const NIXOS_INIT: &str = "org.nixos.nixos-init.v1";
+
+/// Bytes of it; one with a hundred specialisations has a tenth.
+const MAX_BOOT_JSON_SIZE: u64 = 1 << 20;
+
 /// Memory of a system that no file says it for: enough for the services that each has.
 const MEMORY_MIB: u64 = 1024;
 
@@ -68,14 +77,38 @@ pub fn app_of(path: &Path) -> Option<App> {
 ///
 /// # Errors
 /// It cannot: the system's initrd does what a stage 2 would (`system.nixos-init.enable`), so that its
-/// `init` is systemd itself and nothing prepares the root.
+/// `init` is systemd itself, and the system does not say what is to be done.
 pub fn ensure_bootable(system: &System) -> anyhow::Result<()> {
-    let is_prepared = Path::new(&system.prepare_root()).exists();
+    if !is_prepared_by_mvm(system) {
+        return Ok(());
+    }
+    let path = Path::new(&system.path).join(BOOT_JSON);
+    let says_what = says_what_is_prepared(&path);
+    let says_what = says_what.with_context(|| format!("cannot use {}", path.display()))?;
     ensure!(
-        system.kernel == SystemKernel::Own || is_prepared || !is_elf(Path::new(&system.init())),
-        "must be \"own\": the initrd of this system does what its stage 2 would (nixos-init)"
+        says_what,
+        "must be \"own\": the initrd of this system does what its stage 2 would (nixos-init), and \
+         {} does not say what its /etc is made of (etc_metadata_image, etc_basedir)",
+        path.display()
     );
     Ok(())
+}
+
+/// Whether mvm does for it what its initrd would beyond a stage 1.
+pub(crate) fn is_prepared_by_mvm(system: &System) -> bool {
+    let has_script = || Path::new(&system.prepare_root()).exists();
+    system.kernel == SystemKernel::Mvm && is_elf(Path::new(&system.init())) && !has_script()
+}
+
+/// Whether such a file (`NixOS` RFC 125) has all that `mvm-init` cannot do without.
+fn says_what_is_prepared(path: &Path) -> anyhow::Result<bool> {
+    let bytes = limited(path, MAX_BOOT_JSON_SIZE)?;
+    if bytes.is_empty() {
+        return Ok(false);
+    }
+    let boot: serde_json::Value = serde_json::from_slice(&bytes)?;
+    let is_text = |key: &str| boot[NIXOS_INIT][key].is_string();
+    Ok(is_text("etc_metadata_image") && is_text("etc_basedir"))
 }
 
 /// What changed between two systems that a running one cannot take on; none if it can become the
@@ -336,20 +369,36 @@ mod tests {
     }
 
     #[test]
-    fn a_system_whose_initrd_does_all_needs_its_own_kernel() {
+    fn a_system_that_does_not_say_what_its_initrd_prepares_needs_its_own_kernel() {
         let folder = folder();
         let path = folder.path();
         let of = |kernel| System {
             kernel,
             ..system(path)
         };
-        fs::write(path.join("init"), "#!/bin/sh\n").unwrap();
+        let write = |name: &str, text: &str| fs::write(path.join(name), text).unwrap();
+        write("init", "#!/bin/sh\n");
         ensure_bootable(&of(SystemKernel::Mvm)).unwrap();
-        fs::write(path.join("init"), "\x7fELF and more").unwrap();
-        let error = ensure_bootable(&of(SystemKernel::Mvm)).unwrap_err();
-        assert!(error.to_string().starts_with("must be \"own\""), "{error}");
+        write("init", "\x7fELF and more");
+        let refusal = || ensure_bootable(&of(SystemKernel::Mvm)).unwrap_err();
+        let error = refusal().to_string();
+        assert!(error.starts_with("must be \"own\""), "{error}");
         ensure_bootable(&of(SystemKernel::Own)).unwrap();
-        fs::write(path.join("prepare-root"), "#!/bin/sh\n").unwrap();
+        write(
+            "boot.json",
+            r#"{ "org.nixos.nixos-init.v1": { "firmware": "" } }"#,
+        );
+        let error = refusal().to_string();
+        assert!(error.starts_with("must be \"own\""), "{error}");
+        write("boot.json", "{");
+        let words = format!("cannot use {}/boot.json", path.display());
+        assert_eq!(refusal().to_string(), words);
+        let etc = r#""etc_basedir": "/nix/store/b", "etc_metadata_image": "/nix/store/m""#;
+        let text = format!(r#"{{ "org.nixos.nixos-init.v1": {{ {etc} }} }}"#);
+        write("boot.json", &text);
+        ensure_bootable(&of(SystemKernel::Mvm)).unwrap();
+        write("boot.json", "{}");
+        write("prepare-root", "#!/bin/sh\n");
         ensure_bootable(&of(SystemKernel::Mvm)).unwrap();
     }
 

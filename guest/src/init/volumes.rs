@@ -28,7 +28,7 @@ const FLAGS: MountFlags = MountFlags::NOSUID.union(MountFlags::NODEV);
 static WRITABLE: Mutex<Vec<OwnedFd>> = Mutex::new(Vec::new());
 
 /// Mounts the volume with this serial.
-pub(super) fn mount_volume(serial: &str, mount_point: &Path, read_only: bool) -> Result<()> {
+pub(crate) fn mount_volume(serial: &str, mount_point: &Path, read_only: bool) -> Result<()> {
     let disk = disk(serial)?;
     let (flags, options) = if read_only {
         (FLAGS | MountFlags::RDONLY, None)

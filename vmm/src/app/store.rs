@@ -18,8 +18,8 @@ pub struct Store {
     /// Which store paths it sees.
     #[serde(default)]
     pub mode: StoreMode,
-    /// A file with one store path a line, for a host without Nix; relative to the folder of this
-    /// file. By default the Nix database is asked.
+    /// A file with one store path a line, or a folder that `closureInfo` has made, for a host without
+    /// Nix; relative to the folder of this file. By default the Nix database is asked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::host_path")]
     pub closure: Option<PathBuf>,
@@ -33,8 +33,9 @@ pub struct Store {
     #[schemars(schema_with = "switch_form::schema::<WritableStore>")]
     pub writable: Option<WritableStore>,
     /// Whether the store paths that it sees are valid in the Nix database that it finds at
-    /// /nix/var/nix/db. It needs a nix-store in its closure, and a store that it can write to. By
-    /// default a system with such a store and Nix has it so.
+    /// /nix/var/nix/db. It needs a nix-store in its closure, a store that it can write to, and a Nix
+    /// on the host that knows the paths, or a `closure` that `closureInfo` has made. By default a
+    /// system with such a store and Nix has it so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "bool")]
     pub register_closure: Option<bool>,

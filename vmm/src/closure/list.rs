@@ -1,6 +1,6 @@
 //! Store paths one a line: what `store.closure` names and what `nix-store -qR` prints.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 
@@ -10,6 +10,25 @@ use crate::app::text;
 
 /// Bytes of a list: [`MAX_PATHS`] of the longest paths.
 const MAX_LIST_SIZE: u64 = 64 << 20;
+
+/// What a folder of `closureInfo`'s has: the list, and what Nix knows of each path in it.
+const LIST: &str = "store-paths";
+const REGISTRATION: &str = "registration";
+
+/// The list that `store.closure` names: a file, or what is in the folder.
+pub fn of(named: &Path) -> PathBuf {
+    if named.is_dir() {
+        named.join(LIST)
+    } else {
+        named.into()
+    }
+}
+
+/// What is beside a list that `closureInfo` has made, wherever a link to the list may be.
+pub fn registration(list: &Path) -> PathBuf {
+    let list = list.canonicalize().unwrap_or_else(|_| list.into());
+    list.with_file_name(REGISTRATION)
+}
 
 /// Reads a list from a file.
 pub fn read(file: &Path) -> anyhow::Result<Vec<StorePath>> {

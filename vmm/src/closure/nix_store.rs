@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, bail};
 
-use super::{StorePath, list};
+use super::{StorePath, list, registration};
 use crate::app::quote::one_line;
 
 /// The first `nix-store` in the folders of `search_path`.
@@ -24,10 +24,28 @@ pub fn find(search_path: &OsStr) -> Option<PathBuf> {
 
 /// Asks `program` for all that `roots` refer to.
 pub fn requisites(program: &Path, roots: &BTreeSet<StorePath>) -> anyhow::Result<Vec<StorePath>> {
-    let name = format!("{} -qR", program.display());
+    let (name, told) = ask(program, "-qR", roots)?;
+    list::parse(&name, &told)
+}
+
+/// Asks `program` what is known of `paths`, which are sorted.
+pub fn registration(program: &Path, paths: &[StorePath]) -> anyhow::Result<String> {
+    let (name, told) = ask(program, "--dump-db", paths)?;
+    let cannot = || format!("cannot use what {name} prints");
+    let told = std::str::from_utf8(&told).with_context(cannot)?;
+    registration::select(told, paths).with_context(cannot)
+}
+
+/// What it was asked by, and its answer.
+fn ask<'a>(
+    program: &Path,
+    question: &str,
+    paths: impl IntoIterator<Item = &'a StorePath>,
+) -> anyhow::Result<(String, Vec<u8>)> {
+    let name = format!("{} {question}", program.display());
     let output = Command::new(program)
-        .arg("-qR")
-        .args(roots.iter().map(StorePath::as_str))
+        .arg(question)
+        .args(paths.into_iter().map(StorePath::as_str))
         .stdin(Stdio::null())
         .output()
         .with_context(|| format!("cannot run {name}"))?;
@@ -40,5 +58,5 @@ pub fn requisites(program: &Path, roots: &BTreeSet<StorePath>) -> anyhow::Result
             one_line(last.unwrap_or("it did not say why").trim())
         );
     }
-    list::parse(&name, &output.stdout)
+    Ok((name, output.stdout))
 }

@@ -217,3 +217,62 @@ fn without_a_database_an_images_paths_are_all() {
     assert_eq!(closure.paths(), [path("a"), path("b")]);
     assert_eq!(*closure.source(), Source::Image);
 }
+
+/// A closure of two paths, which a file lists.
+fn listed(list: &Path) -> Closure {
+    Closure::sorted(vec![path("a"), path("b")], Source::List(list.into()))
+}
+
+#[test]
+fn what_nix_knows_is_the_databases_or_stands_beside_the_list() {
+    let state = fixture::database(&[("a", "b")]);
+    let folder = tempfile::tempdir().expect("folder");
+    let list = list::of(folder.path());
+    assert_eq!(list, folder.path().join("store-paths"));
+    let text = |hash: u8| {
+        let (a, b) = (path("a"), path("b"));
+        format!("{a}\n{hash}\n0\n\n1\n{b}\n{b}\n{hash}\n0\n\n0\n")
+    };
+    fs::write(&list, "").expect("write");
+    fs::write(folder.path().join("registration"), text(7)).expect("write");
+    let closure = listed(&list);
+    assert_eq!(closure.registration(&host(&state)).expect("known"), text(0));
+    let told = closure.registration(&bare_host());
+    assert_eq!(told.expect("known"), text(7));
+    // A link to the list elsewhere has nothing beside it.
+    let elsewhere = tempfile::tempdir().expect("folder");
+    let link = elsewhere.path().join("list");
+    std::os::unix::fs::symlink(&list, &link).expect("link");
+    let told = listed(&link).registration(&bare_host());
+    assert_eq!(told.expect("known"), text(7));
+}
+
+#[test]
+fn a_list_alone_does_not_say_what_nix_knows() {
+    let folder = tempfile::tempdir().expect("folder");
+    let list = folder.path().join("list");
+    let error = listed(&list).registration(&bare_host()).expect_err("none");
+    let text = error.to_string();
+    assert!(
+        text.contains("cannot ask the Nix database /nonexistent/db.sqlite"),
+        "{text}"
+    );
+    let words = format!(
+        "; there is no {}/registration, as closureInfo makes",
+        folder.path().display()
+    );
+    assert!(text.ends_with(&words), "{text}");
+}
+
+#[test]
+fn the_tool_that_knows_the_closure_says_what_nix_knows_of_it() {
+    let folder = tempfile::tempdir().expect("folder");
+    let (a, b) = (path("a"), path("b"));
+    let script =
+        format!("test \"$*\" = '--dump-db {a} {b}' && printf '%s\\n7\\n0\\n\\n0\\n' {a} {b}");
+    let nix = host_with_tool(&folder, &script);
+    let source = Source::NixStore(folder.path().join("nix-store"));
+    let closure = Closure::sorted(vec![b.clone(), a.clone()], source);
+    let told = closure.registration(&nix).expect("known");
+    assert_eq!(told, format!("{a}\n7\n0\n\n0\n{b}\n7\n0\n\n0\n"));
+}

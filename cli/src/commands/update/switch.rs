@@ -4,9 +4,7 @@
 //! what has been started of the other system by then may need it.
 
 use std::collections::BTreeSet;
-use std::fs::File;
-use std::io::{self, IsTerminal, Write};
-use std::thread;
+use std::io::{self, IsTerminal};
 
 use anyhow::{Context, Result};
 use guest::protocol::Exec;
@@ -44,7 +42,10 @@ pub fn carry_out(name: &str, file: &AppFile) -> Result<u8> {
     show(name, &view, &roots)?;
     agent::carry_out(name, [RENEW.into()], None, agent::null()?)?;
     if let Some(registration) = registration {
-        register(name, registration)?;
+        let (mut guest, _) = agent::connect(name)?;
+        registration
+            .carry_out(&mut guest)
+            .context(name.to_owned())?;
     }
     switch(name, app)
 }
@@ -60,19 +61,6 @@ fn show(name: &str, view: &StoreView, roots: &BTreeSet<StorePath>) -> Result<()>
         roots: roots.iter().map(words).collect(),
     };
     client::order(name, &request)
-}
-
-fn register(name: &str, registration: Registration) -> Result<()> {
-    let (read, write) = agent::pipe()?;
-    let Registration { role, text } = registration;
-    let writer = thread::Builder::new().name("register".into());
-    let writer = writer.spawn(move || File::from(write).write_all(text.as_bytes()));
-    let writer = writer.context("cannot start a thread")?;
-    let role = role.into_iter().map(Into::into);
-    agent::carry_out(name, role, Some(read), agent::null()?)?;
-    // Who has read all of it has been written all.
-    let _ = writer.join();
-    Ok(())
 }
 
 fn switch(name: &str, app: &App) -> Result<u8> {
