@@ -76,18 +76,13 @@ pub fn sha256(bytes: &[u8]) -> String {
     format!("sha256:{}", digits.collect::<String>())
 }
 
-/// What `docker save` writes.
+/// What `docker save` writes of one image.
 fn saved(layers: Vec<Archive>, config: &Value) -> Vec<u8> {
-    let layers: Vec<_> = layers.into_iter().map(Archive::finish).collect();
-    let digests: Vec<_> = layers.iter().map(|layer| sha256(layer)).collect();
-    let file = json!({
-        "architecture": "amd64", "os": "linux", "config": config,
-        "rootfs": { "type": "layers", "diff_ids": digests },
-    });
-    let names: Vec<_> = (0..layers.len())
-        .map(|nth| format!("{nth}/layer.tar"))
-        .collect();
-    let manifest = json!([{ "Config": "config.json", "RepoTags": ["test:1"], "Layers": names }]);
+    saved_as(vec![("test:1", layers, config.clone())])
+}
+
+/// What `docker save` writes of images, each called so.
+fn saved_as(images: Vec<(&str, Vec<Archive>, Value)>) -> Vec<u8> {
     let mut archive = Builder::new(Vec::new());
     let mut put = |name: &str, bytes: &[u8]| {
         let mut header = Header::new_gnu();
@@ -95,11 +90,27 @@ fn saved(layers: Vec<Archive>, config: &Value) -> Vec<u8> {
         header.set_mode(0o644);
         archive.append_data(&mut header, name, bytes).unwrap();
     };
-    for (name, layer) in names.iter().zip(&layers) {
-        put(name, layer);
+    let mut manifest = Vec::new();
+    for (nth, (tag, layers, config)) in images.into_iter().enumerate() {
+        let (mut names, mut digests) = (Vec::new(), Vec::new());
+        for layer in layers.into_iter().map(Archive::finish) {
+            let name = format!("{nth}-{}/layer.tar", names.len());
+            put(&name, &layer);
+            digests.push(sha256(&layer));
+            names.push(name);
+        }
+        let file = json!({
+            "architecture": "amd64", "os": "linux", "config": config,
+            "rootfs": { "type": "layers", "diff_ids": digests },
+        });
+        let name = format!("{nth}.json");
+        put(&name, file.to_string().as_bytes());
+        manifest.push(json!({ "Config": name, "RepoTags": [tag], "Layers": names }));
     }
-    put("config.json", file.to_string().as_bytes());
-    put("manifest.json", manifest.to_string().as_bytes());
+    put(
+        "manifest.json",
+        Value::from(manifest).to_string().as_bytes(),
+    );
     archive.into_inner().unwrap()
 }
 
@@ -463,5 +474,32 @@ fn a_file_says_what_an_image_does_not() -> Result<()> {
     machines.mvm(["create", "--name=kept", &file])?.success();
     let updated = machines.mvm(["update", "kept", &file])?.success();
     assert!(updated.contains("unchanged"), "{updated}");
+    Ok(())
+}
+
+#[test]
+fn of_several_images_one_is_run() -> Result<()> {
+    let (machines, folder) = (Machines::new()?, tempdir()?);
+    let image = |tag, word| {
+        let config = json!({ "Cmd": ["/bin/echo", word] });
+        (tag, vec![busybox()], config)
+    };
+    let both = saved_as(vec![image("shop/web:1", "web"), image("db:2", "db")]);
+    fs::write(folder.path().join("both.tar"), both)?;
+    let app = json!({ "name": "a", "image": "both.tar:db:2" });
+    fs::write(folder.path().join("app.json"), app.to_string())?;
+    let run = |name: &str| {
+        let machine = Machine::of_file(folder.path().join(name));
+        machines.own(machine.flag("--memory=128M")).run()
+    };
+    assert_eq!(run("both.tar:shop/web:1")?.success(), "web\n");
+    assert_eq!(run("both.tar@1")?.success(), "db\n");
+    assert_eq!(run("app.json")?.success(), "db\n");
+    let none = run("both.tar")?;
+    let words = "it holds 2 images (@0 \"shop/web:1\", @1 \"db:2\"); choose one";
+    assert!(
+        none.status == 125 && none.stderr().contains(words),
+        "{none}"
+    );
     Ok(())
 }
