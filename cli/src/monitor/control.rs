@@ -110,6 +110,8 @@ impl Machine for Controlled {
             Happened::Paused
         } else {
             self.running.pause.resume()?;
+            // A program that has ended needs no clock.
+            let _ = self.commander.tell(Command::Clock);
             Happened::Unpaused
         };
         events::note(self.health.name(), happened);
