@@ -3,7 +3,7 @@
 //! The one thing to know: the script asks `mvm` itself at each completion, which is how names of
 //! machines and the like are known; [`VARIABLE`] says that it does.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
@@ -108,18 +108,14 @@ fn mounts(current: &OsStr) -> Vec<CompletionCandidate> {
 struct Pages(Command);
 
 impl ValueCompleter for Pages {
+    /// What can be the next word of a page's name, behind those that the shell's line has.
     fn complete(&self, current: &OsStr) -> Vec<CompletionCandidate> {
-        self.complete_at(0, current)
-    }
-
-    /// What can be the word number `nth` of a page's name, behind those that the shell's line has.
-    fn complete_at(&self, nth: usize, current: &OsStr) -> Vec<CompletionCandidate> {
-        let line = std::env::args_os().skip_while(|word| word != "man").skip(1);
-        let mut before = line.take(nth);
-        let command = before.try_fold(&self.0, |command, word| command.find_subcommand(word));
+        let before = words_before();
+        let mut words = before.iter().skip_while(|word| *word != "man").skip(1);
+        let format = words.clone().next().is_none().then_some(FORMAT);
+        let command = words.try_fold(&self.0, |command, word| command.find_subcommand(word));
         let commands = command.into_iter().flat_map(Command::get_subcommands);
         let shown = commands.filter(|command| !command.is_hide_set());
-        let format = (nth == 0).then_some(FORMAT);
         let names = shown.map(Command::get_name).chain(format);
         let current = current.to_string_lossy();
         names
@@ -127,4 +123,14 @@ impl ValueCompleter for Pages {
             .map(CompletionCandidate::new)
             .collect()
     }
+}
+
+/// The words of the line before the one that the shell asks about: the last, or the one with this number.
+fn words_before() -> Vec<OsString> {
+    let line = std::env::args_os().skip_while(|word| word != "--").skip(1);
+    let mut words: Vec<_> = line.collect();
+    let number = std::env::var("_CLAP_COMPLETE_INDEX").ok();
+    let number = number.and_then(|number| number.parse().ok());
+    words.truncate(number.unwrap_or(words.len().saturating_sub(1)));
+    words
 }
