@@ -6,6 +6,7 @@
 //! Leaves out the machine: what happens to it when the program ends is the caller's to decide.
 
 mod attached;
+mod clock;
 mod collect;
 mod commands;
 mod connection;
@@ -31,6 +32,7 @@ use rustix::event::{EventfdFlags, eventfd};
 
 use crate::terminal::RawMode;
 use attached::Attached;
+pub use clock::Clock;
 pub use collect::collect;
 pub use commands::{Command, Commander, Commands, commands};
 pub use connection::{Closed, Connection};

@@ -2,11 +2,14 @@
 //!
 //! The one thing to know: an image's file is read when a machine is made from it, and from then on
 //! the machine's app.json has its id, and all that the image says of its program. So a machine that is
-//! kept starts without the file, and `mvm prune` keeps what it needs.
+//! kept starts without the file, and `mvm prune` keeps what it needs. Of several in a file, which one
+//! it is stands behind its path.
 
 mod config;
+mod named;
 
-use std::collections::BTreeSet;
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::{self, BufRead};
 use std::path::{Path, PathBuf};
@@ -20,41 +23,46 @@ use vmm::{machine, state, toplevel};
 
 use crate::output::say;
 use crate::progress::Progress;
+use named::{is_called_archive, name_of, placed};
 
-/// The name of a machine whose image's file has none that can be one.
-const NAME: &str = "image";
-
-/// Characters of a machine's name.
-const NAME_CHARACTERS_MAX: usize = 63;
+pub use named::path_of;
 
 /// Reads the file to run: an app.json, with what it leaves to its image, or an image or a system as what
 /// one would be.
-pub fn load(path: &Path) -> Result<AppFile> {
+pub fn load(name: &Path) -> Result<AppFile> {
+    let (path, choice) = placed(name)?;
+    let choice = choice.as_ref();
     if path == Path::new("-") {
         // What is looked at is read again by who reads it.
         let mut stdin = io::stdin().lock();
         let beginning = stdin.fill_buf().context("cannot read standard input")?;
-        if !is_archive(beginning) {
-            drop(stdin);
+        let is_archive = is_archive(beginning);
+        drop(stdin);
+        if !is_archive {
+            ensure!(choice.is_none(), "standard input is no image");
             return load_file(path);
         }
-        drop(stdin);
-        let image = told(|| cache()?.read_stream(io::stdin()))?;
-        return file_of(&image, NAME);
+        let image = told(|| cache()?.read_stream(io::stdin(), choice))?;
+        return file_of(&image, &name_of(path, choice));
     }
     if let Some(app) = toplevel::app_of(path) {
         let name = app.name.clone();
         return AppFile::of(app, &name);
     }
     if is_image(path) {
-        let image = told(|| cache()?.read(path))?;
-        return file_of(&image, &name_of(path));
+        let image = told(|| cache()?.read(path, choice))?;
+        return file_of(&image, &name_of(path, choice));
     }
+    ensure!(
+        choice.is_none(),
+        "{} holds no images of which one could be chosen",
+        path.display()
+    );
     if is_root_folder(path) {
-        let mut app = App::new(name_of(path), Vec::new());
+        let mut app = App::new(name_of(path, None), Vec::new());
         let folder = std::path::absolute(path)?;
         app.image = Some(text(&folder)?.into());
-        return AppFile::of(app, &name_of(path));
+        return AppFile::of(app, &name_of(path, None));
     }
     ensure!(
         !(path.is_file() && is_called_archive(path)),
@@ -62,14 +70,6 @@ pub fn load(path: &Path) -> Result<AppFile> {
         path.display()
     );
     load_file(path)
-}
-
-/// Whether a file has the name of an archive, whatever it is.
-fn is_called_archive(path: &Path) -> bool {
-    let name = path.to_string_lossy().to_lowercase();
-    [".tar", ".tar.gz", ".tgz", ".tar.zst", ".tar.xz"]
-        .iter()
-        .any(|end| name.ends_with(end))
 }
 
 /// Reads an image, and tells on the terminal that it does if that takes long.
@@ -90,9 +90,33 @@ fn load_file(path: &Path) -> Result<AppFile> {
 /// # Errors
 /// The image cannot be read, or does not go with what `app` says.
 pub fn complete(app: &mut App) -> Result<()> {
-    match app.image.clone() {
-        Some(name) if !is_root_folder(Path::new(&name)) => fill_in(app, &read(&name)?),
-        _ => Ok(()),
+    Images::default().complete(app)
+}
+
+/// Images that several machines may be of: each is read once.
+#[derive(Default)]
+pub struct Images(BTreeMap<String, Image>);
+
+impl Images {
+    /// As [`complete`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn complete(&mut self, app: &mut App) -> Result<()> {
+        let Some(name) = app.image.clone() else {
+            return Ok(());
+        };
+        if is_root_folder(Path::new(&name)) {
+            return Ok(());
+        }
+        let image = match self.0.entry(name) {
+            Entry::Occupied(image) => image.into_mut(),
+            Entry::Vacant(place) => {
+                let image = read(place.key())?;
+                place.insert(image)
+            }
+        };
+        fill_in(app, image)
     }
 }
 
@@ -106,17 +130,18 @@ pub fn look(name: &str) -> Result<()> {
         ensure!(folder()?.exists(), "there is no image {name}");
         return read(name).map(drop);
     }
-    let path = Path::new(name);
-    if is_root_folder(path) {
+    if is_root_folder(Path::new(name)) {
         return Ok(());
     }
-    image::look(path)
+    let (path, choice) = placed(Path::new(name))?;
+    image::look(path, choice.as_ref())
 }
 
-/// The image that an app.json names: by its id, or by its file.
+/// The image that an app.json names: by its id, or by its file and its name there.
 fn read(name: &str) -> Result<Image> {
     if !name.starts_with(IMAGE_ID) {
-        return told(|| cache()?.read(Path::new(name)));
+        let (path, choice) = placed(Path::new(name))?;
+        return told(|| cache()?.read(path, choice.as_ref()));
     }
     let id = name.parse().map_err(anyhow::Error::msg);
     cache()?.image(&id.context("image")?)
@@ -283,55 +308,5 @@ fn fill_in(app: &mut App, image: &Image) -> Result<()> {
     match app.check().first() {
         Some(complaint) => bail!("as the image has it, {complaint}"),
         None => Ok(()),
-    }
-}
-
-/// A machine's name from that of a file: `My_App-1.2.tar.gz` is `my-app-1-2`.
-fn name_of(path: &Path) -> String {
-    let name = path.canonicalize().unwrap_or_else(|_| path.into());
-    let name = name
-        .file_name()
-        .unwrap_or_default()
-        .to_string_lossy()
-        .to_lowercase();
-    let ends = [".gz", ".zst", ".tar", ".oci", ".docker"];
-    let name = ends
-        .iter()
-        .fold(&*name, |name, end| name.strip_suffix(end).unwrap_or(name));
-    let is_good = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
-    let name: String = name
-        .chars()
-        .map(|c| if is_good(c) { c } else { '-' })
-        .collect();
-    let name: String = name
-        .trim_matches('-')
-        .chars()
-        .take(NAME_CHARACTERS_MAX)
-        .collect();
-    match name.trim_end_matches('-') {
-        "" => NAME.into(),
-        name => name.into(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_files_name_is_the_machines_as_far_as_it_can_be() {
-        for (path, name) in [
-            ("/x/web.tar", "web"),
-            ("My_App-1.2.tar.gz", "my-app-1-2"),
-            ("torture.docker.tar", "torture"),
-            ("---.tar", "image"),
-            ("über.tar", "ber"),
-        ] {
-            assert_eq!(name_of(Path::new(path)), name);
-        }
-        assert_eq!(
-            name_of(Path::new(&"a".repeat(99))).len(),
-            NAME_CHARACTERS_MAX
-        );
     }
 }

@@ -39,7 +39,9 @@ use outside::Outside;
 pub use streams::Streams;
 
 use crate::accel::{host_user, is_inside};
-use crate::attach::{Closed, Company, Connection, Outcome, Program, Stdio, attach, commands};
+use crate::attach::{
+    Clock, Closed, Company, Connection, Outcome, Program, Stdio, attach, commands,
+};
 use crate::audience::Audience;
 use crate::cgroup::Cgroup;
 use crate::control::server::{self, Server};
@@ -158,6 +160,7 @@ pub fn run(start: Start<'_>) -> anyhow::Result<Ended> {
         };
         let company = Company {
             commands: Some(commands),
+            clock: Some(Clock::start()?),
             started: Some(Box::new(started)),
             hears_all: start.contained.is_some(),
             ..company(app)

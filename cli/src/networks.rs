@@ -37,6 +37,11 @@ pub fn all() -> Result<Vec<hello::Network>> {
     Ok(networks)
 }
 
+/// The names of networks, also of those whose process was killed.
+pub fn names() -> Vec<String> {
+    Folder::names()
+}
+
 /// Removes what networks have left whose process was killed.
 ///
 /// # Errors

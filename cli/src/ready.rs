@@ -6,12 +6,13 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, anyhow, bail, ensure};
 
+use crate::control::client;
 use crate::control::message::{Health, HealthStatus};
 use crate::logs::{self, Entry, Reader};
 use crate::machines::{self, Record};
 use crate::state::State;
 
-/// How often the machine is asked.
+/// How often a machine is asked that does not say what is new.
 const PERIOD: Duration = Duration::from_millis(100);
 
 /// Lines of the program's that an error shows.
@@ -53,8 +54,8 @@ impl Args {
             let Ok(machine) = machines::find(&name) else {
                 bail!("{name} has ended before it was ready, and is gone");
             };
-            let outlook = State::of(&machine).map(|state| Outlook::of(&state))?;
-            match outlook {
+            let state = State::of(&machine)?;
+            match Outlook::of(&state) {
                 Outlook::Ready => return Ok(()),
                 Outlook::Hopeless(why) => return Err(with_last_lines(&name, &why, record)),
                 Outlook::Open => {}
@@ -64,8 +65,17 @@ impl Args {
                 let why = format!("is not ready after {time} s");
                 return Err(with_last_lines(&name, &why, record));
             }
-            thread::sleep(PERIOD);
+            await_news(&state);
         }
+    }
+}
+
+/// Returns when a machine may not be what it was any more.
+pub fn await_news(state: &State) {
+    let said = state.info.as_ref();
+    // One that does not answer, since it starts or is of another version, is asked from time to time.
+    if said.is_none_or(|info| client::await_news(&state.name, info).is_err()) {
+        thread::sleep(PERIOD);
     }
 }
 

@@ -111,6 +111,29 @@ fn an_image_is_looked_into() {
 }
 
 #[test]
+fn the_images_of_services_are_looked_into() {
+    let folder = folder();
+    fs::write(folder.path().join("image.tar"), b"\x1f\x8b\x08").expect("write");
+    let compose = "{\n\"services\": {\n\"a\": { \"image\": \"image.tar\" },\n\
+        \"b\": { \"app\": { \"entrypoint\": \"/bin/sh\" }, \"store\": \"none\" },\n\
+        \"c\": { \"image\": \"image.tar:web\" }\n} }";
+    fs::write(folder.path().join("compose.json"), compose).expect("write");
+    let output = mvm(folder.path(), &["check", "compose.json"]);
+    let lines: Vec<&str> = text(&output.stderr).lines().collect();
+    let image = folder.path().join("image.tar");
+    let cannot = format!("cannot read image {}: ", image.display());
+    let starts = [
+        format!("compose.json:3:17: services.a.image: {cannot}"),
+        format!("compose.json:5:17: services.c.image: {cannot}"),
+    ];
+    assert_eq!(lines.len(), starts.len(), "{lines:?}");
+    for (line, start) in lines.iter().zip(starts) {
+        assert!(line.starts_with(&start), "{line}");
+    }
+    assert_eq!(output.status.code(), Some(125));
+}
+
+#[test]
 fn json_is_a_list_of_all_files() {
     let folder = folder();
     let output = mvm(folder.path(), &["check", "--json", "good.json", "bad.json"]);

@@ -6,7 +6,7 @@ use std::process::Command;
 
 use tempfile::TempDir;
 
-/// What completion offers for the last of `words`, and a state folder with a machine in it.
+/// What completion offers for the last of `words`, where there are a machine, a volume and a network.
 fn offered(words: &[&str]) -> Vec<String> {
     let folder = tempfile::tempdir().expect("folder");
     let app = folder.path().join("app.json");
@@ -16,6 +16,10 @@ fn offered(words: &[&str]) -> Vec<String> {
         .args(["create".as_ref(), app.as_os_str()])
         .output();
     assert!(created.expect("run mvm").status.success());
+    let volumes = folder.path().join("state/volumes");
+    fs::create_dir_all(&volumes).expect("folder");
+    fs::write(volumes.join("data.raw"), "").expect("write");
+    fs::create_dir_all(folder.path().join("run/.networks/shop")).expect("folder");
     let output = mvm(&folder)
         .env("MVM_COMPLETE", "fish")
         .args(["--", "mvm"])
@@ -45,6 +49,28 @@ fn names_of_machines_are_completed() {
     assert_eq!(offered(&["exec", "x"]), Vec::<String>::new());
     let commands = offered(&["st"]);
     assert_eq!(commands, ["start", "stop", "status", "stats"]);
+}
+
+#[test]
+fn names_of_volumes_and_networks_are_completed() {
+    assert_eq!(offered(&["volume", "rm", "d"]), ["data"]);
+    assert_eq!(offered(&["run", "-v", "da"]), ["data:"]);
+    assert_eq!(
+        offered(&["run", "--volume", "data:/s"]),
+        Vec::<String>::new()
+    );
+    assert_eq!(offered(&["run", "-v", "/usr/sh"]), ["/usr/share/"]);
+    assert_eq!(offered(&["create", "--network", ""]), ["shop"]);
+}
+
+#[test]
+fn names_of_manual_pages_are_completed() {
+    assert_eq!(offered(&["man", "net"]), ["network"]);
+    assert_eq!(offered(&["man", "app"]), ["app.json"]);
+    assert_eq!(offered(&["man", "compose", "u"]), ["up"]);
+    assert_eq!(offered(&["man", "network", "l"]), ["ls"]);
+    assert_eq!(offered(&["man", "nothing", "l"]), Vec::<String>::new());
+    assert_eq!(offered(&["man", "moni"]), Vec::<String>::new());
 }
 
 #[test]

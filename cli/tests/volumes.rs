@@ -77,3 +77,52 @@ fn a_volume_that_a_kept_machine_names_stays() {
     assert_eq!(all(&run("rm web")), (Some(0), "web\n", ""));
     assert_eq!(all(&run("volume rm data")), (Some(0), "data\n", ""));
 }
+
+#[test]
+fn volumes_that_no_machine_names_are_pruned() {
+    let folder = tempfile::tempdir().expect("folder");
+    let app = r#"{"name":"web","app":{"entrypoint":"/bin/sh"},"store":"none",
+        "volumes":[{"name":"kept","mountPoint":"/data"}]}"#;
+    fs::write(folder.path().join("app.json"), app).expect("write");
+    let run = |line: &str| mvm(&folder, line);
+    assert_eq!(all(&run("volume prune")), (Some(0), "", ""));
+    assert_eq!(all(&run("create app.json")).0, Some(0));
+    for name in ["kept", "one", "two"] {
+        let made = run(&format!("volume create --size 16M {name}"));
+        assert_eq!(all(&made).0, Some(0));
+    }
+    let asked = run("volume prune");
+    let words = "mvm: 2 volumes would be removed with all that is in them; --force does so without \
+                 being asked\n";
+    assert_eq!(all(&asked), (Some(125), "", words));
+    let pruned = run("volume prune -f");
+    let (status, names, freed) = all(&pruned);
+    assert_eq!((status, names), (Some(0), "one\ntwo\n"));
+    assert!(
+        freed.starts_with("mvm: freed ") && freed.ends_with("iB of the disk\n"),
+        "{freed}"
+    );
+    assert_eq!(all(&run("volume ls -q")), (Some(0), "kept\n", ""));
+    assert_eq!(all(&run("rm web")).0, Some(0));
+    let pruned = run("volume prune --force --json");
+    let (_, json, _) = all(&pruned);
+    let json: Value = serde_json::from_str(json).expect("JSON");
+    assert_eq!(json[0]["name"], "kept");
+    assert!(json[0]["freedBytes"].as_u64() > Some(0), "{json}");
+    assert_eq!(all(&run("volume ls -q")), (Some(0), "", ""));
+}
+
+#[test]
+fn nothing_is_pruned_where_a_machine_cannot_be_asked() {
+    let folder = tempfile::tempdir().expect("folder");
+    let app = r#"{"name":"web","app":{"entrypoint":"/bin/sh"},"store":"none"}"#;
+    fs::write(folder.path().join("app.json"), app).expect("write");
+    let run = |line: &str| mvm(&folder, line);
+    assert_eq!(all(&run("create app.json")).0, Some(0));
+    assert_eq!(all(&run("volume create --size 16M data")).0, Some(0));
+    // Of a later version, say.
+    fs::write(folder.path().join("state/machines/web/app.json"), "{}").expect("write");
+    let words = "mvm: cannot tell which volumes machine web names; `mvm rm web` removes it\n";
+    assert_eq!(all(&run("volume prune -f")), (Some(125), "", words));
+    assert_eq!(all(&run("volume ls -q")), (Some(0), "data\n", ""));
+}

@@ -5,6 +5,7 @@
 //! `mvm-init` has those, and a test needs none of them.
 
 mod accounts;
+mod clock;
 mod closure;
 mod dial;
 mod interpreter;
@@ -198,6 +199,12 @@ impl Agent {
                 setup(&wanted)?;
                 self.set_up = true;
                 self.sessions.outbox.push(MACHINE, &Message::SetupDone);
+            }
+            Message::Clock { shift_ns } => {
+                let now_ns = clock::moved(shift_ns);
+                self.sessions
+                    .outbox
+                    .push(MACHINE, &Message::Time { now_ns });
             }
             Message::Exec(_) | Message::Connect(_) if !self.set_up => {
                 bail!("the host sent no setup")

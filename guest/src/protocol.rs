@@ -8,7 +8,7 @@
 //! [`Message::Setup`] once and waits for [`Message::SetupDone`]. Then each [`Message::Exec`] opens a
 //! session, which the guest closes with [`Message::ExecFailed`] or [`Message::Exit`] as its last
 //! frame; a session's number can be used again after that. [`Message::Detached`] closes it, too, and
-//! leaves the program running. [`Message::Connect`] opens one that is a
+//! leaves the program running. [`Message::Clock`] is answered by [`Message::Time`] at any time. [`Message::Connect`] opens one that is a
 //! connection to a port in the guest rather than a program: `Stdin` is what the host sends there,
 //! `Stdout` what comes back, each with [`CONNECTION_WINDOW`].
 //!

@@ -20,11 +20,13 @@ use anyhow::{Context, Result, ensure};
 use devices::virtio::fs::catalog::Catalog;
 use rustix::fs::{FlockOperation, flock};
 
+use crate::choice::Choice;
 use crate::config::{self, Config};
 use crate::digest::{Digest, Hashing};
 use crate::manifest::{self, Blob, Manifest};
 use crate::merge::merge;
-use crate::source::{Source, unpacked};
+use crate::packing::unpacked;
+use crate::source::Source;
 use crate::tree::{Missing, ROOT, Tree};
 use crate::{layer, nix};
 
@@ -69,22 +71,27 @@ impl Cache {
         Ok(Self { folder })
     }
 
-    /// Reads the image at `path`.
-    pub fn read(&self, path: &Path) -> Result<Image> {
+    /// Reads the image at `path`, or of several that which is chosen.
+    pub fn read(&self, path: &Path, choice: Option<&Choice>) -> Result<Image> {
         let read = || {
             if let Some(list) = nix::List::read(path)? {
+                nix::List::ensure_not_chosen(choice)?;
                 return self.keep_listed(&list);
             }
-            self.keep(&Source::open(path, &self.folder)?)
+            self.keep(&Source::open(path, &self.folder)?, choice)
         };
         let image = read().map_err(|error| self.explained(error));
         image.with_context(|| format!("cannot read image {}", path.display()))
     }
 
-    /// Reads the image that `stream` brings.
-    pub fn read_stream(&self, stream: impl Read + 'static) -> Result<Image> {
+    /// Reads the image that `stream` brings, or of several that which is chosen.
+    pub fn read_stream(
+        &self,
+        stream: impl Read + 'static,
+        choice: Option<&Choice>,
+    ) -> Result<Image> {
         let source = Source::stream(stream, &self.folder);
-        let image = source.and_then(|source| self.keep(&source));
+        let image = source.and_then(|source| self.keep(&source, choice));
         image
             .map_err(|error| self.explained(error))
             .context("cannot read the image on standard input")
@@ -108,9 +115,9 @@ impl Cache {
         error
     }
 
-    fn keep(&self, source: &Source) -> Result<Image> {
+    fn keep(&self, source: &Source, choice: Option<&Choice>) -> Result<Image> {
         let _lock = self.lock(FlockOperation::LockShared)?;
-        let Manifest { config, layers } = manifest::read(source)?;
+        let Manifest { config, layers } = manifest::read(source, choice)?;
         let (_, diff_ids) = config::read(&config)?;
         ensure!(
             layers.len() == diff_ids.len(),

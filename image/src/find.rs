@@ -132,7 +132,9 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let cache = Cache::open(folder.path()).unwrap();
         let bytes = docker_archive(&[layer], &json!({}));
-        let image = cache.read_stream(std::io::Cursor::new(bytes)).unwrap();
+        let image = cache
+            .read_stream(std::io::Cursor::new(bytes), None)
+            .unwrap();
         cache.catalog(&image).unwrap().0
     }
 

@@ -30,6 +30,7 @@
 
 mod archive;
 mod cache;
+mod choice;
 mod config;
 mod contained;
 mod digest;
@@ -40,6 +41,7 @@ mod look;
 mod manifest;
 mod merge;
 mod nix;
+mod packing;
 mod pax;
 mod source;
 mod sparse;
@@ -49,6 +51,7 @@ mod tree;
 mod walk;
 
 pub use cache::{Cache, Image};
+pub use choice::Choice;
 pub use config::{Config, HealthCheck};
 pub use devices::virtio::fs::catalog::Catalog;
 pub use digest::{Digest, Written};

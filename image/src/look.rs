@@ -6,23 +6,25 @@ use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 
-use crate::source::{BEGINNING_BYTES, Source, is_archive, is_packed, unpacked};
+use crate::choice::Choice;
+use crate::packing::{is_packed, unpacked};
+use crate::source::{BEGINNING_BYTES, Source, is_archive};
 use crate::{config, manifest, nix};
 
-/// Whether what is at `path` can be an image: that it has a manifest and a configuration that can be
+/// Whether what is at `path` can be an image, or has the one that is chosen: that it has a manifest and a configuration that can be
 /// read, for machines like ours, and all of its layers. Of a packed archive only the beginning is
 /// read: all else would take as long as a start.
 ///
 /// # Errors
 /// It is none; says why.
-pub fn look(path: &Path) -> Result<()> {
+pub fn look(path: &Path, choice: Option<&Choice>) -> Result<()> {
     let cannot = || format!("cannot read image {}", path.display());
-    look_at(path).with_context(cannot)
+    look_at(path, choice).with_context(cannot)
 }
 
-fn look_at(path: &Path) -> Result<()> {
+fn look_at(path: &Path, choice: Option<&Choice>) -> Result<()> {
     if nix::List::read(path)?.is_some() {
-        return Ok(());
+        return nix::List::ensure_not_chosen(choice);
     }
     if path.is_file() && is_packed(&beginning(File::open(path)?)?) {
         let unpacked = beginning(unpacked(File::open(path)?)?)?;
@@ -30,7 +32,7 @@ fn look_at(path: &Path) -> Result<()> {
         return Ok(());
     }
     let source = Source::open_plain(path)?;
-    let found = manifest::read(&source)?;
+    let found = manifest::read(&source, choice)?;
     let (_, layers) = config::read(&found.config)?;
     ensure!(
         found.layers.len() == layers.len(),
@@ -58,14 +60,14 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::testing::{Layer, archive, docker_archive, oci_files, write};
+    use crate::testing::{Layer, archive, bzip2, docker_archive, oci_files, write, xz};
 
     /// The error's words, if there is one, for a file of these bytes.
     fn words(bytes: &[u8]) -> Option<String> {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("image.tar");
         fs::write(&path, bytes).unwrap();
-        let error = look(&path).err()?;
+        let error = look(&path, None).err()?;
         let words = format!("{error:#}");
         let start = format!("cannot read image {}: ", path.display());
         Some(words.strip_prefix(&start).unwrap().into())
@@ -80,11 +82,17 @@ mod tests {
         let files = oci_files(&layers(), &json!({}), |bytes| (bytes.into(), ""));
         let folder = tempfile::tempdir().unwrap();
         write(folder.path(), &files);
-        look(folder.path()).unwrap();
+        look(folder.path(), None).unwrap();
         assert_eq!(words(&archive(&files)), None);
         let saved = docker_archive(&layers(), &json!({}));
         assert_eq!(words(&saved), None);
-        assert_eq!(words(&zstd::encode_all(&saved[..], 0).unwrap()), None);
+        for packed in [
+            zstd::encode_all(&saved[..], 0).unwrap(),
+            xz(&saved),
+            bzip2(&saved),
+        ] {
+            assert_eq!(words(&packed), None);
+        }
     }
 
     #[test]

@@ -9,6 +9,7 @@ use anyhow::{Context, Result, bail, ensure};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
+use crate::choice::{Candidate, Choice, choose};
 use crate::digest::Digest;
 use crate::source::Source;
 
@@ -21,8 +22,12 @@ const CONFIGS: [&str; 2] = [
     "application/vnd.docker.container.image.v1+json",
 ];
 
-/// The annotation with an image's name in a layout.
-const NAME: &str = "org.opencontainers.image.ref.name";
+/// Annotations with an image's name in a layout: the whole of it as containerd and Docker have it, and
+/// what the specification has, which often is a tag alone.
+const NAMES: [&str; 2] = [
+    "io.containerd.image.name",
+    "org.opencontainers.image.ref.name",
+];
 
 /// An image's parts.
 pub struct Manifest {
@@ -64,6 +69,8 @@ struct Descriptor {
 struct Platform {
     architecture: String,
     os: String,
+    /// What of that architecture it needs beyond the least.
+    variant: Option<String>,
 }
 
 impl Platform {
@@ -85,13 +92,13 @@ struct Document {
     layers: Option<Vec<Descriptor>>,
 }
 
-/// Finds the one image of `source`.
-pub fn read(source: &Source) -> Result<Manifest> {
+/// Finds the image of `source` that is chosen, or the only one.
+pub fn read(source: &Source, choice: Option<&Choice>) -> Result<Manifest> {
     if source.has("oci-layout") {
-        return layout(source);
+        return layout(source, choice);
     }
     if source.has("manifest.json") {
-        return saved(source);
+        return saved(source, choice);
     }
     match source {
         Source::Archive(_) => bail!(
@@ -101,45 +108,50 @@ pub fn read(source: &Source) -> Result<Manifest> {
     }
 }
 
-fn saved(source: &Source) -> Result<Manifest> {
+fn saved(source: &Source, choice: Option<&Choice>) -> Result<Manifest> {
     let images: Vec<Saved> = parse(&source.small("manifest.json")?, "manifest.json")?;
-    let [image] = &images[..] else {
-        let tags = images
+    let candidates = images.iter().enumerate().map(|(place, image)| Candidate {
+        place,
+        names: image
+            .repo_tags
             .iter()
-            .flat_map(|image| image.repo_tags.iter().flatten());
-        let tags: Vec<_> = tags.map(String::as_str).collect();
-        bail!(
-            "it holds {} images and not one ({})",
-            images.len(),
-            tags.join(", ")
-        );
-    };
+            .flatten()
+            .map(String::as_str)
+            .collect(),
+        what: (&image.config, &image.layers),
+    });
+    let candidates: Vec<_> = candidates.collect();
+    let (config, layers) = choose(&candidates, choice)?.what;
     // A folder's names would be paths of the host.
     ensure!(
         matches!(source, Source::Archive(_)),
         "it is a folder with manifest.json: pack it as an archive"
     );
-    let layers = image.layers.iter().map(|name| Blob {
+    let layers = layers.iter().map(|name| Blob {
         name: name.clone(),
         digest: None,
         media_type: None,
     });
     Ok(Manifest {
-        config: source.small(&image.config)?,
+        config: source.small(config)?,
         layers: layers.collect(),
     })
 }
 
-fn layout(source: &Source) -> Result<Manifest> {
+fn layout(source: &Source, choice: Option<&Choice>) -> Result<Manifest> {
     let mut document: Document = parse(&source.small("index.json")?, "index.json")?;
+    if let Some(images) = &document.manifests {
+        let image = chosen(images, choice)?;
+        document = parse(&blob(source, image)?, "a manifest")?;
+    }
     for _ in 0..DEPTH_MAX {
         match document {
             Document {
                 manifests: Some(manifests),
                 ..
             } => {
-                let digest = chosen(&manifests)?;
-                document = parse(&blob(source, digest)?, "a manifest")?;
+                let image = for_machines(&manifests)?;
+                document = parse(&blob(source, image)?, "a manifest")?;
             }
             Document {
                 config: Some(config),
@@ -168,36 +180,53 @@ fn layout(source: &Source) -> Result<Manifest> {
     bail!("it has indexes in indexes, more than {DEPTH_MAX} deep")
 }
 
-/// The one manifest that is for machines. One that says nothing may be.
-fn chosen(manifests: &[Descriptor]) -> Result<&Digest> {
-    let platform =
-        |descriptor: &Descriptor| descriptor.platform.as_ref().map(Platform::is_for_machines);
-    let found: Vec<_> = manifests
-        .iter()
-        .filter(|one| platform(one) != Some(false))
+/// The image that is chosen, or the only one that is for machines. One that says nothing may be.
+fn chosen<'a>(images: &'a [Descriptor], choice: Option<&Choice>) -> Result<&'a Digest> {
+    let is_asked = |place| choice == Some(&Choice::Place(place));
+    let candidates = images.iter().enumerate();
+    let candidates =
+        candidates.filter(|(place, one)| is_asked(*place) || one.may_be_for_machines());
+    let candidates: Vec<_> = candidates
+        .map(|(place, one)| Candidate {
+            place,
+            names: one.names(),
+            what: &one.digest,
+        })
         .collect();
-    let listed = |words: BTreeSet<String>| words.into_iter().collect::<Vec<_>>().join(", ");
-    match &found[..] {
-        [one] => Ok(&one.digest),
-        [] => {
-            let others = manifests.iter().filter_map(|one| one.platform.as_ref());
-            let others = others.filter(|one| !one.is_unknown());
-            let others = others.map(|one| format!("{}/{}", one.os, one.architecture));
-            bail!(
-                "it holds no image for linux/amd64 (but for: {})",
-                listed(others.collect())
-            )
-        }
-        several => {
-            let names = several
-                .iter()
-                .filter_map(|one| one.annotations.as_ref()?.get(NAME));
-            bail!(
-                "it holds {} images for linux/amd64 and not one ({})",
-                several.len(),
-                listed(names.cloned().collect())
-            )
-        }
+    ensure!(!candidates.is_empty(), no_image(images));
+    Ok(choose(&candidates, choice)?.what)
+}
+
+/// Of one image for several platforms that of machines: the first, and one that needs no more than each
+/// of them has.
+fn for_machines(platforms: &[Descriptor]) -> Result<&Digest> {
+    let good = platforms.iter().filter(|one| one.may_be_for_machines());
+    let least = good.min_by_key(|one| one.platform.as_ref().is_some_and(|is| is.variant.is_some()));
+    let least = least.with_context(|| no_image(platforms))?;
+    Ok(&least.digest)
+}
+
+/// What is said where none of these is for machines.
+fn no_image(platforms: &[Descriptor]) -> String {
+    let others = platforms.iter().filter_map(|one| one.platform.as_ref());
+    let others = others.filter(|one| !one.is_unknown());
+    let others: BTreeSet<_> = others
+        .map(|one| format!("{}/{}", one.os, one.architecture))
+        .collect();
+    let others = others.into_iter().collect::<Vec<_>>().join(", ");
+    format!("it holds no image for linux/amd64 (but for: {others})")
+}
+
+impl Descriptor {
+    fn may_be_for_machines(&self) -> bool {
+        let platform = self.platform.as_ref();
+        platform.is_none_or(Platform::is_for_machines)
+    }
+
+    fn names(&self) -> Vec<&str> {
+        let annotations = self.annotations.iter();
+        let names = annotations.flat_map(|one| NAMES.iter().filter_map(|name| one.get(*name)));
+        names.map(String::as_str).collect()
     }
 }
 

@@ -15,10 +15,12 @@ use regex::bytes::Regex;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
+use crate::choice::Choice;
 use crate::digest::Digest;
 use crate::entries::{ENTRIES_MAX, Entry, Kind, components};
 use crate::layer;
-use crate::source::{SMALL_BYTES_MAX, unpacked};
+use crate::packing::unpacked;
+use crate::source::SMALL_BYTES_MAX;
 
 /// The version of the file that this reads.
 const VERSION: u32 = 1;
@@ -81,6 +83,13 @@ struct Permissions {
 }
 
 impl List {
+    /// # Errors
+    /// Something is chosen of what is one image.
+    pub fn ensure_not_chosen(choice: Option<&Choice>) -> Result<()> {
+        ensure!(choice.is_none(), "it is one image, of which none is chosen");
+        Ok(())
+    }
+
     /// Reads `path`; none if it is something else.
     pub fn read(path: &Path) -> Result<Option<Self>> {
         if path.is_dir() {

@@ -10,6 +10,7 @@ use rustix::fs::OFlags;
 
 use crate::archive::Archive;
 use crate::nix;
+use crate::packing::{MAGIC_BYTES, is_packed, unpacked};
 use crate::walk::CUT_OFF;
 
 /// Bytes of a manifest or a configuration: registries take no more than 4 MiB.
@@ -18,19 +19,6 @@ pub const SMALL_BYTES_MAX: u64 = 4 << 20;
 /// Bytes of an archive that comes packed or as a stream.
 const SPOOL_BYTES_MAX: u64 = 256 << 30;
 
-const GZIP: &[u8] = &[0x1f, 0x8b];
-const ZSTD: &[u8] = &[0x28, 0xb5, 0x2f, 0xfd];
-/// What mvm does not unpack, and the program that does.
-const OTHERS: [(&[u8], &str); 4] = [
-    (b"\xfd7zXZ\0", "xz"),
-    (b"BZh", "bzip2"),
-    (b"\x04\x22\x4d\x18", "lz4"),
-    (b"LZIP", "lzip"),
-];
-/// The frame that zstd's tools pass over; the lowest four bits of its first byte are anybody's.
-const ZSTD_SKIPPED: &[u8] = &[0x2a, 0x4d, 0x18];
-/// Bytes that tell what packed a file.
-const MAGIC_BYTES: usize = 6;
 /// At its place in a header (`TMAGIC`).
 const TAR: (usize, &[u8]) = (257, b"ustar");
 
@@ -43,12 +31,7 @@ pub fn is_archive(beginning: &[u8]) -> bool {
     beginning
         .get(at..)
         .is_some_and(|rest| rest.starts_with(magic))
-        || packing(beginning) != Packing::None
-}
-
-/// Whether a file that begins so is packed as a whole.
-pub fn is_packed(beginning: &[u8]) -> bool {
-    packing(beginning) != Packing::None
+        || is_packed(beginning)
 }
 
 /// Whether the folder at `path` is an OCI layout.
@@ -171,93 +154,10 @@ impl Source {
     }
 }
 
-#[derive(Debug, PartialEq, Eq)]
-enum Packing {
-    None,
-    Gzip,
-    Zstd,
-    /// By this program.
-    Other(&'static str),
-}
-
-fn packing(beginning: &[u8]) -> Packing {
-    let skipped = |rest: &[u8]| rest.starts_with(ZSTD_SKIPPED);
-    match beginning {
-        _ if beginning.starts_with(GZIP) => Packing::Gzip,
-        _ if beginning.starts_with(ZSTD) => Packing::Zstd,
-        [0x50..=0x5f, rest @ ..] if skipped(rest) => Packing::Zstd,
-        _ => {
-            let mut others = OTHERS.iter();
-            let other = others.find(|(magic, _)| beginning.starts_with(magic));
-            other.map_or(Packing::None, |(_, program)| Packing::Other(program))
-        }
-    }
-}
-
-/// What `packed` is when it is unpacked, whatever it is packed with: the bytes tell.
-pub fn unpacked<'a>(mut packed: impl Read + 'a) -> Result<Box<dyn Read + 'a>> {
-    let mut beginning = Vec::new();
-    packed
-        .by_ref()
-        .take(MAGIC_BYTES as u64)
-        .read_to_end(&mut beginning)?;
-    let packing = packing(&beginning);
-    let whole = io::Cursor::new(beginning).chain(packed);
-    Ok(match packing {
-        Packing::None => Box::new(whole),
-        Packing::Gzip => Box::new(flate2::read::MultiGzDecoder::new(whole)),
-        Packing::Zstd => Box::new(zstd::Decoder::new(whole)?),
-        Packing::Other(program) => bail!(
-            "it is packed by {program}, and gzip and zstd are taken: unpack it by `{program} -d` first"
-        ),
-    })
-}
-
 #[cfg(test)]
 mod tests {
-    use std::io::Write;
-
     use super::*;
-
-    fn gzip(bytes: &[u8]) -> Vec<u8> {
-        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
-        encoder.write_all(bytes).unwrap();
-        encoder.finish().unwrap()
-    }
-
-    #[test]
-    fn what_it_is_packed_with_is_told_by_its_bytes() {
-        let skipped = [0x53, 0x2a, 0x4d, 0x18, 2, 0, 0, 0, 9, 9];
-        let one = zstd::encode_all(&b"one"[..], 0).unwrap();
-        let two = zstd::encode_all(&b"two"[..], 0).unwrap();
-        for (packed, expected) in [
-            (b"plain".to_vec(), "plain"),
-            (b"".to_vec(), ""),
-            (gzip(b"packed"), "packed"),
-            ([gzip(b"one"), gzip(b"two")].concat(), "onetwo"),
-            ([one.clone(), skipped.to_vec(), two].concat(), "onetwo"),
-            ([skipped.to_vec(), one].concat(), "one"),
-        ] {
-            let mut text = String::new();
-            unpacked(&*packed)
-                .unwrap()
-                .read_to_string(&mut text)
-                .unwrap();
-            assert_eq!(text, expected);
-        }
-    }
-
-    #[test]
-    fn what_is_packed_otherwise_is_an_archive_that_is_not_taken() {
-        for (magic, program) in OTHERS {
-            assert!(is_archive(magic));
-            let error = unpacked(magic).map(drop).unwrap_err().to_string();
-            let words = format!(
-                "it is packed by {program}, and gzip and zstd are taken: unpack it by `{program} -d` first"
-            );
-            assert_eq!(error, words);
-        }
-    }
+    use crate::testing::gzip;
 
     #[test]
     fn an_app_json_is_no_image() {

@@ -76,18 +76,13 @@ pub fn sha256(bytes: &[u8]) -> String {
     format!("sha256:{}", digits.collect::<String>())
 }
 
-/// What `docker save` writes.
+/// What `docker save` writes of one image.
 fn saved(layers: Vec<Archive>, config: &Value) -> Vec<u8> {
-    let layers: Vec<_> = layers.into_iter().map(Archive::finish).collect();
-    let digests: Vec<_> = layers.iter().map(|layer| sha256(layer)).collect();
-    let file = json!({
-        "architecture": "amd64", "os": "linux", "config": config,
-        "rootfs": { "type": "layers", "diff_ids": digests },
-    });
-    let names: Vec<_> = (0..layers.len())
-        .map(|nth| format!("{nth}/layer.tar"))
-        .collect();
-    let manifest = json!([{ "Config": "config.json", "RepoTags": ["test:1"], "Layers": names }]);
+    saved_as(vec![("test:1", layers, config.clone())])
+}
+
+/// What `docker save` writes of images, each called so.
+pub fn saved_as(images: Vec<(&str, Vec<Archive>, Value)>) -> Vec<u8> {
     let mut archive = Builder::new(Vec::new());
     let mut put = |name: &str, bytes: &[u8]| {
         let mut header = Header::new_gnu();
@@ -95,16 +90,32 @@ fn saved(layers: Vec<Archive>, config: &Value) -> Vec<u8> {
         header.set_mode(0o644);
         archive.append_data(&mut header, name, bytes).unwrap();
     };
-    for (name, layer) in names.iter().zip(&layers) {
-        put(name, layer);
+    let mut manifest = Vec::new();
+    for (nth, (tag, layers, config)) in images.into_iter().enumerate() {
+        let (mut names, mut digests) = (Vec::new(), Vec::new());
+        for layer in layers.into_iter().map(Archive::finish) {
+            let name = format!("{nth}-{}/layer.tar", names.len());
+            put(&name, &layer);
+            digests.push(sha256(&layer));
+            names.push(name);
+        }
+        let file = json!({
+            "architecture": "amd64", "os": "linux", "config": config,
+            "rootfs": { "type": "layers", "diff_ids": digests },
+        });
+        let name = format!("{nth}.json");
+        put(&name, file.to_string().as_bytes());
+        manifest.push(json!({ "Config": name, "RepoTags": [tag], "Layers": names }));
     }
-    put("config.json", file.to_string().as_bytes());
-    put("manifest.json", manifest.to_string().as_bytes());
+    put(
+        "manifest.json",
+        Value::from(manifest).to_string().as_bytes(),
+    );
     archive.into_inner().unwrap()
 }
 
 /// A layer with busybox, which is all of a distribution that the tests need.
-fn busybox() -> Archive {
+pub fn busybox() -> Archive {
     let program = fs::read(format!("{}/bin/busybox", fixture("busybox"))).unwrap();
     let mut layer =
         Archive::default()
@@ -206,9 +217,10 @@ fn what_cannot_be_read_is_told_in_a_sentence() -> Result<()> {
     let cannot = "mvm: cannot read image FILE: ";
     for (bytes, words) in [
         (&image[..image.len() / 2], "the archive is cut off"),
+        (b"BZh91AY&SY", "the archive is cut off"),
         (
-            b"BZh91AY&SY",
-            "it is packed by bzip2, and gzip and zstd are taken: unpack it by `bzip2 -d` first",
+            b"LZIP\x01",
+            "it is packed by lzip, which is not among gzip, zstd, xz and bzip2: unpack it by `lzip -d` first",
         ),
         (b"\x1f\x8b\x08\0", "the archive is cut off"),
     ] {

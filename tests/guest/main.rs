@@ -19,6 +19,7 @@ mod fixtures;
 mod flags;
 mod health;
 mod images;
+mod images_several;
 mod kernels;
 mod killed;
 mod limits;

@@ -21,6 +21,7 @@ pub(crate) mod fault;
 pub(crate) mod file;
 mod health;
 mod host;
+mod image;
 mod interface;
 pub(crate) mod json;
 mod kernel;
@@ -63,6 +64,7 @@ pub use console::{Console, ConsoleMode, KernelMessages};
 pub use duration::Duration;
 pub use file::AppFile;
 pub use health::{HealthCheck, Http, MAX_CONTAINS, MAX_HTTP_ANSWER, OnFailure, Ready, Tcp};
+pub use image::split_image;
 pub use interface::{Interface, InterfaceKind, MAX_ALIASES, MAX_INTERFACES};
 pub use json::{MAX_DEPTH, MAX_VALUES};
 pub use kernel::{Kernel, MAX_CMDLINE_SIZE};
@@ -141,7 +143,8 @@ pub struct App {
     #[schemars(schema_with = "schema::system")]
     pub system: Option<System>,
     /// A container image that the machine's root is made of: its file or folder, or the id of one that
-    /// was read before, "sha256:" and 64 digits.
+    /// was read before, "sha256:" and 64 digits. Of several in a file one is chosen behind its path, by
+    /// name ("images.tar:shop/web:1") or by number ("images.tar@0").
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "String", length(min = 1))]
     pub image: Option<String>,

@@ -72,6 +72,12 @@ impl<S: Signals> Attached<'_, S> {
                         }
                     }
                     Source::Commands => self.take_commands(),
+                    Source::Clock => {
+                        if let Some(clock) = &self.company.clock {
+                            clock.take_tick();
+                        }
+                        self.look_at_clock();
+                    }
                     Source::Progress => self.take_progress(),
                     Source::Input => {
                         if let Some(outcome) = self.take_input() {
@@ -100,6 +106,10 @@ impl<S: Signals> Attached<'_, S> {
                 commands.descriptor(),
                 PollFlags::IN,
             ));
+        }
+        if let Some(clock) = &self.company.clock {
+            sources.push(Source::Clock);
+            fds.push(PollFd::from_borrowed_fd(clock.descriptor(), PollFlags::IN));
         }
         let is_running = self.end.is_none();
         if is_running {
@@ -188,8 +198,29 @@ impl<S: Signals> Attached<'_, S> {
                     self.is_switched_off = true;
                 }
                 Command::PowerOff => {}
+                Command::Clock => self.look_at_clock(),
             }
         }
+    }
+
+    /// Asks the guest what time it is, unless it does not read.
+    fn look_at_clock(&mut self) {
+        if !self.is_full()
+            && let Some(clock) = &mut self.company.clock
+            && clock.ask()
+        {
+            self.send_in(MACHINE, &Message::Clock { shift_ns: 0 });
+        }
+    }
+
+    /// The guest says what time it is.
+    fn take_time(&mut self, now_ns: u64) -> Result<()> {
+        let clock = self.company.clock.as_mut();
+        let clock = clock.context("a time that was not asked for")?;
+        if let Some(shift_ns) = clock.hear(now_ns)? {
+            self.send_in(MACHINE, &Message::Clock { shift_ns });
+        }
+        Ok(())
     }
 
     /// Passes input on. An outcome if the user has lost patience.
@@ -315,6 +346,10 @@ impl<S: Signals> Attached<'_, S> {
             let Some((session, message)) = connection.next_message()? else {
                 break;
             };
+            if let (MACHINE, Message::Time { now_ns }) = (session, &message) {
+                self.take_time(*now_ns).context(PROTOCOL)?;
+                continue;
+            }
             ensure_session(session)?;
             match self.session.receive(&message).context(PROTOCOL)? {
                 Event::Nothing => {}
@@ -374,6 +409,7 @@ impl<S: Signals> Attached<'_, S> {
 enum Source {
     Signals,
     Commands,
+    Clock,
     Progress,
     Guest,
     Input,

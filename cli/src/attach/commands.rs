@@ -21,14 +21,17 @@ pub enum Command {
     },
     /// Switch the machine off.
     PowerOff,
+    /// Look at the machine's clock.
+    Clock,
 }
 
-/// A command on the wire: a signal's number or one of two that are no signal's, and what goes with
+/// A command on the wire: a signal's number or one that is no signal's, and what goes with
 /// it. All are as long, so that reads end where one does.
 type Record = [u8; 5];
 
 const POWER_OFF: u8 = 0;
 const RESIZE: u8 = 255;
+const CLOCK: u8 = 254;
 
 /// Where wishes are told; from any thread.
 #[derive(Clone)]
@@ -51,6 +54,7 @@ impl Commander {
         let record: Record = match command {
             Command::Signal(signal) => [signal, 0, 0, 0, 0],
             Command::PowerOff => [POWER_OFF, 0, 0, 0, 0],
+            Command::Clock => [CLOCK, 0, 0, 0, 0],
             Command::Resize { rows, cols } => {
                 let ([r0, r1], [c0, c1]) = (rows.to_ne_bytes(), cols.to_ne_bytes());
                 [RESIZE, r0, r1, c0, c1]
@@ -84,6 +88,7 @@ impl Commands {
 fn command([kind, r0, r1, c0, c1]: Record) -> Command {
     match kind {
         POWER_OFF => Command::PowerOff,
+        CLOCK => Command::Clock,
         RESIZE => Command::Resize {
             rows: u16::from_ne_bytes([r0, r1]),
             cols: u16::from_ne_bytes([c0, c1]),
@@ -103,11 +108,8 @@ mod tests {
             rows: 255,
             cols: 300,
         };
-        let told: Vec<_> = [Command::Signal(15), size, Command::PowerOff]
-            .into_iter()
-            .cycle()
-            .take(50)
-            .collect();
+        let told = [Command::Signal(15), size, Command::PowerOff, Command::Clock];
+        let told: Vec<_> = told.into_iter().cycle().take(50).collect();
         for command in &told {
             commander.tell(*command).unwrap();
         }

@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use anyhow::{Context, Result};
 use guest::protocol::Exec;
 
-use super::{Commands, DetachKeys, signals};
+use super::{Clock, Commands, DetachKeys, signals};
 
 /// The caller's standard streams, in descriptors of their own.
 pub struct Stdio {
@@ -72,6 +72,8 @@ pub struct Company<'a> {
     pub keys: DetachKeys,
     /// What others want of it.
     pub commands: Option<Commands>,
+    /// How the guest's clock is kept right, by who runs the machine.
+    pub clock: Option<Clock>,
     /// Called once it runs.
     pub started: Option<Box<dyn FnOnce() + 'a>>,
     /// What SIGTERM is for the program, if not SIGTERM.

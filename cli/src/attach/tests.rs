@@ -7,6 +7,7 @@ mod flow;
 mod hostile;
 mod launched;
 mod left;
+mod timed;
 
 use std::fs::File;
 use std::io::{Read, Write};

@@ -9,6 +9,7 @@ use vmm::app::AppFile;
 use vmm::toplevel;
 
 use crate::build::{Interrupt, Target, Work, archive, bundle, ensure_stored, tag};
+use crate::image::path_of;
 use crate::output::{print, print_json};
 use crate::progress::Progress;
 use crate::size;
@@ -49,7 +50,7 @@ struct Made<'a> {
 /// Runs the command.
 pub fn run(args: &Args) -> Result<ExitCode> {
     ensure!(
-        !image::is_image(&args.file),
+        !image::is_image(path_of(&args.file)),
         "{} is an image, with all that its program needs; `mvm build` takes an app.json",
         args.file.display()
     );

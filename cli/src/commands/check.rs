@@ -21,8 +21,8 @@ use crate::output::{print, print_json};
 /// Check app.json and compose.json files and say all that is wrong with them
 ///
 /// Looks at syntax and values, then at this host: whether the kernel, the shared folders, the
-/// entrypoint and its closure are there, and an image has a manifest and a configuration for machines
-/// like these. Exits with 0 if all files are good, else with 125.
+/// entrypoint and its closure are there, and images, those of a project's services too, have a manifest
+/// and a configuration for machines like these. Exits with 0 if all files are good, else with 125.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Files to check, images as well; "-" is the standard input
@@ -63,7 +63,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
 fn report(path: &Path) -> Report {
     let outcome = if is_compose(path) {
         check_project(path)
-    } else if is_image(path) {
+    } else if is_image(image::path_of(path)) {
         let checked = image::look(&path.to_string_lossy());
         checked.map_err(|error| of_whole(path, &error))
     } else {
@@ -100,7 +100,8 @@ fn check_project(path: &Path) -> Result<(), Problems> {
         // Of its variables.
         Err(error) => of_whole(path, &error),
     })?;
-    file.check_host()
+    file.check_host()?;
+    file.check_images(|image| image::look(image).map_err(|error| format!("{error:#}")))
 }
 
 fn of_whole(path: &Path, error: &anyhow::Error) -> Problems {

@@ -102,7 +102,7 @@ fn write(units: &[(String, String)], manager: Manager) -> Result<ExitCode> {
 fn command(what: &str) -> Result<(String, Vec<String>, App)> {
     let mvm = env::current_exe().context("cannot tell where mvm is")?;
     let mvm = text(&mvm)?;
-    if !Path::new(what).is_file() {
+    if !image::path_of(Path::new(what)).is_file() {
         let machine = machines::find(what)?;
         let app = machine.kept()?.app_file()?.app;
         let command = [&mvm, "start", "--attach", &machine.name].map(Into::into);

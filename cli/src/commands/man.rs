@@ -15,7 +15,7 @@ use vmm::app::suggest::nearest;
 use crate::output::print;
 
 /// What the format of the file is called among commands.
-const FORMAT: &str = "app.json";
+pub const FORMAT: &str = "app.json";
 
 /// Show the manual page of a command
 ///

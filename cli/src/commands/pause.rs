@@ -11,7 +11,7 @@ use crate::machines;
 
 /// Stop the processors of machines
 ///
-/// The guest does not notice, but its clock jumps when it goes on.
+/// The guest does not notice, but its clock jumps to the host's time when it goes on.
 #[derive(Debug, clap::Args)]
 pub struct PauseArgs {
     /// The machines

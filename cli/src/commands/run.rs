@@ -39,7 +39,8 @@ use crate::systemd::Sockets;
 )]
 pub struct Args {
     /// The app.json; or an image: what `docker save` writes, an OCI archive or the folder of an OCI
-    /// layout, nix2container's image.json, the folder of a root file system. "-" is the standard input
+    /// layout, nix2container's image.json, the folder of a root file system. "-" is the standard input.
+    /// Of several images one is chosen by name (images.tar:shop/web:1) or number (images.tar@0)
     #[arg(value_name = "FILE")]
     file: PathBuf,
     #[command(flatten)]

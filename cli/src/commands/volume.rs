@@ -1,5 +1,7 @@
 //! `mvm volume`: named volumes, which outlive the machines that have them.
 
+mod prune;
+
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -73,6 +75,11 @@ enum Command {
         #[arg(long, short)]
         force: bool,
     },
+    /// Remove the volumes that no machine names, with all that is in them
+    ///
+    /// Asks first. Volumes of a project that is down are among them: no machine names them until the
+    /// next `mvm up`. Prints what is removed, and how much of the disk is free then.
+    Prune(prune::Args),
 }
 
 /// A volume with `--json`.
@@ -152,6 +159,11 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         Command::Rm { volumes, force } => {
             let holders = holders()?;
             return for_each(volumes, |name| remove(name, *force, &holders));
+        }
+        Command::Prune(args) => {
+            if !prune::run(args)? {
+                return Ok(ExitCode::FAILURE);
+            }
         }
     }
     Ok(ExitCode::SUCCESS)

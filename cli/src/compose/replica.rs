@@ -12,7 +12,7 @@ use vmm::compose::{Condition, PROJECT_LABEL, Project, SERVICE_LABEL};
 use crate::commands::rm::stop_and_forget;
 use crate::commands::start::start;
 use crate::commands::stop::Timeout;
-use crate::image;
+use crate::image::{self, Images};
 use crate::machines::record::Facts;
 use crate::machines::{self, Machine, Record};
 
@@ -61,14 +61,16 @@ pub struct Member {
 /// An image cannot be read.
 pub fn replicas(project: &Project, services: &[String], source: &Path) -> Result<Vec<Replica>> {
     let source = Arc::new(source.to_owned());
-    let mut replicas = Vec::new();
+    let (mut replicas, mut images) = (Vec::new(), Images::default());
     for name in services {
         let Some(service) = project.services.get(name) else {
             continue;
         };
         for number in 1..=service.scale {
             let mut app = project.machine(name, service, number);
-            let complete = image::complete(&mut app).and_then(|()| image::settle(&mut app));
+            let complete = images
+                .complete(&mut app)
+                .and_then(|()| image::settle(&mut app));
             complete.with_context(|| format!("services.{name}"))?;
             replicas.push(Replica {
                 service: name.clone(),

@@ -13,11 +13,8 @@ use super::progress::Progress;
 use super::replica::{Done, Replica};
 use crate::control::message::HealthStatus;
 use crate::machines::Machine;
-use crate::ready::with_last_lines;
+use crate::ready::{await_news, with_last_lines};
 use crate::state::{State, Status};
-
-/// How often a machine is asked how far it is.
-const PERIOD: Duration = Duration::from_millis(100);
 
 /// What is waited for.
 #[derive(Clone, Copy, Debug, Default)]
@@ -182,7 +179,7 @@ impl<'a> Starter<'a> {
                 let why = format!("is not so far after {time} s");
                 return Err(with_last_lines(name, &why, record));
             }
-            thread::sleep(PERIOD);
+            await_news(&state);
         }
     }
 }

@@ -17,6 +17,9 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
 /// For one that only says how the machine does: a list must not hang on one of many.
 const GLANCE_TIMEOUT: Duration = Duration::from_secs(1);
 
+/// For one that waits a moment itself.
+const NEWS_TIMEOUT: Duration = Duration::from_secs(5);
+
 /// What the machine `name` says of itself; `None` while it starts.
 ///
 /// # Errors
@@ -37,6 +40,21 @@ pub fn glance(name: &str) -> anyhow::Result<Option<Info>> {
 pub fn info(name: &str) -> anyhow::Result<Info> {
     match ask(name, &Request::Info, Some(ANSWER_TIMEOUT))? {
         (Reply::Info(info), _) => Ok(*info),
+        (reply, _) => Err(unexpected(&reply)),
+    }
+}
+
+/// Returns once the machine `name` is not what it has said of itself any more, or after a moment.
+///
+/// # Errors
+/// As [`glance`]; it has ended, for instance.
+pub fn await_news(name: &str, said: &Info) -> anyhow::Result<()> {
+    let request = Request::News {
+        ready: said.ready,
+        health: said.health.as_ref().map(|health| health.status),
+    };
+    match ask(name, &request, Some(NEWS_TIMEOUT))? {
+        (Reply::Info(_), _) => Ok(()),
         (reply, _) => Err(unexpected(&reply)),
     }
 }

@@ -38,6 +38,13 @@ pub struct Call {
 pub enum Request {
     /// What the machine is.
     Info,
+    /// The same, once it is not this any more, or after a moment.
+    News {
+        /// Whether it was ready.
+        ready: bool,
+        /// What its checks said.
+        health: Option<HealthStatus>,
+    },
     /// What it has used and done so far.
     Statistics,
     /// To talk to the guest's agent.
@@ -77,7 +84,7 @@ pub enum Request {
 pub enum Reply {
     /// It is done.
     Done,
-    /// To [`Request::Info`].
+    /// To [`Request::Info`] and [`Request::News`].
     Info(Box<Info>),
     /// To [`Request::Statistics`].
     Statistics(Box<Statistics>),

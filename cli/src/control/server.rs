@@ -15,7 +15,7 @@ use anyhow::{Context, anyhow};
 use vmm::app::App;
 use vmm::closure::StorePath;
 
-use super::message::{Call, Info, Reply, Request, VERSION, receive, send};
+use super::message::{Call, HealthStatus, Info, Reply, Request, VERSION, receive, send};
 use super::statistics::Statistics;
 use crate::audience::Audience;
 use crate::machines::record::End;
@@ -34,6 +34,8 @@ const CLIENT_TIMEOUT: Duration = Duration::from_secs(5);
 pub trait Machine: Send + Sync {
     /// What it is.
     fn info(&self) -> Info;
+    /// Returns once it is not so any more, or after a moment.
+    fn await_news(&self, ready: bool, health: Option<HealthStatus>);
     /// What it has used and done so far.
     fn statistics(&self) -> anyhow::Result<Statistics>;
     /// Connects a client with the guest's agent.
@@ -145,6 +147,10 @@ impl Shared {
         let machine = &self.machine;
         let done = match call.request {
             Request::Info => return Ok(send(&stream, &Reply::Info(Box::new(machine.info())))?),
+            Request::News { ready, health } => {
+                machine.await_news(ready, health);
+                return Ok(send(&stream, &Reply::Info(Box::new(machine.info())))?);
+            }
             Request::Statistics => return Ok(send(&stream, &self.statistics())?),
             Request::Agent => return self.hand_over(stream),
             Request::Attach => return self.seat(stream),
@@ -257,6 +263,10 @@ mod tests {
             }
         }
 
+        fn await_news(&self, ready: bool, health: Option<HealthStatus>) {
+            assert_eq!((ready, health), (false, Some(HealthStatus::Starting)));
+        }
+
         fn connect_agent(&self, mut stream: UnixStream) -> anyhow::Result<()> {
             Ok(stream.write_all(b"agent")?)
         }
@@ -326,6 +336,11 @@ mod tests {
     #[test]
     fn it_answers_each_client_once() {
         let socket = socket();
+        let news = Request::News {
+            ready: false,
+            health: Some(HealthStatus::Starting),
+        };
+        assert!(matches!(socket.ask(news), Reply::Info(_)));
         let Reply::Info(info) = socket.ask(Request::Info) else {
             panic!("an info is asked for");
         };

@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use guest::protocol::AGENT_PORT;
@@ -17,11 +18,14 @@ use super::health::Health;
 use crate::FAILED;
 use crate::attach::{Command, Commander};
 use crate::audience::Audience;
-use crate::control::message::Info;
+use crate::control::message::{HealthStatus, Info};
 use crate::control::server::Machine;
 use crate::control::statistics::Statistics;
 use crate::events::{self, Happened};
 use crate::machines::record::End;
+
+/// Until a client that waits for news is answered all the same: it may have a deadline of its own.
+const NEWS_PATIENCE: Duration = Duration::from_secs(1);
 
 /// The machine of this process.
 pub struct Controlled {
@@ -83,6 +87,10 @@ impl Machine for Controlled {
         }
     }
 
+    fn await_news(&self, ready: bool, health: Option<HealthStatus>) {
+        self.health.await_change(ready, health, NEWS_PATIENCE);
+    }
+
     fn statistics(&self) -> Result<Statistics> {
         super::measure::measure(&self.running)
     }
@@ -110,6 +118,8 @@ impl Machine for Controlled {
             Happened::Paused
         } else {
             self.running.pause.resume()?;
+            // A program that has ended needs no clock.
+            let _ = self.commander.tell(Command::Clock);
             Happened::Unpaused
         };
         events::note(self.health.name(), happened);

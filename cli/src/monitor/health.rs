@@ -12,7 +12,7 @@ mod watchdog;
 mod words;
 
 use std::sync::mpsc::Sender;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -25,7 +25,7 @@ use listener::Speaker;
 use program::Program;
 
 use crate::attach::Commander;
-use crate::control::message::Health as State;
+use crate::control::message::{Health as State, HealthStatus};
 use crate::events::{self, Happened};
 use crate::machines::Record;
 use crate::output::say;
@@ -48,6 +48,8 @@ struct Shared {
     /// What systemd is told then, of a program that says nothing of itself.
     up: String,
     known: Mutex<Known>,
+    /// Whenever one of the first two of that may be another.
+    changed: Condvar,
 }
 
 #[derive(Default)]
@@ -78,6 +80,7 @@ impl Health {
             ready: app.ready,
             up: systemd::up(app),
             known: Mutex::new(known),
+            changed: Condvar::new(),
         }))
     }
 
@@ -90,6 +93,17 @@ impl Health {
     pub fn look(&self) -> (bool, Option<State>, Option<String>) {
         let known = self.known();
         (known.is_ready, known.state.clone(), known.status.clone())
+    }
+
+    /// Returns once it is not so any more, or after `patience`.
+    pub fn await_change(&self, ready: bool, health: Option<HealthStatus>, patience: Duration) {
+        let is_so = |known: &mut Known| {
+            let status = known.state.as_ref().map(|state| state.status);
+            (known.is_ready, status) == (ready, health)
+        };
+        let changed = &self.0.changed;
+        // Whoever waited looks himself.
+        drop(changed.wait_timeout_while(self.known(), patience, is_so));
     }
 
     /// Why the machine is ended, if it is for its health.
@@ -152,9 +166,15 @@ impl Health {
         if !std::mem::replace(&mut known.is_ready, true) {
             let status = known.status.clone();
             drop(known);
+            self.0.changed.notify_all();
             events::note(&self.0.name, Happened::Ready);
             systemd::notify(Notice::Ready(status.as_ref().unwrap_or(&self.0.up)));
         }
+    }
+
+    fn set_state(&self, state: State) {
+        self.known().state = Some(state);
+        self.0.changed.notify_all();
     }
 
     fn set_status(&self, status: String) {
@@ -205,7 +225,7 @@ impl Checked {
                 continue;
             }
             let change = books.take(verdict, age);
-            self.health.known().state = Some(books.health().clone());
+            self.health.set_state(books.health().clone());
             if self.tell(change, books.health()) {
                 return;
             }
@@ -251,6 +271,26 @@ impl Checked {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn who_waits_hears_of_each_change_and_at_once_of_an_old_one() {
+        let app = App::new("a", vec!["sh".into()]);
+        let health = Health::new("a".into(), &app);
+        let long = Duration::from_secs(3600);
+        let starting = Some(HealthStatus::Starting);
+        thread::scope(|scope| {
+            let waiting = scope.spawn(|| health.await_change(false, None, long));
+            health.set_state(State::default());
+            waiting.join().unwrap();
+            health.await_change(false, None, long);
+            health.await_change(false, starting, Duration::from_millis(1));
+            let waiting = scope.spawn(|| health.await_change(false, starting, long));
+            health.known().is_ready = true;
+            health.0.changed.notify_all();
+            waiting.join().unwrap();
+        });
+        assert!(health.look().0);
+    }
 
     #[test]
     fn an_event_has_the_begin_of_the_first_line() {

@@ -55,6 +55,7 @@ impl Decoder {
                 kind,
                 kind::SETUP
                     | kind::POWER_OFF
+                    | kind::CLOCK
                     | kind::EXEC
                     | kind::CONNECT
                     | kind::DATA
@@ -66,6 +67,7 @@ impl Decoder {
                 kind,
                 kind::SETUP_DONE
                     | kind::FAILED
+                    | kind::TIME
                     | kind::STARTED
                     | kind::EXEC_FAILED
                     | kind::STDOUT
@@ -138,6 +140,12 @@ fn parse(kind: u16, payload: &[u8], from: Side) -> Result<Message<'_>> {
             end(payload)?;
             Message::PowerOff
         }
+        kind::CLOCK => Message::Clock {
+            shift_ns: i64::from_le_bytes(exactly(payload)?),
+        },
+        kind::TIME => Message::Time {
+            now_ns: u64::from_le_bytes(exactly(payload)?),
+        },
         kind::CONNECT => {
             Message::Connect(serde_json::from_slice(payload).context("cannot read an address")?)
         }

@@ -15,6 +15,8 @@ pub(super) mod kind {
     pub const SETUP_DONE: u16 = 3;
     pub const FAILED: u16 = 4;
     pub const POWER_OFF: u16 = 5;
+    pub const CLOCK: u16 = 6;
+    pub const TIME: u16 = 7;
     pub const EXEC: u16 = 16;
     pub const STARTED: u16 = 17;
     pub const EXEC_FAILED: u16 = 18;
@@ -95,6 +97,16 @@ pub enum Message<'a> {
     Failed(String),
     /// Host to guest, machine: end all that runs and switch off.
     PowerOff,
+    /// Host to guest, machine: move the clock, and say what time it is.
+    Clock {
+        /// By so many nanoseconds; 0 leaves it.
+        shift_ns: i64,
+    },
+    /// Guest to host, machine: the answer.
+    Time {
+        /// Nanoseconds since 1970.
+        now_ns: u64,
+    },
     /// Host to guest: opens a session.
     Exec(Box<Exec>),
     /// Host to guest: opens a session that is a connection. Data may follow at once.
@@ -166,8 +178,8 @@ impl Message<'_> {
     /// [`MAX_BODY`], or data larger than [`MAX_PAYLOAD`].
     pub fn encode(&self, session: u32, out: &mut Vec<u8>) -> Result<()> {
         use kind::{
-            CLOSE, CONNECT, CREDIT, DATA, DETACH, DETACHED, EOF, EXEC, EXEC_FAILED, EXIT, FAILED,
-            HELLO, POWER_OFF, RESIZE, SETUP, SETUP_DONE, SIGNAL, STARTED,
+            CLOCK, CLOSE, CONNECT, CREDIT, DATA, DETACH, DETACHED, EOF, EXEC, EXEC_FAILED, EXIT,
+            FAILED, HELLO, POWER_OFF, RESIZE, SETUP, SETUP_DONE, SIGNAL, STARTED, TIME,
         };
         match self {
             Message::Hello(hello) => put(out, session, HELLO, &hello.encode()),
@@ -178,6 +190,8 @@ impl Message<'_> {
             Message::SetupDone => put(out, session, SETUP_DONE, &[]),
             Message::Failed(reason) => put(out, session, FAILED, cut(reason).as_bytes()),
             Message::PowerOff => put(out, session, POWER_OFF, &[]),
+            Message::Clock { shift_ns } => put(out, session, CLOCK, &shift_ns.to_le_bytes()),
+            Message::Time { now_ns } => put(out, session, TIME, &now_ns.to_le_bytes()),
             Message::Exec(exec) => {
                 let body = serde_json::to_vec(exec).context("cannot encode the execution")?;
                 return put_body(out, session, EXEC, &body);

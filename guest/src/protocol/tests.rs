@@ -58,6 +58,8 @@ fn message() -> impl Strategy<Value = (Side, u32, Message<'static>)> {
     let machine = prop_oneof![
         Just((Side::Guest, Message::SetupDone)),
         Just((Side::Host, Message::PowerOff)),
+        any::<i64>().prop_map(|shift_ns| (Side::Host, Message::Clock { shift_ns })),
+        any::<u64>().prop_map(|now_ns| (Side::Guest, Message::Time { now_ns })),
         "[ -~]{0,80}".prop_map(|reason| (Side::Guest, Message::Failed(reason))),
     ]
     .prop_map(|(side, message)| (side, MACHINE, message));

@@ -133,7 +133,7 @@ fn compare(what: &str, layers: &[Layer]) {
         &oci_files(layers, &json!({}), |bytes| (bytes.into(), "")),
     );
     let cache = Cache::open(&folder.path().join("images")).unwrap();
-    let image = cache.read(&layout).unwrap();
+    let image = cache.read(&layout, None).unwrap();
     let ours = ours(&cache.catalog(&image).unwrap().0);
     let program = std::env::var_os("MVM_UMOCI").expect("tests/oracle says where umoci is");
     let bundle = folder.path().join("bundle");

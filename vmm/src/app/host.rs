@@ -8,7 +8,7 @@ use std::path::Path;
 
 use super::place::Place;
 use super::problem::{Complaint, Problem, Problems};
-use super::{AppFile, IMAGE_ID, StoreMode};
+use super::{AppFile, IMAGE_ID, StoreMode, split_image};
 use crate::bundle::Bundle;
 use crate::closure::{STORE_DIR, StorePath, StoreView, roots};
 use crate::toplevel::{Toplevel, ensure_bootable};
@@ -61,7 +61,7 @@ impl AppFile {
         }
         if let Some(image) = &self.app.image {
             if !image.starts_with(IMAGE_ID) {
-                expect(Place::root().key("image"), there(Path::new(image)));
+                expect(Place::root().key("image"), there(split_image(image).0));
             }
         } else if let Some(bundle) = &self.app.bundle {
             let outcome = Bundle::open(bundle).and_then(|bundle| bundle.verify());

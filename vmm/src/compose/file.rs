@@ -140,6 +140,31 @@ impl ComposeFile {
             let complaints = file.complaints_of_host().into_iter();
             problems.extend(complaints.map(|one| self.source.locate_in(name, &one).2));
         }
+        self.none_of(problems)
+    }
+
+    /// Has `look` say what is wrong with the images that services name, each once.
+    ///
+    /// # Errors
+    /// It says something of one.
+    pub fn check_images(&self, look: impl Fn(&str) -> Result<(), String>) -> Result<(), Problems> {
+        let mut seen = BTreeMap::new();
+        let mut problems = Vec::new();
+        for (name, service) in &self.project.services {
+            let Some(image) = &service.app.image else {
+                continue;
+            };
+            if let Err(message) = seen.entry(image).or_insert_with(|| look(image)) {
+                let place = Place::root().key("image");
+                let message = message.clone();
+                let complaint = Complaint { place, message };
+                problems.push(self.source.locate_in(name, &complaint).2);
+            }
+        }
+        self.none_of(problems)
+    }
+
+    fn none_of(&self, problems: Vec<Problem>) -> Result<(), Problems> {
         let problems = once(problems);
         if problems.is_empty() {
             Ok(())

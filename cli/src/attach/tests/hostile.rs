@@ -17,13 +17,13 @@ use super::{
     fake_signals, null, sh,
 };
 
-fn frame(session: u32, message: &Message<'_>) -> Vec<u8> {
+pub fn frame(session: u32, message: &Message<'_>) -> Vec<u8> {
     let mut bytes = Vec::new();
     message.encode(session, &mut bytes).unwrap();
     bytes
 }
 
-fn hello() -> Vec<u8> {
+pub fn hello() -> Vec<u8> {
     let hello = Hello {
         side: Side::Guest,
         started_us: 5,
@@ -32,7 +32,7 @@ fn hello() -> Vec<u8> {
     frame(MACHINE, &Message::Hello(hello))
 }
 
-fn execution(messages: &[Message<'_>]) -> Vec<u8> {
+pub fn execution(messages: &[Message<'_>]) -> Vec<u8> {
     let frames = messages.iter().map(|message| frame(FIRST_SESSION, message));
     frames.collect::<Vec<_>>().concat()
 }
@@ -71,6 +71,10 @@ fn frames_out_of_order_are_errors() {
         (
             frame(MACHINE, &Message::SetupDone),
             "message for session 0, which does not exist",
+        ),
+        (
+            frame(MACHINE, &Message::Time { now_ns: 0 }),
+            "a time that was not asked for",
         ),
         (
             execution(&[

@@ -4,7 +4,7 @@
 //! handed on as the frame that it came in.
 
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::process::{Child, ExitStatus};
 use std::time::{Duration, Instant};
@@ -15,7 +15,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use super::client::{encoded, write};
-use crate::attach::is_transient;
+use crate::attach::{Clock, is_transient};
 use crate::emulator::files;
 
 /// For the guest to end its programs and write what it holds.
@@ -35,6 +35,8 @@ pub struct Agent {
     greeted: Option<Hello>,
     /// The guest's hello, once it is set up.
     ready: Option<Hello>,
+    /// How its clock, which is that of all machines in it, is kept right.
+    clock: Clock,
 }
 
 /// A frame of an execution.
@@ -58,12 +60,26 @@ impl Agent {
             waiting: Vec::new(),
             greeted: None,
             ready: None,
+            clock: Clock::start()?,
         })
     }
 
     /// The guest's hello, once it takes executions.
     pub fn hello(&self) -> Option<Hello> {
         self.ready
+    }
+
+    /// Readable when [`Self::look_at_clock`] is due.
+    pub fn clock(&self) -> BorrowedFd<'_> {
+        self.clock.descriptor()
+    }
+
+    /// Asks what time it is there, once it takes executions.
+    pub fn look_at_clock(&mut self) {
+        self.clock.take_tick();
+        if self.ready.is_some() && self.clock.ask() {
+            self.say(MACHINE, &Message::Clock { shift_ns: 0 });
+        }
     }
 
     /// Bytes that wait for the agent.
@@ -122,6 +138,11 @@ impl Agent {
                     greet(&mut self.waiting)?;
                 }
                 Message::SetupDone if self.ready.is_none() => self.ready = self.greeted,
+                Message::Time { now_ns } => {
+                    if let Some(shift_ns) = self.clock.hear(now_ns)? {
+                        self.say(MACHINE, &Message::Clock { shift_ns });
+                    }
+                }
                 Message::Failed(reason) => bail!("its agent failed: {reason}"),
                 _ if session == MACHINE => bail!("its agent sent an unexpected {message:?}"),
                 message => {
@@ -262,6 +283,32 @@ mod tests {
             error.starts_with("its machine ended (signal: 9 (SIGKILL))"),
             "{error}"
         );
+    }
+
+    #[test]
+    fn its_clock_is_moved_if_it_is_off() {
+        let (mut agent, mut port) = agent();
+        send(&mut port, MACHINE, &Message::Hello(hello()));
+        send(&mut port, MACHINE, &Message::SetupDone);
+        agent.read().unwrap();
+        assert!(agent.next().unwrap().is_none());
+        agent.look_at_clock();
+        send(&mut port, MACHINE, &Message::Time { now_ns: 0 });
+        agent.read().unwrap();
+        assert!(agent.next().unwrap().is_none());
+        agent.flush().unwrap();
+        let (mut buffer, mut decoder) = (FrameBuffer::new(), Decoder::new(Side::Host));
+        let mut shifts = Vec::new();
+        while shifts.len() < 2 {
+            assert_ne!(buffer.fill(&mut port).unwrap(), 0);
+            while let Some(frame) = buffer.next_frame().unwrap() {
+                if let Some(Message::Clock { shift_ns }) = decoder.decode(frame).unwrap() {
+                    shifts.push(shift_ns);
+                }
+            }
+        }
+        assert!(shifts[0] == 0 && shifts[1] > 0, "{shifts:?}");
+        agent.end();
     }
 
     #[test]

@@ -60,6 +60,7 @@ enum Source {
     Listener,
     Signals,
     Agent,
+    Clock,
     Client(ClientId),
 }
 
@@ -121,6 +122,7 @@ impl Service {
                     Source::Signals => return Ok(End::Stopped),
                     Source::Listener => self.accept(),
                     Source::Agent => self.read_agent()?,
+                    Source::Clock => self.agent.look_at_clock(),
                     Source::Client(id) => {
                         if self.serve_client(id) {
                             return Ok(End::Stopped);
@@ -174,13 +176,19 @@ impl Service {
     }
 
     fn wait(&self) -> Result<Vec<Source>> {
-        let mut sources = vec![Source::Listener, Source::Signals, Source::Agent];
+        let mut sources = vec![
+            Source::Listener,
+            Source::Signals,
+            Source::Agent,
+            Source::Clock,
+        ];
         let mut interest = PollFlags::IN;
         interest.set(PollFlags::OUT, self.agent.waiting() > 0);
         let mut fds = vec![
             PollFd::new(&self.listener, PollFlags::IN),
             PollFd::new(&self.signals, PollFlags::IN),
             PollFd::new(&self.agent.stream, interest),
+            PollFd::from_borrowed_fd(self.agent.clock(), PollFlags::IN),
         ];
         for (id, client) in &self.clients {
             let mut interest = PollFlags::empty();
