@@ -77,7 +77,7 @@ pub fn sha256(bytes: &[u8]) -> String {
 }
 
 /// What `docker save` writes.
-fn saved(layers: Vec<Archive>, config: &Value) -> Vec<u8> {
+pub fn saved(layers: Vec<Archive>, config: &Value) -> Vec<u8> {
     let layers: Vec<_> = layers.into_iter().map(Archive::finish).collect();
     let digests: Vec<_> = layers.iter().map(|layer| sha256(layer)).collect();
     let file = json!({
@@ -104,7 +104,7 @@ fn saved(layers: Vec<Archive>, config: &Value) -> Vec<u8> {
 }
 
 /// A layer with busybox, which is all of a distribution that the tests need.
-fn busybox() -> Archive {
+pub fn busybox() -> Archive {
     let program = fs::read(format!("{}/bin/busybox", fixture("busybox"))).unwrap();
     let mut layer =
         Archive::default()

@@ -11,24 +11,25 @@ use std::sync::mpsc::{self, Receiver};
 use anyhow::{Context, anyhow};
 use devices::Memory;
 use devices::virtio::fs::catalog::{self, Catalog};
-use devices::virtio::fs::{self, Budget, Content, Filter, Owners};
+use devices::virtio::fs::{self, Budget, Content, Owners};
 pub use devices::virtio::fs::{Confinement, Counters, Wall};
 use devices::virtio::roster::Roster;
 use devices::virtio::{balloon, blk, console, net, rng, vsock};
 use vm_memory::{GuestMemoryBackend as _, GuestMemoryRegion as _, GuestRegionMmap};
 
-use crate::app::{App, ConsoleMode, IMAGE_TAG, MAX_VCPUS, STORE_TAG};
+use crate::app::{App, ConsoleMode, IMAGE_TAG, MAX_VCPUS};
 use crate::board::Board;
 use crate::boot::smbios::{self, Credential};
 use crate::boot::{self, Initrd, acpi, initramfs, modules};
 use crate::bundle::Bundle;
-use crate::closure::{STORE_DIR, StorePath, StoreView};
+use crate::closure::StoreView;
 use crate::console::{Console, log_file};
 pub use crate::counts::Counts;
 use crate::kvm::Vm;
 use crate::pause::{self, Gate, Pause};
 use crate::served::Served;
 use crate::settle::{self, Boot, Booted};
+use crate::shares::file_systems;
 use crate::toplevel::{Toplevel, ensure_bootable};
 use crate::vcpu::{Exit, Vcpu};
 use crate::{cpuid, kernel, kvm, memory, volume};
@@ -418,59 +419,6 @@ fn load(
     };
     smbios::write(memory, &software.credentials)?;
     boot::load(memory, software.kernel, &given)
-}
-
-fn file_systems(
-    app: &App,
-    own: Option<&Toplevel>,
-    vcpus: u8,
-    store: &StoreView,
-    owners: Owners,
-) -> anyhow::Result<Vec<fs::Config>> {
-    let vcpus = u16::from(vcpus);
-    let store = store_content(store, app.system.is_some())?.map(|content| fs::Config {
-        tag: own.map_or(STORE_TAG.into(), Toplevel::store_tag),
-        root: PathBuf::from(STORE_DIR),
-        content,
-        vcpus,
-    });
-    let shares = app
-        .shares
-        .iter()
-        .zip(own.map_or_else(|| app.share_tags(), |own| own.share_tags(app)))
-        .map(|(share, tag)| fs::Config {
-            tag,
-            root: share.source.clone(),
-            content: if share.read_only {
-                Content::Changing {
-                    timeout: Content::CHANGING_TIMEOUT,
-                }
-            } else {
-                Content::Writable {
-                    timeout: Content::CHANGING_TIMEOUT,
-                    owners,
-                    closed: None,
-                }
-            },
-            vcpus,
-        });
-    Ok(store.into_iter().chain(shares).collect())
-}
-
-/// What the store's file server shows, which may grow while the machine runs; none where the guest has
-/// no store.
-fn store_content(view: &StoreView, grows: bool) -> anyhow::Result<Option<Content>> {
-    Ok(match view {
-        StoreView::None | StoreView::Bundle(_) => None,
-        StoreView::All => Some(Content::Immutable { filter: None }),
-        StoreView::Closure(closure) => {
-            let paths = closure.paths().iter().map(StorePath::as_str);
-            let filter = Filter::of_paths(Path::new(STORE_DIR), paths)?;
-            Some(Content::Immutable {
-                filter: Some(if grows { filter.growing() } else { filter }),
-            })
-        }
-    })
 }
 
 /// Modules for volumes. ext4 asks for its checksum by the algorithm's name.
