@@ -1,9 +1,9 @@
 # `containers.<name>` of NixOS as fields of an app.json: the same system, as a machine.
 let
-  inherit (builtins) attrNames elem filter head;
-  inherit (import ./values.nix) given;
+  inherit (builtins) attrNames concatStringsSep elem filter head;
+  inherit (import ./values.nix) ensureNone given;
 
-  # What a machine has no counterpart of, and what to do instead. What loosens a container's walls needs none.
+  # What a machine has no counterpart of, and what to do instead.
   refused = {
     macvlans = "connect it to a bridge (hostBridge)";
     interfaces = "the host keeps its network cards; connect it to a bridge (hostBridge)";
@@ -11,8 +11,18 @@ let
     extraFlags = "they are systemd-nspawn's";
     tmpfs = "say it in the system's fileSystems";
     allowedDevices = "devices of the host do not reach a machine";
+    networkNamespace = "connect it to a bridge (hostBridge)";
+    flake = "give the system that it makes as `path`";
+    nixpkgs = "give the system that it makes as `path`";
   };
-  none = [ null [ ] { } ];
+  taken = [
+    "path" "config" "ephemeral" "privateNetwork" "hostBridge" "hostAddress" "hostAddress6" "localAddress" "localAddress6"
+    "localMacAddress" "forwardPorts" "bindMounts"
+  ];
+  # What loosens or tightens a container's walls, and what is its unit's or its evaluation's.
+  idle = [
+    "additionalCapabilities" "enableTun" "privateUsers" "autoStart" "restartIfChanged" "timeoutStartSec" "specialArgs"
+  ];
 
   # A card and its addresses: a bridge's port with a prefix, or one end of a network of two.
   card = name: c:
@@ -48,17 +58,20 @@ let
       source = bind.hostPath or null;
       inside = bind.mountPoint or mountPoint;
     in { mountPoint = inside; source = if source == null then inside else source; readOnly = bind.isReadOnly or true; };
-in name: c:
-  let
-    asked = filter (option: !(elem (c.${option} or null) none)) (attrNames refused);
+in {
+  inherit refused idle;
+
+  # The fields of a machine of that name.
+  fields = name: c: let
+    unknown = filter (option: !(elem option (taken ++ idle ++ attrNames refused))) (attrNames c);
     forwarded = map port (c.forwardPorts or [ ]);
     # Ports of the host are passt's to forward, so a machine with them has a card of that type as well.
     own = if c.privateNetwork or false then [ (card name c) ] else [ { type = "user"; } ];
     passt = if c.privateNetwork or false && forwarded != [ ] then [ { type = "user"; } ] else [ ];
     keeps = !(c.ephemeral or false);
-  in if asked != [ ]
-  then throw "mvm: containers.${name}.${head asked} is nothing that a machine can have: ${refused.${head asked}}"
-  else given {
+  in if unknown != [ ]
+  then throw "mvm: containers.${name}.${head unknown} is no option of a container; there are ${concatStringsSep ", " taken}"
+  else builtins.seq (ensureNone "containers.${name}" refused c) (given {
     inherit name;
     memory = "1G";
     system.path = "${c.path or c.config.system.build.toplevel}";
@@ -67,4 +80,5 @@ in name: c:
     shares = map (share (c.bindMounts or { })) (attrNames (c.bindMounts or { }));
     root = if keeps then { persist = "${name}-root"; } else null;
     volumes = if keeps then [ { name = "${name}-root"; size = "10G"; } ] else [ ];
-  }
+  });
+}

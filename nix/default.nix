@@ -68,5 +68,5 @@ in rec {
   fromDocker = docker.fields;
 
   # The fields of `containers.<name>`: a NixOS container's options.
-  fromContainer = import ./container.nix;
+  fromContainer = (import ./container.nix).fields;
 }

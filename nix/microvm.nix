@@ -99,7 +99,15 @@ in {
       (demand (builtins.all (s: s.proto == "virtiofs") m.shares) "shares: proto must be \"virtiofs\"")
       (demand (builtins.all (i: i.type != "macvtap") m.interfaces) "interfaces: type must be user, tap or bridge")
       (demand (builtins.all (v: (v.label or null) == null) m.volumes) "volumes: a label is nothing that mvm gives")
+      (demand (builtins.all (v: (v.serial or null) == null) m.volumes) "volumes: serials are mvm's: volume0 and so on")
+      (demand (builtins.all (v: (v.imageType or "raw") == "raw") m.volumes) "volumes: imageType must be \"raw\"")
+      (demand (builtins.all (v: (v.mkfsExtraArgs or [ ]) == [ ]) m.volumes) "volumes: mkfsExtraArgs reach no mkfs")
+      (demand (builtins.all (p: p.from == "host") m.forwardPorts) "forwardPorts: from must be \"host\"")
       (demand (m.devices == [ ]) "devices: devices of the host do not reach a machine")
+      (demand (!(m.graphics.enable or false)) "graphics: a machine has no screen")
+      (demand (!(m.vsock.ssh.enable or false)) "vsock.ssh: `mvm shell` and `mvm login` need no sshd")
+      (demand ((m.hotplugMem or 0) == 0) "hotplugMem: a machine has the memory that it starts with")
+      (demand ((m.extraArgsScript or null) == null) "extraArgsScript: give fields of app.json in `microvm.mvm`")
     ];
   };
 }

@@ -4,6 +4,8 @@
 let
   inherit (lib) mkIf mkOption types;
   mvm = import ./.;
+  # `interfaces` are a machine's own.
+  containers = let all = import ./container.nix; in all // { refused = removeAttrs all.refused [ "interfaces" ]; };
   cfg = config.mvm;
 
   containerOptions = {
@@ -61,10 +63,11 @@ let
   isSet = _: value: value != null;
   machine = name: v:
     let
-      theirs = lib.filterAttrs isSet (builtins.intersectAttrs containerOptions v);
+      theirs = lib.filterAttrs isSet (builtins.intersectAttrs (containerOptions // containers.refused) v);
       system = if v.config == null then { } else { path = v.config.config.system.build.toplevel; };
       container = theirs // system;
-      own = removeAttrs v (builtins.attrNames containerOptions ++ ownOptions ++ [ "_module" ]);
+      own = removeAttrs v (builtins.attrNames (containerOptions // containers.refused) ++ containers.idle ++ ownOptions
+        ++ [ "_module" ]);
     in
     if container ? path then mvm.buildApp pkgs (mvm.merge (mvm.fromContainer name container) own)
     else if container == { } then mvm.buildApp pkgs ({ inherit name; } // own)

@@ -23,12 +23,19 @@ in rec {
     in if parts == null then throw "mvm: a variable is NAME=VALUE, not ${line}"
       else { name = head parts; value = builtins.elemAt parts 1; }) lines);
 
-  # A machine's name of that of an image: registry.example/shop/Web_App is web-app.
-  machineName =
+  lowerCase =
     let
       upper = [ "A" "B" "C" "D" "E" "F" "G" "H" "I" "J" "K" "L" "M" "N" "O" "P" "Q" "R" "S" "T" "U" "V" "W" "X" "Y" "Z" ];
       lower = [ "a" "b" "c" "d" "e" "f" "g" "h" "i" "j" "k" "l" "m" "n" "o" "p" "q" "r" "s" "t" "u" "v" "w" "x" "y" "z" ];
-    in name: builtins.replaceStrings ([ "_" "." ] ++ upper) ([ "-" "-" ] ++ lower) (baseNameOf name);
+    in builtins.replaceStrings upper lower;
+
+  # A machine's name of that of an image: registry.example/shop/Web_App is web-app.
+  machineName = name: builtins.replaceStrings [ "_" "." ] [ "-" "-" ] (lowerCase (baseNameOf name));
+
+  # The set, unless one of its names that has a value is refused: `refused` says what to do instead.
+  ensureNone = what: refused: set:
+    let asked = filter (name: !(elem (set.${name} or null) [ null false 0 "" [ ] { } ])) (attrNames refused);
+    in if asked == [ ] then set else throw "mvm: ${what}.${head asked} is nothing that a machine can have: ${refused.${head asked}}";
 
   # Secrets as they are given, but for those that Nix would copy to where everybody reads them.
   secrets = mapAttrs (name: value:

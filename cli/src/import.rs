@@ -3,6 +3,9 @@
 //! The one thing to know: what is not converted is named, with its line; nothing is dropped silently.
 //! Each mapping is a [`Section`](section::Section), which knows the keys that nobody has taken.
 
+pub mod dotenv;
+mod extends;
+mod known;
 mod mounts;
 mod ordered;
 mod program;
@@ -34,8 +37,9 @@ pub struct Imported {
 /// # Errors
 /// It is no YAML.
 pub fn convert(label: &str, folder: &Path, text: &str) -> Result<Imported> {
-    let tree = yaml::parse(text)?;
+    let mut tree = yaml::parse(text)?;
     let remarks = Remarks::new(label);
+    extends::resolve(&mut tree, folder, &remarks);
     let section = Section::of(&tree, Place::root(), &remarks);
     let project = project::convert(section, folder);
     Ok(Imported {

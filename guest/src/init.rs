@@ -5,6 +5,7 @@
 //! the kernel log, and the machine reset, since a kernel without process 1 panics.
 
 mod etc;
+mod file;
 mod modules;
 mod mounts;
 mod netlink;

@@ -28,29 +28,40 @@ struct RootFs {
     diff_ids: Vec<Digest>,
 }
 
-/// How an image's program is run. Docker writes null for what is not there.
+/// How an image's program is run. Docker writes null for what is not there. Others write keys in other
+/// cases, of which docker makes no difference.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 pub struct Config {
     /// `user`, `uid`, `user:group` or `uid:gid`, names or numbers.
+    #[serde(alias = "user")]
     pub user: Option<String>,
     /// `NAME=VALUE` each.
+    #[serde(alias = "env")]
     pub env: Option<Vec<String>>,
     /// The program and its first arguments.
+    #[serde(alias = "entrypoint")]
     pub entrypoint: Option<Vec<String>>,
     /// The arguments behind those, or the program and its arguments.
+    #[serde(alias = "cmd")]
     pub cmd: Option<Vec<String>>,
     /// Folder that it starts in.
+    #[serde(alias = "workingDir", alias = "workingdir")]
     pub working_dir: Option<String>,
     /// Folders whose content is not the image's.
+    #[serde(alias = "volumes")]
     pub volumes: Option<BTreeMap<String, serde_json::Value>>,
     /// How it is asked whether it does well.
+    #[serde(alias = "healthcheck")]
     pub healthcheck: Option<HealthCheck>,
     /// What it is asked to end with: a name, or a number.
+    #[serde(alias = "stopSignal", alias = "stopsignal")]
     pub stop_signal: Option<String>,
     /// Words about it, by name.
+    #[serde(alias = "labels")]
     pub labels: Option<BTreeMap<String, String>>,
     /// Ports that it serves, such as `80/tcp`.
+    #[serde(alias = "exposedPorts", alias = "exposedports")]
     pub exposed_ports: Option<BTreeMap<String, serde_json::Value>>,
 }
 
@@ -129,6 +140,18 @@ mod tests {
         assert_eq!(config.volumes().collect::<Vec<_>>(), ["/v"]);
         assert_eq!(config.exposed_ports().collect::<Vec<_>>(), ["80/tcp"]);
         assert_eq!(config.healthcheck.unwrap().interval, 5);
+    }
+
+    #[test]
+    fn keys_may_be_in_other_cases() {
+        let file = json!({
+            "rootfs": { "diff_ids": [] },
+            "config": { "cmd": ["a"], "workingDir": "/b", "exposedports": { "80/tcp": {} } },
+        });
+        let (config, _) = read(file.to_string().as_bytes()).unwrap();
+        assert_eq!(config.cmd, Some(vec!["a".into()]));
+        assert_eq!(config.working_dir.as_deref(), Some("/b"));
+        assert_eq!(config.exposed_ports().collect::<Vec<_>>(), ["80/tcp"]);
     }
 
     #[test]

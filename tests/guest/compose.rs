@@ -336,6 +336,12 @@ fn machines_follow_their_file_and_no_others_are_touched() -> Result<()> {
     let count = project.done(&exec)?;
     assert_eq!(count, "2\n");
 
+    // What comes in here goes to the program, without a flag.
+    let echo = "read line; echo $line";
+    let mut exec = project.spawn(&["exec", "-T", "probe", "bash", "-c", echo])?;
+    exec.write("heard\n")?;
+    assert_eq!(exec.finish()?.success(), "heard\n");
+
     project.done(&["up", "-d", "--scale", "web=1"])?;
     assert_eq!(project.done(&["ps", "-aq"])?, "p-probe\np-web\n");
     services["probe"]["app"]["env"] = json!({ "A": "b" });
@@ -366,6 +372,10 @@ fn machines_follow_their_file_and_no_others_are_touched() -> Result<()> {
     assert_eq!(project.done(&["ps", "-q"])?, "p-web\n");
     project.done(&["restart"])?;
     assert_eq!(project.count("started p-web")?, 2);
+    assert_eq!(project.done(&["stop"])?, "p-web\n");
+    assert_eq!(project.done(&["ps", "-q"])?, "");
+    project.done(&["start", "web"])?;
+    assert_eq!(project.count("started p-web")?, 3);
     Ok(())
 }
 
@@ -389,14 +399,9 @@ fn what_must_be_completed_is_before_others_start() -> Result<()> {
         (0, "web  | made\nweb  | hello, web\n".into()),
         "{up}"
     );
-    let run = project.compose(&[
-        "run",
-        "--entrypoint",
-        "bash",
-        "web",
-        "-c",
-        "cat /data/file; hostname; exit 3",
-    ])?;
+    let script = "cat file; hostname; exit 3";
+    let flags = ["run", "--rm", "-T", "-w", "/data", "--entrypoint", "bash"];
+    let run = project.compose(&[&flags[..], &["web", "-c", script]].concat())?;
     ensure!(run.status == 3, "{run}");
     assert_eq!(run.stdout(), "made\np-web-run\n");
     assert_eq!(project.count("created p-init")?, 1);

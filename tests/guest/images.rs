@@ -77,7 +77,7 @@ pub fn sha256(bytes: &[u8]) -> String {
 }
 
 /// What `docker save` writes of one image.
-fn saved(layers: Vec<Archive>, config: &Value) -> Vec<u8> {
+pub fn saved(layers: Vec<Archive>, config: &Value) -> Vec<u8> {
     saved_as(vec![("test:1", layers, config.clone())])
 }
 

@@ -44,6 +44,7 @@ mod services;
 mod shares;
 mod shares_writable;
 mod signals;
+mod single_files;
 mod store;
 mod store_writable;
 mod streams;

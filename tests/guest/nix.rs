@@ -184,6 +184,48 @@ fn arguments_of_docker_tools_mean_what_docker_makes_of_them() -> Result<()> {
 }
 
 #[test]
+fn a_configuration_is_read_in_any_case_and_commands_make_files_of_the_root() -> Result<()> {
+    let built = Built::new("lower")?;
+    let file = built.checked("app.json")?;
+    assert_eq!(file["hostname"], "inner");
+    assert_eq!(file["app"]["env"], json!({ "A": "1" }));
+    assert_eq!(file["app"]["stopTimeout"], "3s");
+    let keys: Vec<_> = file.as_object().context("an object")?.keys().collect();
+    assert_eq!(keys, ["app", "hostname", "image", "name", "version"]);
+    assert_eq!(built.run("run-lower", &[])?, "made\n");
+    Ok(())
+}
+
+#[test]
+fn an_argument_that_a_machine_has_no_use_for_is_told_when_it_is_evaluated() {
+    for (expression, expected) in [
+        (
+            "wrong.base",
+            "base.fromImage is nothing that a machine can have: give the image",
+        ),
+        (
+            "wrong.root",
+            "root.fakeRootCommands is nothing that a machine can have: files of",
+        ),
+        (
+            "wrong.key",
+            "key: config.Memory is nothing that mvm knows; there are Entrypoint,",
+        ),
+        (
+            "containers.unknown",
+            "containers.unknown.bindMount is no option of a container",
+        ),
+        (
+            "modules.refused",
+            "containers.system.tmpfs is nothing that a machine can have: say it",
+        ),
+    ] {
+        let said = evaluated(expression).expect_err(expression);
+        assert!(said.contains(expected), "{expression}: {said}");
+    }
+}
+
+#[test]
 fn a_secret_that_nix_would_publish_is_refused() {
     let said = evaluated("secret.fields").expect_err("a secret in the store");
     assert!(
@@ -438,5 +480,24 @@ fn options_of_microvm_nix_are_fields_or_told() -> Result<()> {
         "mvm: microvm.interfaces: type must be user, tap or bridge",
     ]);
     assert_eq!(complaints, told);
+    let unlike = evaluated("modules.unlike").map_err(anyhow::Error::msg)?;
+    let unlike: Vec<_> = unlike.as_array().context("a list")?.iter().collect();
+    let options = unlike.iter().map(|line| {
+        let line = line.as_str().unwrap_or_default();
+        line.split([' ', ':']).nth(2).unwrap_or_default()
+    });
+    let expected = [
+        "microvm.volumes",
+        "microvm.volumes",
+        "microvm.volumes",
+        "microvm.volumes",
+        "microvm.forwardPorts",
+        "microvm.devices",
+        "microvm.graphics",
+        "microvm.vsock.ssh",
+        "microvm.hotplugMem",
+        "microvm.extraArgsScript",
+    ];
+    assert_eq!(options.collect::<Vec<_>>(), expected);
     Ok(())
 }

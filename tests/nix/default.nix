@@ -42,6 +42,26 @@ in rec {
     };
   };
 
+  # As nix2container's own examples are written, and with what dockerTools runs in the root.
+  lower = mvm.buildApp pkgs {
+    name = "lower";
+    layers = [ ];
+    maxLayers = 100;
+    compressor = "zstd";
+    extraCommands = "mkdir -p srv; echo made > srv/file";
+    config = {
+      entrypoint = [ "${tools}/bin/cat" "/srv/file" ];
+      env = [ "A=1" ];
+      Hostname = "inner";
+      StopTimeout = 3;
+    };
+  };
+  wrong = builtins.mapAttrs (name: arguments: (mvm.buildApp pkgs ({ inherit name; package = pkgs.hello; } // arguments)).fields) {
+    base = { fromImage = "/nix/store/image.tar"; };
+    root = { fakeRootCommands = "chown 1 a"; };
+    key = { config.Memory = 1; };
+  };
+
   secret = mvm.buildApp pkgs { name = "secret"; package = pkgs.hello; secrets.token = ./default.nix; };
 
   compose = mvm.buildCompose pkgs {
@@ -91,6 +111,7 @@ in rec {
       localAddress = "10.3.0.2/24";
       localAddress6 = "fd00::2/64";
     };
+    unknown = mvm.fromContainer "unknown" { path = pkgs.fixture "system"; bindMount = { }; };
     refused = mvm.fromContainer "refused" { path = pkgs.fixture "system"; macvlans = [ "eth0" ]; };
   };
 }

@@ -6,6 +6,14 @@ let
   listed = lib.mkOption { type = lib.types.listOf lib.types.anything; default = [ ]; };
   evaluated = modules: (lib.evalModules { inherit modules; specialArgs = { inherit lib pkgs; }; }).config;
 
+  # A host with these machines.
+  hosted = vms: evaluated [
+    { options = { environment.etc = written; environment.systemPackages = listed; systemd.services = written; }; }
+    (import ../../nix/module.nix)
+    { mvm.package = "/run/current-system/sw"; }
+    { mvm.vms = builtins.mapAttrs (_: vm: { path = pkgs.fixture "system"; } // vm) vms; }
+  ];
+
   host = evaluated [
     { options = { environment.etc = written; environment.systemPackages = listed; systemd.services = written; }; }
     (import ../../nix/module.nix)
@@ -21,6 +29,9 @@ let
           memory = "512M";
           system.stopTimeout = "30s";
           limits.slice = "box.slice";
+          # Of no meaning for a machine.
+          enableTun = true;
+          additionalCapabilities = [ "CAP_NET_ADMIN" ];
         };
         gone = { enable = false; package = pkgs.hello; };
       };
@@ -60,6 +71,17 @@ in {
     shares = [ { source = "/srv"; mountPoint = "/srv"; tag = "srv"; proto = "9p"; } ];
     interfaces = [ { type = "macvtap"; id = "m0"; mac = "02:00:00:00:00:01"; } ];
   });
+  unlike = failed (guest "own" {
+    volumes = [ { image = "a.img"; mountPoint = "/a"; size = 64; fsType = "ext4"; readOnly = false; autoCreate = true;
+      label = "a"; serial = "a"; imageType = "qcow2"; mkfsExtraArgs = [ "-L" "a" ]; } ];
+    forwardPorts = [ { from = "guest"; proto = "tcp"; host = { address = ""; port = 1; }; guest = { address = ""; port = 1; }; } ];
+    devices = [ { bus = "pci"; path = "0000:01:00.0"; } ];
+    graphics.enable = true;
+    vsock.ssh.enable = true;
+    hotplugMem = 512;
+    extraArgsScript = "echo";
+  });
+  refused = (hosted { system.tmpfs = [ "/tmp" ]; }).environment.etc;
   connected = (guest "own" {
     interfaces = [ { type = "tap"; id = "vm0"; mac = "02:00:00:00:00:01"; } { type = "user"; id = "u"; mac = "02:00:00:00:00:02"; } ];
     forwardPorts = [ { from = "host"; proto = "tcp"; host = { address = ""; port = 2222; }; guest = { address = ""; port = 22; }; } ];

@@ -23,7 +23,7 @@ pub use file::{ComposeFile, FILE_NAMES, is_compose};
 pub use keys::{Condition, Membership, Network, Volume};
 pub use machine::{PROJECT_LABEL, SERVICE_LABEL, volume_prefix};
 pub use order::Order;
-pub use variables::Variables;
+pub use variables::{Variables, substitute};
 
 use crate::app::App;
 

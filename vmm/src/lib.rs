@@ -27,6 +27,7 @@ pub mod pause;
 pub mod served;
 pub mod settings;
 pub mod settle;
+mod shares;
 pub mod state;
 pub mod toplevel;
 pub mod vcpu;

@@ -41,7 +41,7 @@ pub struct Args {
 }
 
 /// How a terminal's user leaves a program that goes on.
-#[derive(Debug, clap::Args)]
+#[derive(Clone, Debug, clap::Args)]
 pub struct Keys {
     /// Keys of a terminal that leave the program to itself: characters, or ctrl- and one of a-z@[\]^_;
     /// "" for none

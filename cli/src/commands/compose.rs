@@ -8,6 +8,8 @@ pub mod logs;
 pub mod ps;
 pub mod restart;
 pub mod run;
+pub mod start;
+pub mod stop;
 pub mod up;
 
 use std::process::ExitCode;
@@ -38,6 +40,8 @@ enum Command {
     Logs(logs::Args),
     Exec(exec::Args),
     Restart(restart::Args),
+    Stop(stop::Args),
+    Start(start::Args),
     Run(run::Args),
     Config(config::Args),
 }
@@ -77,6 +81,8 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         Command::Logs(args) => logs::run(scope, args),
         Command::Exec(args) => exec::run(scope, args),
         Command::Restart(args) => restart::run(scope, args),
+        Command::Stop(args) => stop::run(scope, args),
+        Command::Start(args) => start::run(scope, args),
         Command::Run(args) => run::run(scope, args),
         Command::Config(args) => config::run(scope, args),
     }
@@ -97,7 +103,7 @@ impl Args {
     pub const fn starts(&self) -> bool {
         matches!(
             self.command,
-            Command::Up(_) | Command::Restart(_) | Command::Run(_)
+            Command::Up(_) | Command::Restart(_) | Command::Start(_) | Command::Run(_)
         )
     }
 

@@ -36,7 +36,7 @@ pub struct Args {
 }
 
 /// How a program is run in a machine that runs.
-#[derive(Debug, clap::Args)]
+#[derive(Clone, Debug, clap::Args)]
 // A group is named by its type, and each command has such a one.
 #[group(skip)]
 pub struct How {
@@ -60,6 +60,18 @@ pub struct How {
     /// Folder that it starts in; by default that of the machine's program
     #[arg(long, short, value_name = "FOLDER")]
     workdir: Option<String>,
+}
+
+impl How {
+    /// With input, and with a terminal where this command has one unless `no_tty` says otherwise: as
+    /// programs are run in a project's machines.
+    #[must_use]
+    pub fn at_hand(mut self, no_tty: bool) -> Self {
+        let has_terminal = io::stdin().is_terminal() && io::stdout().is_terminal();
+        self.interactive = true;
+        self.tty |= has_terminal && !no_tty && !self.detach;
+        self
+    }
 }
 
 /// Run a shell in a machine that runs

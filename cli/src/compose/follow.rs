@@ -106,6 +106,9 @@ impl Follow<'_> {
             let asked = asked.load(Ordering::Relaxed);
             let is_over = self.ending.on_exit && watch.first_end.is_some();
             if stopping.is_none() && (asked > 0 || is_over || failure.is_some()) {
+                if asked > 0 {
+                    say(format_args!("stopping all; a second Ctrl-C kills them"));
+                }
                 self.starter.cancel();
                 stopping = Some(scope.spawn(|| self.stop()));
             } else if asked > 1 && !is_killed {

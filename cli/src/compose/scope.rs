@@ -1,12 +1,13 @@
 //! Which project a command is about: its file, its name, and the variables that the file asks for.
 
 use std::env;
+use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use vmm::compose::{ComposeFile, FILE_NAMES, Variables};
 
-use crate::environment;
+use crate::import::dotenv;
 
 /// The file of variables beside a `compose.json`; those of the environment win.
 const VARIABLES_FILE: &str = ".env";
@@ -92,17 +93,18 @@ pub fn load(file: &Path, name: Option<&str>) -> Result<ComposeFile> {
 
 /// The variables that `file` may ask for.
 fn variables(file: &Path) -> Result<Variables> {
-    let folder = file.parent().unwrap_or(Path::new("."));
-    let beside = folder.join(VARIABLES_FILE);
-    let mut variables = environment::Variables::new();
-    if beside.exists() {
-        environment::read(&mut variables, &beside)?;
-    }
     // One that is no text is no word of a file either.
     let here = env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
-    let beside = variables
-        .into_iter()
-        .filter_map(|(name, value)| Some((name, value?)));
-    Ok(beside.chain(here).collect())
+    let here: Variables = here.collect();
+    let folder = file.parent().unwrap_or(Path::new("."));
+    let beside = folder.join(VARIABLES_FILE);
+    if !beside.exists() {
+        return Ok(here);
+    }
+    let shown = beside.display();
+    let text = fs::read_to_string(&beside).with_context(|| format!("cannot read {shown}"))?;
+    let beside = dotenv::variables(&text, &here);
+    let beside = beside.map_err(|error| anyhow!("{shown}:{error:#}"))?;
+    Ok(beside.into_iter().chain(here).collect())
 }

@@ -29,6 +29,8 @@ pub fn has_machines() -> bool {
 /// What the guest is to prepare: the host's tree as its root, and memory for running machines.
 pub fn setup() -> Setup {
     let store = Mount {
+        file: None,
+        fill: false,
         beside: false,
         upper: None,
         file_system: FileSystem::Plan9,
@@ -39,6 +41,8 @@ pub fn setup() -> Setup {
         options: format!("{MOUNT},cache=loose"),
     };
     let runtime = Mount {
+        file: None,
+        fill: false,
         beside: false,
         upper: None,
         file_system: FileSystem::Tmpfs,

@@ -1,11 +1,13 @@
 //! A service's files: folders of the host, volumes, secrets.
 
-use std::path::Path;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::{env, fs};
 
 use serde_json::{Map, Value, json};
 
+use super::known::Known;
 use super::ordered::Ordered;
-use super::project::Known;
 use super::section::Section;
 use super::words;
 use super::yaml::Yaml;
@@ -17,7 +19,7 @@ struct Mount<'a> {
     is_read_only: bool,
 }
 
-/// Converts `volumes` and `secrets`.
+/// Converts `volumes`, `secrets` and `configs`.
 pub fn convert(service: &Section<'_>, known: &Known<'_>, converted: &mut Ordered) {
     let (mut shares, mut volumes) = (Vec::new(), Vec::new());
     for (nth, item) in service
@@ -34,33 +36,93 @@ pub fn convert(service: &Section<'_>, known: &Known<'_>, converted: &mut Ordered
         };
         let Some(mount) = mount else { continue };
         let target = words::text(mount.target);
-        if !is_path(mount.source) {
+        if !is_path(mount.source) && !known.shared.contains(mount.source) {
             volumes.push(json!({
-                "name": words::name(mount.source), "mountPoint": target, "readOnly": mount.is_read_only,
+                "name": known.name("volumes", mount.source), "mountPoint": target,
+                "readOnly": mount.is_read_only,
             }));
-        } else if known.folder.join(mount.source).is_file() {
-            say("is not converted: machines share folders, not single files");
-        } else if mount.source.starts_with('~') {
-            say("is not converted: \"~\" has no meaning in mvm's files");
-        } else {
+        } else if let Some(is_read_only) = share(&mount, known, &say) {
             shares.push(json!({
-                "source": words::text(mount.source), "mountPoint": target, "readOnly": mount.is_read_only,
+                "source": source(mount.source), "mountPoint": target, "readOnly": is_read_only,
             }));
         }
     }
     converted.put("shares", shares);
     converted.put("volumes", volumes);
-    converted.put("secrets", secrets(service, known));
+    let mut values = values(service, "secrets", &known.secrets);
+    values.extend(configs(service, known));
+    converted.put("secrets", values);
 }
 
-/// Whether it is a folder of the host rather than a volume's name.
+/// The volume that an item of `volumes` names, and whether it is only read.
+pub fn volume_of(item: &Yaml) -> Option<(&str, bool)> {
+    let mount = match item.text() {
+        Some(text) => short(text, &|_| {})?,
+        None => Mount {
+            source: item.get("source")?.text()?,
+            target: "",
+            is_read_only: item.get("read_only").and_then(Yaml::text) == Some("true"),
+        },
+    };
+    (!is_path(mount.source)).then_some((mount.source, mount.is_read_only))
+}
+
+/// Whether it is a path of the host rather than a volume's name.
 fn is_path(source: &str) -> bool {
     source.starts_with(['.', '/', '~', '$'])
 }
 
+/// A path of the host as mvm has it. What has no "/" is a folder beside the file.
+fn source(source: &str) -> String {
+    if !is_path(source) {
+        return format!("./{source}");
+    }
+    match source.strip_prefix('~') {
+        Some(rest) if rest.is_empty() || rest.starts_with('/') => format!("${{HOME}}{rest}"),
+        _ => words::text(source),
+    }
+}
+
+/// Whether a share of it is read-only; none if there can be no share.
+fn share(mount: &Mount<'_>, known: &Known<'_>, say: &impl Fn(&str)) -> Option<bool> {
+    let path = mount
+        .source
+        .strip_prefix("~/")
+        .map_or_else(|| known.folder.join(mount.source), |rest| home().join(rest));
+    if words::has_variable(mount.source) {
+        return Some(mount.is_read_only);
+    }
+    let kind = fs::metadata(&path)
+        .ok()
+        .map(|metadata| metadata.file_type());
+    match kind {
+        Some(kind) if kind.is_dir() => Some(mount.is_read_only),
+        Some(kind) if kind.is_file() => {
+            if !mount.is_read_only {
+                say("is only read: machines write to folders and volumes, not to single files");
+            }
+            Some(true)
+        }
+        None if path.extension() != Some("sock".as_ref()) => {
+            if is_path(mount.source) {
+                say("must be there before the machine is started; docker makes such a folder");
+            }
+            Some(mount.is_read_only)
+        }
+        _ => {
+            say("is not converted: machines share folders and files, nothing else");
+            None
+        }
+    }
+}
+
+fn home() -> PathBuf {
+    env::var_os("HOME").unwrap_or_default().into()
+}
+
 /// `[SOURCE:]TARGET[:OPTIONS]`.
 fn short<'a>(text: &'a str, say: &impl Fn(&str)) -> Option<Mount<'a>> {
-    let parts = split(text);
+    let parts = words::split(text);
     let (source, target, options) = match parts[..] {
         [_] => {
             say("is left out: what has no name is in the machine's memory, as its root");
@@ -77,7 +139,8 @@ fn short<'a>(text: &'a str, say: &impl Fn(&str)) -> Option<Mount<'a>> {
     for option in options.split(',').filter(|option| !option.is_empty()) {
         match option {
             "ro" => is_read_only = true,
-            "rw" => {}
+            // What SELinux, macOS and propagation make of it means nothing to a machine.
+            "rw" | "z" | "Z" | "cached" | "delegated" | "consistent" | "rslave" | "rprivate" => {}
             _ => say(&format!("its option {option} is not converted")),
         }
     }
@@ -88,37 +151,23 @@ fn short<'a>(text: &'a str, say: &impl Fn(&str)) -> Option<Mount<'a>> {
     })
 }
 
-/// Parts between colons, but for those within the braces of a variable.
-fn split(text: &str) -> Vec<&str> {
-    let mut parts = Vec::new();
-    let (mut start, mut depth) = (0, 0_usize);
-    for (at, byte) in text.bytes().enumerate() {
-        match byte {
-            b'{' => depth += 1,
-            b'}' => depth = depth.saturating_sub(1),
-            b':' if depth == 0 => {
-                parts.push(&text[start..at]);
-                start = at + 1;
-            }
-            _ => {}
-        }
-    }
-    parts.push(&text[start..]);
-    parts
-}
-
 fn long<'a>(mount: &Section<'a>, say: &impl Fn(&str)) -> Option<Mount<'a>> {
     let kind = mount.text("type").unwrap_or("volume");
     let (source, target) = (mount.text("source"), mount.text("target"));
     let is_read_only = mount.flag("read_only");
-    if let Some(bind) = mount.section("bind") {
-        // A folder that is missing is an error here, and none there.
-        bind.take("create_host_path");
-        bind.finish();
+    // What SELinux and propagation make of it means nothing to a machine, whose volumes are empty at
+    // first in any case.
+    let meaningless = ["create_host_path", "propagation", "selinux", "nocopy"];
+    for section in ["bind", "volume"]
+        .into_iter()
+        .filter_map(|key| mount.section(key))
+    {
+        for option in meaningless {
+            section.take(option);
+        }
+        section.finish();
     }
-    if let Some(volume) = mount.section("volume") {
-        volume.finish();
-    }
+    mount.take("consistency");
     if kind == "tmpfs" {
         say("is left out: the machine's root is in memory");
         mount.take("tmpfs");
@@ -136,24 +185,36 @@ fn long<'a>(mount: &Section<'a>, say: &impl Fn(&str)) -> Option<Mount<'a>> {
     })
 }
 
-fn secrets(service: &Section<'_>, known: &Known<'_>) -> Map<String, Value> {
-    let mut secrets = Map::new();
+/// Configs as secrets are, which are files at the root unless they say where.
+fn configs(service: &Section<'_>, known: &Known<'_>) -> Map<String, Value> {
+    let mut configs = values(service, "configs", &known.configs);
+    for (name, value) in &mut configs {
+        if value.get("path").is_none() {
+            value["path"] = format!("/{name}").into();
+        }
+    }
+    configs
+}
+
+/// What a service has of `secrets` or `configs`.
+fn values(service: &Section<'_>, key: &str, known: &BTreeMap<&str, Value>) -> Map<String, Value> {
+    let mut values = Map::new();
     for (nth, item) in service
-        .take("secrets")
+        .take(key)
         .into_iter()
         .flat_map(Yaml::items)
         .enumerate()
     {
-        let place = service.at("secrets").index(nth);
+        let place = service.at(key).index(nth);
         let section = item
             .text()
             .is_none()
             .then(|| Section::of(item, place.clone(), service.remarks));
         let text = |key| section.as_ref().and_then(|section| section.text(key));
         let (source, target) = (item.text().or_else(|| text("source")), text("target"));
-        let Some((name, value)) = source.and_then(|name| Some((name, known.secrets.get(name)?)))
-        else {
-            let message = "is not converted: `secrets` of the file says nothing of it that mvm has";
+        let Some((name, value)) = source.and_then(|name| Some((name, known.get(name)?))) else {
+            let message =
+                format!("is not converted: `{key}` of the file says nothing of it that mvm has");
             service.remarks.say(item, &place, message);
             continue;
         };
@@ -178,7 +239,8 @@ fn secrets(service: &Section<'_>, known: &Known<'_>) -> Map<String, Value> {
         if let Some(section) = section {
             section.finish();
         }
-        secrets.insert(own.into(), value);
+        let own = if values.contains_key(own) { name } else { own };
+        values.insert(own.into(), value);
     }
-    secrets
+    values
 }

@@ -4,12 +4,12 @@ use std::fs;
 
 use serde_json::{Map, Value};
 
+use super::known::Known;
 use super::ordered::Ordered;
-use super::project::Known;
 use super::section::Section;
 use super::service::pairs;
-use super::words;
 use super::yaml::{self, Yaml};
+use super::{dotenv, words};
 
 /// Converts what a service says of its program.
 pub fn convert(service: &Section<'_>, known: &Known<'_>) -> Ordered {
@@ -88,30 +88,20 @@ fn from_file(service: &Section<'_>, item: &Yaml, known: &Known<'_>, env: &mut Ma
         section.text("path")
     });
     let Some(name) = name else { return };
-    let text = match fs::read_to_string(known.folder.join(name)) {
-        Ok(text) => text,
-        Err(error) => {
-            let message = format!("is not converted: cannot read {name}: {error}");
-            return service.say("env_file", item, message);
-        }
+    let text = fs::read_to_string(known.folder.join(name));
+    let text = text.map_err(|error| format!("cannot read {name}: {error}"));
+    let lines = text.and_then(|text| {
+        let lines = dotenv::parse(&text);
+        lines.map_err(|error| format!("{name}:{error:#}"))
+    });
+    let lines = match lines {
+        Ok(lines) => lines,
+        Err(error) => return service.say("env_file", item, format!("is not converted: {error}")),
     };
-    let lines = text
-        .lines()
-        .map(str::trim)
-        .filter(|line| !line.is_empty() && !line.starts_with('#'));
-    for line in lines {
-        let line = line.strip_prefix("export ").unwrap_or(line);
-        if let Some((name, value)) = line.split_once('=') {
-            let value = unquoted(value.trim()).replace("${", "$${");
-            env.insert(name.trim().into(), value.into());
-        }
+    for (name, value) in lines {
+        let value = value.unwrap_or_else(|| format!("${{{name}:-}}"));
+        env.insert(name, value.into());
     }
     let message = format!("is copied: changes of {name} do not count any more");
     service.say("env_file", item, message);
-}
-
-/// A value without the quotes around it.
-fn unquoted(value: &str) -> &str {
-    let inner = |quote: char| value.strip_prefix(quote)?.strip_suffix(quote);
-    inner('"').or_else(|| inner('\'')).unwrap_or(value)
 }

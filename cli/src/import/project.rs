@@ -1,29 +1,26 @@
 //! The whole file: what it says besides its services.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 
 use serde_json::{Value, json};
 
+use super::known::{Known, is_external};
 use super::ordered::Ordered;
 use super::section::Section;
-use super::{service, words};
+use super::service::{self, FOLLOWS};
+use super::words;
+use super::yaml::Yaml;
 
-/// What services name that is said elsewhere in the file.
-pub struct Known<'a> {
-    /// Where the file lies.
-    pub folder: &'a Path,
-    /// The names of services here and there.
-    pub services: BTreeMap<&'a str, String>,
-    /// What each secret's value comes from.
-    pub secrets: BTreeMap<&'a str, Value>,
-}
+/// Memory and processors of a machine of which the file says nothing: those of a container engine's.
+/// Memory is not taken before it is used.
+const DEFAULT_MEMORY: &str = "1G";
+const DEFAULT_VCPUS: u32 = 2;
 
 /// Room of a volume of which the file says nothing: what is not written takes none.
 const VOLUME_SIZE: &str = "10G";
 
 /// Converts the whole file.
-pub fn convert(file: Section<'_>, folder: &Path) -> Ordered {
+pub fn convert<'a>(file: Section<'a>, folder: &'a Path) -> Ordered {
     // It has meant nothing for years.
     file.take("version");
     let mut project = Ordered::default();
@@ -35,14 +32,11 @@ pub fn convert(file: Section<'_>, folder: &Path) -> Ordered {
     let entries = services
         .as_ref()
         .map_or(&[][..], |services| services.take_all());
-    let known = Known {
-        folder,
-        services: entries
-            .iter()
-            .map(|(name, _)| (name.as_str(), words::name(name)))
-            .collect(),
-        secrets: secrets(&file),
-    };
+    let known = Known::of(&file, entries, folder);
+    project.put(
+        "defaults",
+        json!({ "memory": DEFAULT_MEMORY, "vcpus": DEFAULT_VCPUS }),
+    );
     let mut converted = Ordered::default();
     for (name, yaml) in entries {
         if let Some(services) = &services {
@@ -54,14 +48,21 @@ pub fn convert(file: Section<'_>, folder: &Path) -> Ordered {
             section.finish();
         }
     }
+    if let (Some(services), Some(yaml)) = (&services, file.get("services")) {
+        let message = format!(
+            "have {DEFAULT_VCPUS} processors and {DEFAULT_MEMORY} of memory where the file sets no \
+             limits; `defaults` says so"
+        );
+        services.remarks.say(yaml, &services.place, message);
+    }
     project.put_object("services", converted);
-    project.put("networks", networks(&file));
-    project.put("volumes", volumes(&file));
+    project.put("networks", networks(&file, &known));
+    project.put("volumes", volumes(&file, &known));
     file.finish();
     project
 }
 
-fn networks(file: &Section<'_>) -> Value {
+fn networks(file: &Section<'_>, known: &Known<'_>) -> Value {
     let mut networks = serde_json::Map::new();
     let Some(section) = file.section("networks") else {
         return Value::Null;
@@ -69,65 +70,60 @@ fn networks(file: &Section<'_>) -> Value {
     for (name, yaml) in section.take_all() {
         let network = Section::of(yaml, section.at(name), section.remarks);
         let mut value = serde_json::Map::new();
-        for key in ["internal", "external"] {
-            if network.flag(key) {
-                value.insert(key.into(), true.into());
-            }
+        if network.flag("internal") {
+            value.insert("internal".into(), true.into());
         }
+        if is_named_elsewhere(&network, yaml) {
+            value.insert("external".into(), true.into());
+        }
+        network.leave_if("driver", |driver| driver == "bridge");
+        network.leave_if("attachable", |_| true);
+        network.leave("ipam", FOLLOWS);
         network.finish();
-        networks.insert(words::name(name), value.into());
+        networks.insert(known.name("networks", name), value.into());
     }
     networks.into()
 }
 
-fn volumes(file: &Section<'_>) -> Value {
+/// Takes what says that a network or a volume is somebody else's. One of the project is called as that
+/// and itself are, whatever its file says.
+fn is_named_elsewhere(section: &Section<'_>, yaml: &Yaml) -> bool {
+    section.take("external");
+    if is_external(yaml) {
+        section.take("name");
+        return true;
+    }
+    section.leave("name", "it is called as the project and its key are");
+    false
+}
+
+fn volumes(file: &Section<'_>, known: &Known<'_>) -> Value {
     let mut volumes = serde_json::Map::new();
     let Some(section) = file.section("volumes") else {
         return Value::Null;
     };
     for (name, yaml) in section.take_all() {
         let volume = Section::of(yaml, section.at(name), section.remarks);
-        let value = if volume.flag("external") {
+        let value = if is_named_elsewhere(&volume, yaml) {
             json!({ "external": true })
         } else {
-            section.say(
-                name,
-                yaml,
-                format!("is given a size, {VOLUME_SIZE}, which docker's have not"),
-            );
             json!({ "size": VOLUME_SIZE })
         };
-        if let Some(driver) = volume.take("driver")
-            && driver.text() != Some("local")
-        {
-            volume.say(
-                "driver",
-                driver,
-                "is not converted: volumes are files of the host",
-            );
-        }
+        volume.leave_if("driver", |driver| driver == "local");
+        volume.leave("driver", "volumes are files of the host");
         volume.finish();
-        volumes.insert(words::name(name), value);
-    }
-    volumes.into()
-}
-
-fn secrets<'a>(file: &Section<'a>) -> BTreeMap<&'a str, Value> {
-    let mut secrets = BTreeMap::new();
-    let Some(section) = file.section("secrets") else {
-        return secrets;
-    };
-    for (name, yaml) in section.take_all() {
-        let secret = Section::of(yaml, section.at(name), section.remarks);
-        if let Some(path) = secret.text("file") {
-            secrets.insert(name.as_str(), json!({ "source": words::text(path) }));
-        } else if let Some(variable) = secret.text("environment") {
-            secrets.insert(name.as_str(), json!({ "env": variable }));
-        } else {
-            let message = "is not converted: its value is in no file and no variable";
+        if known.shared.contains(name.as_str()) {
+            let message = format!(
+                "is the folder ./{name} instead, which must be there: several machines write to it"
+            );
+            section.say(name, yaml, message);
+            continue;
+        }
+        if value.get("size").is_some() {
+            let message = format!("is given a size, {VOLUME_SIZE}, which docker's have not");
             section.say(name, yaml, message);
         }
-        secret.finish();
+        volumes.insert(known.name("volumes", name), value);
     }
-    secrets
+    volumes.into()
 }

@@ -9,6 +9,16 @@ use super::words;
 /// Least memory of a machine, in MiB: below, its kernel has no room.
 const LEAST_MEMORY_MIB: u64 = 64;
 
+/// What `deploy` says of services that are on several hosts.
+const SWARM: [&str; 6] = [
+    "mode",
+    "placement",
+    "update_config",
+    "rollback_config",
+    "endpoint_mode",
+    "labels",
+];
+
 /// Converts `cpus`, `mem_limit` and the like, and what `deploy` says of them.
 pub fn convert(service: &Section<'_>, converted: &mut Ordered) {
     let deploy = service.section("deploy");
@@ -29,7 +39,7 @@ pub fn convert(service: &Section<'_>, converted: &mut Ordered) {
     };
     let percent = number("cpus", "cpus", words::cpu_percent);
     let memory = number("memory", "mem_limit", words::mebibytes);
-    let pids = number("pids", "pids_limit", |text| text.parse().ok());
+    let pids = number("pids", "pids_limit", threads);
     let mut own = Map::new();
     if let Some(percent) = percent {
         converted.put("vcpus", percent.div_ceil(100));
@@ -40,7 +50,7 @@ pub fn convert(service: &Section<'_>, converted: &mut Ordered) {
     if let Some(memory) = memory {
         converted.put("memory", format!("{}M", memory.max(LEAST_MEMORY_MIB)));
     }
-    if let Some(pids) = pids {
+    if let Some(pids) = pids.filter(|pids| *pids > 0) {
         own.insert("pids".into(), pids.into());
     }
     if let Some(cpus) = service.text("cpuset") {
@@ -58,9 +68,20 @@ pub fn convert(service: &Section<'_>, converted: &mut Ordered) {
         // Taken by whoever reads the policy.
         deploy.take("restart_policy");
     }
+    if let Some(deploy) = &deploy {
+        for key in SWARM {
+            deploy.leave(key, "it is for hosts of a swarm");
+        }
+    }
     for section in [limits, resources, deploy].into_iter().flatten() {
         section.finish();
     }
+}
+
+/// A number of threads; 0 is no limit, as everything below it.
+fn threads(text: &str) -> Option<u64> {
+    let number: i64 = text.parse().ok()?;
+    u64::try_from(number.max(0)).ok()
 }
 
 /// What `deploy` says of starting it again, unless the service has said it.

@@ -33,10 +33,12 @@ impl Remarks {
         });
     }
 
-    /// All that was said, by lines.
+    /// All that was said, by lines. What several services have of one anchor is said of the first.
     pub fn into_sorted(self) -> Vec<Problem> {
         let mut found = self.found.into_inner();
         found.sort_by_key(|problem| (problem.line, problem.column));
+        let mut said = BTreeSet::new();
+        found.retain(|one| said.insert((one.line, one.column, one.message.clone())));
         found
     }
 }
@@ -74,6 +76,12 @@ impl<'a> Section<'a> {
     pub fn take(&self, key: &str) -> Option<&'a Yaml> {
         let (key, value) = self.entries.iter().find(|(own, _)| own == key)?;
         self.taken.borrow_mut().insert(key);
+        (value.value != Value::Null).then_some(value)
+    }
+
+    /// The value of a key, which somebody else converts, or nobody.
+    pub fn get(&self, key: &str) -> Option<&'a Yaml> {
+        let (_, value) = self.entries.iter().find(|(own, _)| own == key)?;
         (value.value != Value::Null).then_some(value)
     }
 
@@ -147,6 +155,14 @@ impl<'a> Section<'a> {
         self.remarks.say(yaml, &self.at(key), message);
     }
 
+    /// Takes a key that asks for what is so in any case.
+    pub fn leave_if(&self, key: &str, is_so: impl FnOnce(&str) -> bool) {
+        let is_so = |yaml: &&Yaml| yaml.text().is_some_and(is_so);
+        if self.get(key).as_ref().is_some_and(is_so) {
+            self.take(key);
+        }
+    }
+
     /// Takes a key for which there is nothing to do, and says why.
     pub fn leave(&self, key: &str, why: &str) {
         if let Some(yaml) = self.take(key) {
@@ -161,24 +177,6 @@ impl<'a> Section<'a> {
             if !taken.contains(key.as_str()) && !key.starts_with("x-") {
                 self.say(key, yaml, "is not converted: mvm has nothing like it");
             }
-        }
-    }
-}
-
-impl Yaml {
-    /// Its text, if it is one.
-    pub fn text(&self) -> Option<&str> {
-        match &self.value {
-            Value::Text(text) => Some(text),
-            _ => None,
-        }
-    }
-
-    /// The items of a list, or itself as the only one.
-    pub fn items(&self) -> &[Self] {
-        match &self.value {
-            Value::List(items) => items,
-            _ => std::slice::from_ref(self),
         }
     }
 }

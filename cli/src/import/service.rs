@@ -3,18 +3,21 @@
 use serde_json::{Map, Value, json};
 use vmm::app::Place;
 
+use super::known::Known;
 use super::ordered::Ordered;
-use super::project::Known;
 use super::section::{Section, boolean};
 use super::yaml::{self, Yaml};
 use super::{mounts, program, resources, words};
 
+/// Why nobody says addresses.
+pub const FOLLOWS: &str = "addresses follow from the names of networks and machines";
+
+/// What a machine's walls make of what loosens or tightens a container's.
+const OWN_KERNEL: &str =
+    "a machine has a kernel of its own, in which its programs may do all that its user may";
+
 /// Keys for which there is nothing to do, and why.
-const LEFT: [(&str, &str); 5] = [
-    (
-        "container_name",
-        "the machine is called as the project and the service are",
-    ),
+const LEFT: [(&str, &str); 18] = [
     (
         "expose",
         "machines of a network reach all ports of each other",
@@ -22,6 +25,23 @@ const LEFT: [(&str, &str); 5] = [
     ("init", "each machine has a process 1 that does that"),
     ("tmpfs", "the machine's root is in memory"),
     ("pull_policy", "mvm fetches no images"),
+    ("shm_size", "/dev/shm may take half of the machine's memory"),
+    (
+        "logging",
+        "what the program says is kept in files that do not grow for ever",
+    ),
+    ("mem_reservation", "memory is taken as it is used"),
+    ("cap_add", OWN_KERNEL),
+    ("cap_drop", OWN_KERNEL),
+    ("privileged", OWN_KERNEL),
+    ("security_opt", OWN_KERNEL),
+    ("userns_mode", OWN_KERNEL),
+    ("ipc", OWN_KERNEL),
+    ("pid", OWN_KERNEL),
+    ("uts", OWN_KERNEL),
+    ("cgroup", OWN_KERNEL),
+    ("isolation", OWN_KERNEL),
+    ("runtime", OWN_KERNEL),
 ];
 
 /// Converts a service, which is called `name` in its file.
@@ -40,14 +60,16 @@ pub fn convert(name: &str, service: &Section<'_>, yaml: &Yaml, known: &Known<'_>
         converted.put("hostname", words::text(hostname));
     }
     converted.put("labels", labels(service));
+    converted.put("kernel", kernel(service));
     resources::convert(service, &mut converted);
     mounts::convert(service, known, &mut converted);
     converted.put("ports", ports(service));
     converted.put("healthcheck", healthcheck(service));
     converted.put("restart", restart(service));
-    converted.put("dependsOn", depends_on(service, known));
-    networks(name, service, &mut converted);
+    converted.put("dependsOn", depends_on(service));
+    networks(name, service, known, &mut converted);
     converted.put("profiles", service.texts("profiles"));
+    service.leave_if("platform", |text| ["linux/amd64", "linux"].contains(&text));
     for (key, why) in LEFT {
         service.leave(key, why);
     }
@@ -100,6 +122,21 @@ pub fn pairs<'a>(service: &Section<'a>, key: &str) -> Vec<(&'a str, Option<&'a s
     pairs
 }
 
+/// `sysctls`, which the kernel takes on its command line.
+fn kernel(service: &Section<'_>) -> Value {
+    let sysctls = pairs(service, "sysctls").into_iter();
+    let parameters = sysctls.map(|(name, value)| {
+        let value = words::text(value.unwrap_or_default());
+        let quote = if value.contains(' ') { "\"" } else { "" };
+        format!("sysctl.{name}={quote}{value}{quote}")
+    });
+    let cmdline: Vec<_> = parameters.collect();
+    if cmdline.is_empty() {
+        return Value::Null;
+    }
+    json!({ "cmdline": cmdline.join(" ") })
+}
+
 fn labels(service: &Section<'_>) -> Value {
     let labels = pairs(service, "labels").into_iter();
     let labels =
@@ -135,17 +172,15 @@ fn short_port(text: &str) -> Option<String> {
         Some((rest, "udp")) => (rest, "/udp"),
         Some(_) => return None,
     };
-    if words::has_variable(rest) {
-        let is_whole = rest.matches(':').count() >= 2 && !rest.contains(":-");
-        let all = if is_whole { "" } else { "0.0.0.0:" };
-        return Some(format!("{all}{}{protocol}", words::text(rest)));
-    }
-    let (rest, guest) = rest.rsplit_once(':').unwrap_or(("", rest));
-    let (address, host) = match rest.rsplit_once(':') {
-        Some((address, host)) => (address, host),
-        None => ("0.0.0.0", rest),
+    let parts = words::split(rest);
+    let (guest, rest) = parts.split_last()?;
+    let (address, host) = match rest.split_last() {
+        None => ("0.0.0.0".into(), ""),
+        Some((host, [])) => ("0.0.0.0".into(), *host),
+        // An address of IPv6 has colons itself.
+        Some((host, address)) => (address.join(":"), *host),
     };
-    Some(format!("{address}:{host}:{guest}{protocol}"))
+    Some(words::text(&format!("{address}:{host}:{guest}{protocol}")))
 }
 
 fn long_port(item: &Yaml, place: Place, service: &Section<'_>) -> Option<String> {
@@ -235,20 +270,24 @@ fn restart(service: &Section<'_>) -> Value {
     own.or(of_deploy).unwrap_or_default()
 }
 
-fn depends_on(service: &Section<'_>, known: &Known<'_>) -> Value {
-    let own = |name: &str| {
-        known
-            .services
-            .get(name)
-            .cloned()
-            .unwrap_or_else(|| words::name(name))
-    };
+fn depends_on(service: &Section<'_>) -> Value {
+    let links = service.texts("links");
+    let linked = links
+        .iter()
+        .map(|link| link.split_once(':').map_or(*link, |(name, _)| name));
+    let linked: Vec<_> = linked.map(words::name).collect();
     let Some(yaml) = service.take("depends_on") else {
-        return Value::Null;
+        return linked.into();
     };
     if !matches!(yaml.value, yaml::Value::Map(_)) {
-        let needs = service.texts("depends_on").into_iter().map(own);
-        return needs.collect::<Vec<_>>().into();
+        let needs = service.texts("depends_on").into_iter();
+        let mut needs: Vec<_> = needs.map(words::name).collect();
+        for name in linked {
+            if !needs.contains(&name) {
+                needs.push(name);
+            }
+        }
+        return needs.into();
     }
     let section = Section::of(yaml, service.at("depends_on"), service.remarks);
     let mut needs = Map::new();
@@ -270,16 +309,33 @@ fn depends_on(service: &Section<'_>, known: &Known<'_>) -> Value {
             );
         }
         need.finish();
-        needs.insert(own(name), condition.unwrap_or("started").into());
+        needs.insert(words::name(name), condition.unwrap_or("started").into());
+    }
+    for name in linked {
+        needs.entry(name).or_insert_with(|| "started".into());
     }
     needs.into()
 }
 
-/// Its networks; and its name there, where it has another one here.
-fn networks(name: &str, service: &Section<'_>, converted: &mut Ordered) {
-    let own_alias = (words::name(name) != name).then(|| name.to_owned());
-    let with_alias = |aliases: Vec<String>| {
-        let aliases: Vec<_> = aliases.into_iter().chain(own_alias.clone()).collect();
+/// Its networks; and what else it is called there: by its own name where it has another one here, by its
+/// container's, and by those that others link to it by.
+fn networks(name: &str, service: &Section<'_>, known: &Known<'_>, converted: &mut Ordered) {
+    let mut own_aliases: Vec<String> = Vec::new();
+    if words::name(name) != name {
+        own_aliases.push(name.to_owned());
+    }
+    if let Some(container) = service.text("container_name") {
+        own_aliases.push(words::text(container));
+    }
+    let linked = known.linked.get(name).into_iter().flatten();
+    own_aliases.extend(linked.map(|alias| (*alias).to_owned()));
+    own_aliases.retain(|alias| *alias != words::name(name));
+    own_aliases.sort();
+    own_aliases.dedup();
+    let with_aliases = |aliases: Vec<String>| {
+        let new = own_aliases.iter().filter(|own| !aliases.contains(own));
+        let new: Vec<_> = new.cloned().collect();
+        let aliases = [aliases, new].concat();
         if aliases.is_empty() {
             json!({})
         } else {
@@ -287,20 +343,23 @@ fn networks(name: &str, service: &Section<'_>, converted: &mut Ordered) {
         }
     };
     if let Some(mode) = service.take("network_mode") {
-        if mode.text() == Some("none") {
-            converted.put_always("networks", json!([]));
-            converted.put_always("interfaces", json!([]));
-            return;
+        match mode.text() {
+            Some("none") => {
+                converted.put_always("networks", json!([]));
+                converted.put_always("interfaces", json!([]));
+                return;
+            }
+            Some("bridge" | "default") => {}
+            _ => service.say(
+                "network_mode",
+                mode,
+                "is not converted: the service is in \"default\"",
+            ),
         }
-        service.say(
-            "network_mode",
-            mode,
-            "is not converted: the service is in \"default\"",
-        );
     }
     let Some(yaml) = service.take("networks") else {
-        if own_alias.is_some() {
-            converted.put("networks", json!({ "default": with_alias(Vec::new()) }));
+        if !own_aliases.is_empty() {
+            converted.put("networks", json!({ "default": with_aliases(Vec::new()) }));
         }
         return;
     };
@@ -314,12 +373,15 @@ fn networks(name: &str, service: &Section<'_>, converted: &mut Ordered) {
                 .into_iter()
                 .map(words::text)
                 .collect();
+            for key in ["ipv4_address", "ipv6_address", "link_local_ips"] {
+                member.leave(key, FOLLOWS);
+            }
             member.finish();
-            networks.insert(words::name(network), with_alias(aliases));
+            networks.insert(known.name("networks", network), with_aliases(aliases));
         }
     } else {
         for network in service.texts("networks") {
-            networks.insert(words::name(network), with_alias(Vec::new()));
+            networks.insert(known.name("networks", network), with_aliases(Vec::new()));
         }
     }
     converted.put("networks", networks);

@@ -21,34 +21,42 @@ fn converted(name: &str) -> Imported {
     convert(&file, &folder(), &read(&file)).unwrap()
 }
 
-fn remarks(imported: &Imported) -> String {
-    let lines = imported.remarks.iter().map(ToString::to_string);
-    let lines: Vec<_> = lines.collect();
-    lines.join(
-        "
-",
-    ) + "
-"
+/// What becomes of a file `a.yml`.
+pub fn converted_text(text: &str) -> Imported {
+    convert("a.yml", &folder(), text).unwrap()
+}
+
+/// What is said of a file, each in a line.
+pub fn remarks_of(imported: &Imported) -> String {
+    let lines = imported.remarks.iter().map(|remark| format!("{remark}\n"));
+    lines.collect()
 }
 
 #[test]
 fn a_usual_file_comes_to_the_same_project() {
     let shop = converted("shop");
     assert_eq!(shop.text, read("shop.json"));
-    assert_eq!(remarks(&shop), read("shop.remarks"));
+    assert_eq!(remarks_of(&shop), read("shop.remarks"));
 }
 
 #[test]
 fn each_thing_that_is_not_converted_is_named_with_its_line() {
     let odd = converted("odd");
     assert_eq!(odd.text, read("odd.json"));
-    assert_eq!(remarks(&odd), read("odd.remarks"));
+    assert_eq!(remarks_of(&odd), read("odd.remarks"));
+}
+
+#[test]
+fn what_a_service_takes_over_and_shares_with_others_is_its_own() {
+    let town = converted("town");
+    assert_eq!(town.text, read("town.json"));
+    assert_eq!(remarks_of(&town), read("town.remarks"));
 }
 
 #[test]
 fn what_comes_out_is_a_compose_json() {
-    let variables = Variables::from([("USER".into(), "me".into())]);
-    for name in ["shop", "odd"] {
+    let variables = Variables::from([("HOME".into(), "/root".into())]);
+    for name in ["shop", "odd", "town"] {
         let text = converted(name).text;
         let path = folder().join("compose.json");
         ComposeFile::parse(name, &path, text.as_bytes(), None, &variables).unwrap();
@@ -61,16 +69,15 @@ fn each_key_of_a_service_is_converted_or_named() {
     for key in [
         "annotations",
         "blkio_config",
-        "cap_add",
-        "configs",
+        "devices",
         "dns",
         "no_such_key",
-        "pid",
+        "gpus",
     ] {
         let text = format!("services:\n  a:\n    image: a\n    {key}: [x]\n");
         let imported = convert("a.yml", &folder(), &text).unwrap();
         let place = "a.yml:4:";
-        let named = remarks(&imported);
+        let named = remarks_of(&imported);
         let line = named.lines().find(|line| line.starts_with(place));
         let line = line.unwrap_or_else(|| panic!("{key}: {named}"));
         assert!(

@@ -1,29 +1,63 @@
 //! Words of a compose file as mvm has them: variables, durations, sizes, names.
 
-/// A text with its variables as `compose.json` has them: `$A` is `${A}`, and `$$` a `$`.
+/// A text with its variables as `compose.json` has them: `$A` is `${A}`, and `$$` a `$`. One that is
+/// not set is empty there, and an error here, so it is written as one that may be empty.
 pub fn text(text: &str) -> String {
     let mut converted = String::new();
     let mut rest = text;
     while let Some((before, from)) = rest.split_once('$') {
         converted.push_str(before);
+        let (brace, from_name) = match from.strip_prefix('{') {
+            Some(inner) => ("{", inner),
+            None => ("", from),
+        };
         let is_of_name = |c: char| c.is_ascii_alphanumeric() || c == '_';
-        let end = from.find(|c| !is_of_name(c)).unwrap_or(from.len());
-        if let Some(after) = from.strip_prefix('$') {
+        let end = from_name
+            .find(|c| !is_of_name(c))
+            .unwrap_or(from_name.len());
+        let (name, after) = from_name.split_at(end);
+        let is_name = !name.is_empty() && !name.starts_with(|c: char| c.is_ascii_digit());
+        rest = if let Some(after) = from.strip_prefix('$') {
             converted.push('$');
             // What would be a variable here is none there.
             if after.starts_with('{') {
                 converted.push('$');
             }
-            rest = after;
-        } else if end > 0 && !from.starts_with(|c: char| c.is_ascii_digit()) {
-            converted.extend(["${", &from[..end], "}"]);
-            rest = &from[end..];
+            after
+        } else if !brace.is_empty() {
+            converted.extend(["${", name]);
+            if is_name && after.starts_with('}') {
+                converted.push_str(":-");
+            }
+            after
+        } else if is_name {
+            converted.extend(["${", name, ":-}"]);
+            after
         } else {
             converted.push('$');
-            rest = from;
-        }
+            from
+        };
     }
     converted + rest
+}
+
+/// Parts between colons, but for those within the braces of a variable.
+pub fn split(text: &str) -> Vec<&str> {
+    let mut parts = Vec::new();
+    let (mut start, mut depth) = (0, 0_usize);
+    for (at, byte) in text.bytes().enumerate() {
+        match byte {
+            b'{' => depth += 1,
+            b'}' => depth = depth.saturating_sub(1),
+            b':' if depth == 0 => {
+                parts.push(&text[start..at]);
+                start = at + 1;
+            }
+            _ => {}
+        }
+    }
+    parts.push(&text[start..]);
+    parts
 }
 
 /// Whether it has a variable, so that nobody knows what it will be.
@@ -114,10 +148,50 @@ pub fn name(name: &str) -> String {
     name.trim_matches('-').to_owned()
 }
 
-/// A file for an image: `registry.example/web/app:1.2` is `app-1.2.tar`.
+/// A file for an image: `registry.example/web/app:1.2` is `app-1.2.tar`. Of a variable counts what it
+/// is by default, else its name; of an image with a tag, no digest.
 pub fn image_file(image: &str) -> String {
-    let last = image.rsplit('/').next().unwrap_or(image);
-    format!("./{}.tar", last.replace([':', '@'], "-"))
+    let image = without_variables(image);
+    let last = image.rsplit('/').next().unwrap_or(&image);
+    let name = match last.split_once('@') {
+        Some((tagged, _)) if tagged.contains(':') => tagged,
+        _ => last,
+    };
+    format!("./{}.tar", name.replace([':', '@'], "-"))
+}
+
+/// The text with the default of each variable in its place, or with its name where it has none.
+fn without_variables(text: &str) -> String {
+    let mut plain = String::new();
+    let mut rest = text;
+    while let Some((before, from)) = rest.split_once("${") {
+        plain.push_str(before);
+        let is_of_name = |c: char| c.is_ascii_alphanumeric() || c == '_';
+        let end = from.find(|c| !is_of_name(c)).unwrap_or(from.len());
+        let (name, form) = from.split_at(end);
+        let close = end_of_form(form);
+        let word = form[..close].trim_start_matches(':').strip_prefix('-');
+        match word.map(without_variables).filter(|word| !word.is_empty()) {
+            Some(word) => plain.push_str(&word),
+            None => plain.push_str(&name.to_lowercase()),
+        }
+        rest = form.get(close + 1..).unwrap_or_default();
+    }
+    plain + rest
+}
+
+/// Where the brace is that closes a variable, or the end.
+fn end_of_form(form: &str) -> usize {
+    let mut depth = 0_usize;
+    for (at, byte) in form.bytes().enumerate() {
+        match byte {
+            b'{' => depth += 1,
+            b'}' if depth == 0 => return at,
+            b'}' => depth -= 1,
+            _ => {}
+        }
+    }
+    form.len()
 }
 
 #[cfg(test)]
@@ -128,8 +202,9 @@ mod tests {
     fn variables_are_written_as_mvm_has_them() {
         for (word, expected) in [
             ("plain", "plain"),
-            ("$A-${B:-c}", "${A}-${B:-c}"),
-            ("$$A $${A} $$$A", "$A $${A} $${A}"),
+            ("$A-${B:-c}", "${A:-}-${B:-c}"),
+            ("${A}${B?no}${C:-${D}}", "${A:-}${B?no}${C:-${D:-}}"),
+            ("$$A $${A} $$$A", "$A $${A} $${A:-}"),
             ("cost: 5$", "cost: 5$"),
             ("$1 $-", "$1 $-"),
         ] {
@@ -195,6 +270,15 @@ mod tests {
             image_file("registry.example:5000/web/app:1.2"),
             "./app-1.2.tar"
         );
-        assert_eq!(image_file("redis"), "./redis.tar");
+        for (image, file) in [
+            ("redis", "./redis.tar"),
+            ("redis:7@sha256:00ff", "./redis-7.tar"),
+            ("redis@sha256:00ff", "./redis-sha256-00ff.tar"),
+            ("${IMAGE:-org/app:1}", "./app-1.tar"),
+            ("org/app:${VERSION:-${MAIN:-2}-x}", "./app-2-x.tar"),
+            ("org/app:${VERSION}", "./app-version.tar"),
+        ] {
+            assert_eq!(image_file(image), file, "{image}");
+        }
     }
 }

@@ -39,6 +39,74 @@ pub enum Value {
     Map(Vec<(String, Yaml)>),
 }
 
+impl Yaml {
+    /// The keys and values of a mapping; of anything else none.
+    pub fn entries(&self) -> &[(String, Self)] {
+        match &self.value {
+            Value::Map(entries) => entries,
+            _ => &[],
+        }
+    }
+
+    /// The value of a mapping's key, if it is there and not null.
+    pub fn get(&self, key: &str) -> Option<&Self> {
+        let (_, value) = self.entries().iter().find(|(own, _)| own == key)?;
+        (value.value != Value::Null).then_some(value)
+    }
+
+    /// The same, to be changed.
+    pub fn get_mut(&mut self, key: &str) -> Option<&mut Self> {
+        let Value::Map(entries) = &mut self.value else {
+            return None;
+        };
+        let (_, value) = entries.iter_mut().find(|(own, _)| own == key)?;
+        Some(value)
+    }
+
+    /// Takes a key out of a mapping.
+    pub fn remove(&mut self, key: &str) -> Option<Self> {
+        let Value::Map(entries) = &mut self.value else {
+            return None;
+        };
+        let at = entries.iter().position(|(own, _)| own == key)?;
+        Some(entries.remove(at).1)
+    }
+
+    /// Has it be where `other` is, with all that is in it.
+    pub fn relocate(&mut self, other: &Self) {
+        (self.line, self.column) = (other.line, other.column);
+        match &mut self.value {
+            Value::Map(entries) => {
+                for (_, value) in entries {
+                    value.relocate(other);
+                }
+            }
+            Value::List(items) => {
+                for item in items {
+                    item.relocate(other);
+                }
+            }
+            Value::Null | Value::Text(_) => {}
+        }
+    }
+
+    /// Its text, if it is one.
+    pub fn text(&self) -> Option<&str> {
+        match &self.value {
+            Value::Text(text) => Some(text),
+            _ => None,
+        }
+    }
+
+    /// The items of a list, or itself as the only one.
+    pub fn items(&self) -> &[Self] {
+        match &self.value {
+            Value::List(items) => items,
+            _ => std::slice::from_ref(self),
+        }
+    }
+}
+
 /// Reads a text that holds one document.
 ///
 /// # Errors

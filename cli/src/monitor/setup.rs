@@ -43,6 +43,8 @@ pub fn setup(app: &App, store: Store, network: &Network, secrets: Vec<SecretFile
         mount_point: mount_point.into(),
         read_only,
         options: String::new(),
+        file: None,
+        fill: false,
         beside: false,
         upper: None,
     };
@@ -54,6 +56,8 @@ pub fn setup(app: &App, store: Store, network: &Network, secrets: Vec<SecretFile
             mount_point: mount_point.to_string_lossy().as_ref().into(),
             read_only: volume.read_only,
             options: String::new(),
+            file: None,
+            fill: app.image.is_some() && !volume.read_only && app.root.kind != RootKind::Folder,
             beside: false,
             upper: None,
         })
@@ -71,10 +75,11 @@ pub fn setup(app: &App, store: Store, network: &Network, secrets: Vec<SecretFile
             ..virtiofs(STORE_TAG.into(), STORE_DIR, true)
         },
     });
-    let shares =
-        app.shares.iter().zip(app.share_tags()).map(|(share, tag)| {
-            virtiofs(tag, &share.mount_point.to_string_lossy(), share.read_only)
-        });
+    let shares = app.shares.iter().zip(app.share_tags());
+    let shares = shares.map(|(share, tag)| Mount {
+        file: share.file_name().map(|name| name.to_os_string().into()),
+        ..virtiofs(tag, &share.mount_point.to_string_lossy(), share.read_only)
+    });
     // A system has it mounted by its stage 1.
     let run = app.system.as_ref().map(|_| Mount {
         file_system: FileSystem::Tmpfs,
@@ -82,6 +87,8 @@ pub fn setup(app: &App, store: Store, network: &Network, secrets: Vec<SecretFile
         mount_point: "/run".into(),
         read_only: false,
         options: "mode=755".into(),
+        file: None,
+        fill: false,
         beside: false,
         upper: None,
     });

@@ -1,12 +1,12 @@
 //! Shares whose files change while the guest uses them.
 
 use std::fs;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 use std::time::Duration;
 
-use devices::virtio::fs::Content;
 use devices::virtio::fs::wire::{ROOT_ID, opcode};
+use devices::virtio::fs::{Content, Filter};
 use rustix::fs::{Timespec, Timestamps};
 use rustix::io::Errno;
 use tempfile::TempDir;
@@ -29,12 +29,42 @@ fn everything_is_believed_for_the_timeout() {
     let folder = tempfile::tempdir().unwrap();
     fs::write(folder.path().join("file"), "").unwrap();
     let timeout = Duration::new(2, 500);
-    let client = Client::mount(folder.path(), Content::Changing { timeout });
+    let client = Client::mount(
+        folder.path(),
+        Content::Changing {
+            timeout,
+            filter: None,
+        },
+    );
     let entry = client.lookup(ROOT_ID, b"file").unwrap();
     assert_eq!((entry.entry_valid, entry.entry_valid_nsec), (2, 500));
     assert_eq!((entry.attr_valid, entry.attr_valid_nsec), (2, 500));
     let attr = client.getattr_out(entry.nodeid).unwrap();
     assert_eq!((attr.attr_valid, attr.attr_valid_nsec), (2, 500));
+}
+
+#[test]
+fn of_single_files_nothing_is_seen_of_what_is_beside_them() {
+    let folder = tempfile::tempdir().unwrap();
+    for name in ["file", "beside"] {
+        fs::write(folder.path().join(name), "one").unwrap();
+    }
+    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o700)).unwrap();
+    let filter = Filter::of_paths(folder.path(), [folder.path().join("file")]).unwrap();
+    let content = Content::Changing {
+        timeout: Content::CHANGING_TIMEOUT,
+        filter: Some(filter),
+    };
+    let client = Client::mount(folder.path(), content);
+    assert_eq!(client.lookup(ROOT_ID, b"beside").err(), Some(Errno::NOENT));
+    let root = client.getattr(ROOT_ID).unwrap();
+    assert_eq!(root.mode & 0o777, 0o755);
+    client.node("file");
+    // As editors do.
+    fs::write(folder.path().join("new"), "two").unwrap();
+    fs::rename(folder.path().join("new"), folder.path().join("file")).unwrap();
+    client.node("file");
+    assert_eq!(client.lookup(ROOT_ID, b"new").err(), Some(Errno::NOENT));
 }
 
 #[test]

@@ -36,6 +36,7 @@ pub struct Client {
 pub fn changing() -> Content {
     Content::Changing {
         timeout: Content::CHANGING_TIMEOUT,
+        filter: None,
     }
 }
 

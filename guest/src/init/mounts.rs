@@ -9,7 +9,7 @@ use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::Path;
 
-use super::{store, volumes};
+use super::{file, store, volumes};
 use crate::protocol::{FileSystem, Mount};
 use anyhow::{Context, Result};
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, StatxFlags, open, statx};
@@ -18,6 +18,9 @@ use rustix::mount::{MountFlags, mount};
 /// What is read ahead of a program that reads a file in order, in KiB. The kernel's 128 cost a
 /// request to the host each; 1 MiB is the largest that virtio-fs takes in one.
 const READ_AHEAD_KIB: &str = "1024";
+
+/// Where shares are mounted that are single files, each called as its device.
+const FILES: &str = "/run/mvm/files";
 
 /// Mounts all, in order.
 pub(super) fn mount_all(mounts: &[Mount]) -> Result<()> {
@@ -31,10 +34,25 @@ pub(super) fn mount_all(mounts: &[Mount]) -> Result<()> {
 
 fn mount_one(wanted: &Mount) -> Result<()> {
     let mount_point = Path::new(wanted.mount_point.as_os_str());
+    if let Some(name) = &wanted.file {
+        let folder = Path::new(FILES).join(&wanted.source);
+        let file = folder.join(Path::new(name.as_os_str()));
+        mount_one(&Mount {
+            mount_point: folder.into_os_string().into(),
+            file: None,
+            ..wanted.clone()
+        })?;
+        return file::show(&file, mount_point);
+    }
     make_mount_point(mount_point)?;
-    let below = wanted.beside.then(|| open_below(mount_point)).transpose()?;
+    let below = (wanted.beside || wanted.fill)
+        .then(|| open_below(mount_point))
+        .transpose()?;
     if wanted.file_system == FileSystem::Ext4 {
-        return volumes::mount_volume(&wanted.source, mount_point, wanted.read_only);
+        volumes::mount_volume(&wanted.source, mount_point, wanted.read_only)?;
+        return below.map_or(Ok(()), |below| {
+            volumes::fill(mount_point, &below).context("cannot copy to it what the image has there")
+        });
     }
     let options = match wanted.file_system {
         FileSystem::Plan9 => plan9_options(&wanted.options)?,

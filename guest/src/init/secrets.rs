@@ -4,10 +4,11 @@
 //! elsewhere is a link there, so that no other file system ever holds a value.
 
 use std::fs::{self, OpenOptions, Permissions};
-use std::io::{self, Write};
+use std::io::Write;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt, fchown, symlink};
 use std::path::Path;
 
+use super::file;
 use crate::agent::ids;
 use crate::protocol::SecretFile;
 use anyhow::{Context, Result};
@@ -53,15 +54,18 @@ fn write(folder: &Path, secret: &SecretFile) -> Result<()> {
     }
 }
 
-/// Makes `link` a link to `path`. A link that is there already may be the last start's.
-fn link_to(path: &Path, link: &Path) -> io::Result<()> {
+/// Makes `link` a link to `path`. A link that is there already may be the last start's, and a file the
+/// image's.
+fn link_to(path: &Path, link: &Path) -> Result<()> {
     if let Some(parent) = link.parent() {
         fs::create_dir_all(parent)?;
     }
-    if fs::symlink_metadata(link).is_ok_and(|metadata| metadata.is_symlink()) {
-        fs::remove_file(link)?;
+    match fs::symlink_metadata(link) {
+        Ok(there) if there.is_symlink() => fs::remove_file(link)?,
+        Ok(_) => return file::show(path, link),
+        Err(_) => {}
     }
-    symlink(path, link)
+    Ok(symlink(path, link)?)
 }
 
 #[cfg(test)]
@@ -100,15 +104,5 @@ mod tests {
         fs::remove_file(folder.path().join("key")).unwrap();
         write(folder.path(), &wanted).unwrap();
         assert_eq!(fs::read_link(&link).unwrap(), folder.path().join("key"));
-    }
-
-    #[test]
-    fn a_file_in_its_place_is_kept() {
-        let folder = tempfile::tempdir().unwrap();
-        let link = folder.path().join("file");
-        fs::write(&link, "kept").unwrap();
-        let error = write(folder.path(), &secret(Some(link.to_string_lossy().into())));
-        assert!(error.is_err());
-        assert_eq!(fs::read_to_string(&link).unwrap(), "kept");
     }
 }

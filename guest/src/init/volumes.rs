@@ -6,6 +6,7 @@
 
 use std::fs::{self, File};
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::fs::{MetadataExt, chown, lchown, symlink};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
@@ -48,6 +49,54 @@ pub(crate) fn mount_volume(serial: &str, mount_point: &Path, read_only: bool) ->
         let top = File::open(mount_point)?;
         let mut writable = WRITABLE.lock().unwrap_or_else(PoisonError::into_inner);
         writable.push(top.into());
+    }
+    Ok(())
+}
+
+/// Has a volume that is empty have what the image has at its mount point, owners and all. What a program
+/// may write to there it may write to in the volume.
+pub(super) fn fill(mount_point: &Path, below: &OwnedFd) -> Result<()> {
+    if fs::read_dir(mount_point)?.next().is_some() {
+        return Ok(());
+    }
+    let top = fs::metadata(format!("/proc/self/fd/{}", below.as_raw_fd()))?;
+    // As it was made it is the program's user's, and an image's root has no use for it.
+    if top.uid() != 0 {
+        chown(mount_point, Some(top.uid()), Some(top.gid()))?;
+    }
+    fs::set_permissions(mount_point, top.permissions())?;
+    copy_all(
+        Path::new(&format!("/proc/self/fd/{}", below.as_raw_fd())),
+        mount_point,
+    )
+}
+
+/// Copies what is in a folder to another one: files, links and folders, with owners and modes.
+fn copy_all(from: &Path, to: &Path) -> Result<()> {
+    // Depth does not matter to it, which an image decides.
+    let mut waiting = vec![(from.to_path_buf(), to.to_path_buf())];
+    while let Some((from, to)) = waiting.pop() {
+        for entry in fs::read_dir(&from)? {
+            let name = entry?.file_name();
+            let (from, to) = (from.join(&name), to.join(&name));
+            let there = fs::symlink_metadata(&from)?;
+            let kind = there.file_type();
+            if kind.is_symlink() {
+                symlink(fs::read_link(&from)?, &to)?;
+            } else if kind.is_dir() {
+                fs::create_dir(&to)?;
+                waiting.push((from, to.clone()));
+            } else if kind.is_file() {
+                fs::copy(&from, &to)?;
+            } else {
+                continue;
+            }
+            lchown(&to, Some(there.uid()), Some(there.gid()))?;
+            // After the owner, with whom set-uid bits go.
+            if !kind.is_symlink() {
+                fs::set_permissions(&to, there.permissions())?;
+            }
+        }
     }
     Ok(())
 }

@@ -122,6 +122,13 @@ pub struct Mount {
     pub read_only: bool,
     /// Mount options of the file system, comma separated.
     pub options: String,
+    /// A file at its top, which alone is at the mount point: the rest is not seen.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub file: Option<ByteString>,
+    /// Of a volume: whether it gets what is at the mount point while it is empty, as container engines
+    /// have it for an image's.
+    #[serde(default)]
+    pub fill: bool,
     /// Whether what is at the mount point already shows beside it, read-only as a whole: names of
     /// this file system hide those.
     #[serde(default)]

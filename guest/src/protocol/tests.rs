@@ -169,6 +169,8 @@ fn a_setup_comes_back() {
             read_only: false,
         },
         mounts: vec![Mount {
+            file: Some("file".into()),
+            fill: false,
             beside: false,
             upper: None,
             file_system: FileSystem::Virtiofs,

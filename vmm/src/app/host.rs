@@ -8,7 +8,7 @@ use std::path::Path;
 
 use super::place::Place;
 use super::problem::{Complaint, Problem, Problems};
-use super::{AppFile, IMAGE_ID, StoreMode, split_image};
+use super::{AppFile, IMAGE_ID, Share, StoreMode, split_image};
 use crate::bundle::Bundle;
 use crate::closure::{STORE_DIR, StorePath, StoreView, roots};
 use crate::toplevel::{Toplevel, ensure_bootable};
@@ -39,7 +39,7 @@ impl AppFile {
         for (nth, share) in self.app.shares.iter().enumerate() {
             expect(
                 Place::root().key("shares").index(nth).key("source"),
-                folder(&share.source),
+                shared(share),
             );
         }
         for (nth, volume) in self.app.volumes.iter().enumerate() {
@@ -116,6 +116,14 @@ fn there(path: &Path) -> Result<(), String> {
     fs::metadata(path)
         .map(drop)
         .map_err(|error| cannot("find", path, &error))
+}
+
+fn shared(share: &Share) -> Result<(), String> {
+    if share.file_name().is_none() {
+        return folder(&share.source);
+    }
+    share.ensure_can_be().map_err(|error| error.to_string())?;
+    file(&share.source)
 }
 
 fn folder(path: &Path) -> Result<(), String> {

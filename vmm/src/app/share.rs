@@ -1,7 +1,9 @@
-//! Section `shares`: folders of the host that the machine sees.
+//! Section `shares`: folders and files of the host that the machine sees.
 
+use std::ffi::OsStr;
 use std::path::PathBuf;
 
+use anyhow::ensure;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -19,11 +21,12 @@ pub const STORE_TAG: &str = "store";
 /// The tag of the image that the root is made of.
 pub const IMAGE_TAG: &str = "image";
 
-/// A folder of the host that the machine sees.
+/// A folder of the host that the machine sees, or a file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Share {
-    /// The folder on the host; relative to the folder of this file.
+    /// The folder on the host, or a single file, which can only be read; relative to the folder of this
+    /// file.
     #[schemars(schema_with = "schema::host_path")]
     pub source: PathBuf,
     /// Where the machine has it.
@@ -38,6 +41,25 @@ pub struct Share {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "String", regex(pattern = "^(?!store$)[!-~]{1,36}$"))]
     pub tag: Option<String>,
+}
+
+impl Share {
+    /// The name of the file that it is now, if it is a single one.
+    pub fn file_name(&self) -> Option<&OsStr> {
+        let name = self.source.file_name();
+        name.filter(|_| self.source.is_file())
+    }
+
+    /// # Errors
+    /// It is a single file that is to be written to.
+    pub fn ensure_can_be(&self) -> anyhow::Result<()> {
+        ensure!(
+            self.read_only || self.file_name().is_none(),
+            "{} is a file, which can only be read: \"readOnly\": true; a folder can be written to",
+            self.source.display()
+        );
+        Ok(())
+    }
 }
 
 const fn yes() -> bool {

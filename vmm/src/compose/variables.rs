@@ -23,7 +23,7 @@ const MAX_SIZE: usize = crate::app::MAX_ARG_SIZE;
 /// Fills in the variables of each string in the tree.
 pub(super) fn fill_in(node: &mut Node, variables: &Variables, faults: &mut Vec<Fault>) {
     match &mut node.value {
-        Value::String(text) if text.contains("${") => match substitute(text, variables, 0) {
+        Value::String(text) if text.contains("${") => match substitute(text, variables) {
             Ok(filled) => *text = filled,
             Err(message) => faults.push(Fault {
                 at: node.at,
@@ -44,7 +44,15 @@ pub(super) fn fill_in(node: &mut Node, variables: &Variables, faults: &mut Vec<F
     }
 }
 
-fn substitute(text: &str, variables: &Variables, depth: u32) -> Result<String, String> {
+/// The text with its variables filled in.
+///
+/// # Errors
+/// One is not set, or what looks like one is none.
+pub fn substitute(text: &str, variables: &Variables) -> Result<String, String> {
+    filled_in(text, variables, 0)
+}
+
+fn filled_in(text: &str, variables: &Variables, depth: u32) -> Result<String, String> {
     if depth > MAX_DEPTH {
         return Err(format!(
             "has variables more than {MAX_DEPTH} deep in each other"
@@ -111,10 +119,10 @@ fn value_of(inner: &str, variables: &Variables, depth: u32) -> Result<String, St
             "the variable {name} is not set; \"${{{name}:-word}}\" has a word for that"
         )),
         (Some('-' | '?'), Some(value)) => Ok(value.clone()),
-        (Some('-'), None) | (Some('+'), Some(_)) => substitute(word, variables, depth + 1),
+        (Some('-'), None) | (Some('+'), Some(_)) => filled_in(word, variables, depth + 1),
         (Some('+'), None) => Ok(String::new()),
         (Some('?'), None) => {
-            let why = substitute(word, variables, depth + 1)?;
+            let why = filled_in(word, variables, depth + 1)?;
             let why = if why.is_empty() { "is not set" } else { &why };
             Err(format!("the variable {name}: {why}"))
         }
@@ -137,7 +145,7 @@ mod tests {
     fn filled(text: &str) -> Result<String, String> {
         let variables = [("A", "1"), ("EMPTY", ""), ("LONG_2", "x y")];
         let variables = variables.map(|(name, value)| (name.into(), value.into()));
-        substitute(text, &variables.into(), 0)
+        substitute(text, &variables.into())
     }
 
     #[test]
@@ -184,6 +192,6 @@ mod tests {
         let deep = "${NONE:-".repeat(99) + &"}".repeat(99);
         assert!(filled(&deep).is_err());
         let variables = [("A".into(), "x".repeat(MAX_SIZE))].into();
-        assert!(substitute("${A}${A}", &variables, 0).is_err());
+        assert!(substitute("${A}${A}", &variables).is_err());
     }
 }

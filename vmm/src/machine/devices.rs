@@ -2,7 +2,7 @@
 //! in, in an order that the guest counts on.
 
 use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Context;
@@ -13,13 +13,14 @@ use devices::virtio::roster::Roster;
 use devices::virtio::{balloon, console, rng, vsock};
 
 use super::{Card, Disk, GUEST_CID, Image, Inputs, Share};
-use crate::app::{App, IMAGE_TAG, STORE_TAG};
+use crate::app::{App, IMAGE_TAG};
 use crate::board::{Board, Wiring};
 use crate::bundle::Bundle;
 use crate::bus::Bus;
-use crate::closure::{STORE_DIR, StorePath, StoreView};
+use crate::closure::StoreView;
 use crate::console::Console;
 use crate::served::Served;
+use crate::shares::file_systems;
 use crate::toplevel::Toplevel;
 use crate::volume;
 
@@ -131,7 +132,7 @@ fn add_shares(
         });
         board.add(share.device)
     };
-    for config in file_systems(site, store, owners)? {
+    for config in file_systems(app, own, vcpus, store, owners)? {
         let share = config.open(memory, &budget)?;
         if let Some(filter) = config.content.growing() {
             growing = Some((filter.clone(), Arc::clone(&share.wall), board.devices()));
@@ -175,59 +176,6 @@ fn add_disks(
         board.add(disk.open(memory)?)?;
     }
     Ok(disks)
-}
-
-fn file_systems(
-    site: Site<'_>,
-    store: &StoreView,
-    owners: Owners,
-) -> anyhow::Result<Vec<fs::Config>> {
-    let Site {
-        app, own, vcpus, ..
-    } = site;
-    let store = store_content(store, app.system.is_some())?.map(|content| fs::Config {
-        tag: own.map_or(STORE_TAG.into(), Toplevel::store_tag),
-        root: PathBuf::from(STORE_DIR),
-        content,
-        vcpus,
-    });
-    let shares = app
-        .shares
-        .iter()
-        .zip(own.map_or_else(|| app.share_tags(), |own| own.share_tags(app)))
-        .map(|(share, tag)| fs::Config {
-            tag,
-            root: share.source.clone(),
-            content: if share.read_only {
-                Content::Changing {
-                    timeout: Content::CHANGING_TIMEOUT,
-                }
-            } else {
-                Content::Writable {
-                    timeout: Content::CHANGING_TIMEOUT,
-                    owners,
-                    closed: None,
-                }
-            },
-            vcpus,
-        });
-    Ok(store.into_iter().chain(shares).collect())
-}
-
-/// What the store's file server shows, which may grow while the machine runs; none where the guest has
-/// no store.
-fn store_content(view: &StoreView, grows: bool) -> anyhow::Result<Option<Content>> {
-    Ok(match view {
-        StoreView::None | StoreView::Bundle(_) => None,
-        StoreView::All => Some(Content::Immutable { filter: None }),
-        StoreView::Closure(closure) => {
-            let paths = closure.paths().iter().map(StorePath::as_str);
-            let filter = Filter::of_paths(Path::new(STORE_DIR), paths)?;
-            Some(Content::Immutable {
-                filter: Some(if grows { filter.growing() } else { filter }),
-            })
-        }
-    })
 }
 
 impl Image {

@@ -11,10 +11,15 @@ use crate::compose::Scope;
 use crate::machines::Machine;
 
 /// Run one more program in a service's machine
+///
+/// It has this command's input, and a terminal if this command has one.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[command(flatten)]
     how: How,
+    /// Give it no terminal, also if this command has one
+    #[arg(long, short = 'T', conflicts_with = "tty")]
+    no_tty: bool,
     /// Which of its machines, from 1
     #[arg(long, default_value_t = 1, value_name = "N")]
     index: u32,
@@ -36,5 +41,5 @@ pub fn run(scope: &Scope, args: &Args) -> Result<ExitCode> {
     ensure_known(&project, std::slice::from_ref(&args.service))?;
     let name = project.machine_name(&args.service, args.index);
     ensure!(Machine::named(&name).is_running, "{name} does not run");
-    run_in(&name, &args.how, &args.command)
+    run_in(&name, &args.how.clone().at_hand(args.no_tty), &args.command)
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::process::ExitCode;
 
 use anyhow::{Result, bail};
-use vmm::app::AppFile;
+use vmm::app::{AppFile, Tty};
 use vmm::compose::SERVICE_LABEL;
 
 use super::ensure_known;
@@ -22,6 +22,10 @@ use crate::systemd::Sockets;
 /// is called PROJECT-SERVICE-run; it has no ports of the host, and nothing of it is kept. Streams and
 /// exit status are the program's.
 #[derive(Debug, clap::Args)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a flag of the command line"
+)]
 pub struct Args {
     /// Do not start what the service needs
     #[arg(long)]
@@ -29,6 +33,15 @@ pub struct Args {
     /// With the ports of the host that lead to the service
     #[arg(long)]
     service_ports: bool,
+    /// Give it no terminal, also if this command has one
+    #[arg(long, short = 'T')]
+    no_tty: bool,
+    /// Remove the machine at its end, as is done in any case
+    #[arg(long)]
+    rm: bool,
+    /// Folder in the machine that it starts in, instead of `app.cwd`
+    #[arg(long, short, value_name = "FOLDER")]
+    workdir: Option<String>,
     /// Set a variable of its environment; NAME alone takes its value from here
     #[arg(long, short, value_name = "NAME[=VALUE]")]
     env: Vec<String>,
@@ -110,6 +123,12 @@ impl Args {
         }
         if !self.arguments.is_empty() {
             program.args.clone_from(&self.arguments);
+        }
+        if self.workdir.is_some() {
+            program.cwd.clone_from(&self.workdir);
+        }
+        if self.no_tty {
+            program.tty = Tty::Never;
         }
         if self.user.is_some() {
             program.user.clone_from(&self.user);

@@ -70,7 +70,8 @@ pub struct Edits {
     #[arg(long, value_name = "PATH")]
     env_file: Vec<PathBuf>,
     /// Have a folder of the host in the machine, besides `shares`, or the volume of that name, besides
-    /// `volumes`: what has no "/" is a name. The machine may write to it unless ":ro" is behind it
+    /// `volumes`: what has no "/" is a name. The machine may write to it unless ":ro" is behind it. With
+    /// ":ro" it may be a single file
     #[arg(long, short, value_name = "HOST:GUEST[:ro]")]
     volume: Vec<Mount>,
     /// Have a port of the host lead to one of the machine, besides those of `ports`; without a number

@@ -29,6 +29,9 @@ pub enum Content {
         /// How old a name or an attribute may be in the guest. Content is never older than the
         /// last time that the file was opened.
         timeout: Duration,
+        /// The names that exist below the root, if not all do: of a share that is single files. The
+        /// folder they are in is nothing to the guest then, nor are its permissions.
+        filter: Option<Filter>,
     },
     /// Anything may change, and the guest may change it.
     Writable {
@@ -54,6 +57,12 @@ impl Content {
     /// Whether a node's file stays what it is.
     pub(super) fn immutable(&self) -> bool {
         matches!(self, Self::Immutable { .. })
+    }
+
+    /// The permissions that directory `node` has in any case.
+    pub(super) fn granted(&self, node: u64) -> u32 {
+        let is_single_files = !self.immutable() && self.root_filter(node).is_some();
+        if is_single_files { 0o555 } else { 0 }
     }
 
     /// Whether the guest may change it.
@@ -86,7 +95,9 @@ impl Content {
     /// The filter that says what is in directory `node`, if one does.
     pub(super) fn root_filter(&self, node: u64) -> Option<&Filter> {
         match self {
-            Self::Immutable { filter } if node == ROOT_ID => filter.as_ref(),
+            Self::Immutable { filter } | Self::Changing { filter, .. } if node == ROOT_ID => {
+                filter.as_ref()
+            }
             _ => None,
         }
     }
@@ -142,7 +153,7 @@ impl Content {
     /// For names, `directory_or_node` is where they are; for attributes, what they are of.
     fn valid(&self, directory_or_node: u64) -> Duration {
         match self {
-            Self::Changing { timeout } | Self::Writable { timeout, .. } => *timeout,
+            Self::Changing { timeout, .. } | Self::Writable { timeout, .. } => *timeout,
             Self::Immutable { filter: None } if directory_or_node == ROOT_ID => ROOT_TIMEOUT,
             Self::Immutable { .. } => FOREVER,
         }

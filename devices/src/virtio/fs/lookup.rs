@@ -161,11 +161,13 @@ impl Server {
     ) -> Result<(), Failure> {
         self.tell(node, stat);
         let (attr_valid, attr_valid_nsec) = split(self.content.attributes_valid(node));
+        let mut attr = self.attributes(stat);
+        attr.mode |= self.content.granted(node);
         reply.put_object(&AttrOut {
             attr_valid,
             attr_valid_nsec,
             dummy: 0,
-            attr: self.attributes(stat),
+            attr,
         })
     }
 

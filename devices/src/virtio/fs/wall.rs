@@ -133,7 +133,10 @@ impl Wall {
         let Some((root, content)) = &self.around else {
             return Ok(ruleset);
         };
-        let Some(filter) = content.root_filter(ROOT_ID) else {
+        // A single file that is replaced is another one for Landlock, which would close it: so the rule is
+        // for its folder, and two walls are around what is beside it.
+        let names = content.root_filter(ROOT_ID);
+        let Some(filter) = names.filter(|_| content.immutable()) else {
             let rights = if content.writable() {
                 writing()
             } else {
@@ -236,6 +239,7 @@ mod tests {
     fn a_worker_reads_the_share_and_nothing_else() {
         let (confinement, readable) = readable(|_| Content::Changing {
             timeout: Content::CHANGING_TIMEOUT,
+            filter: None,
         });
         let free = confinement == Confinement::None;
         assert_eq!(readable, [true, true, true, free]);

@@ -1,4 +1,4 @@
-//! `--volume`: a folder of the host, or a volume by its name, and where the machine has it.
+//! `--volume`: a folder or a file of the host, or a volume by its name, and where the machine has it.
 
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -16,7 +16,7 @@ pub struct Mount {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Source {
-    Folder(PathBuf),
+    Path(PathBuf),
     Volume(String),
 }
 
@@ -32,7 +32,7 @@ impl FromStr for Mount {
         };
         if source.is_empty() || target.is_empty() || !matches!(mode, "ro" | "rw") {
             return Err(
-                "must be a folder or a volume's name, \":\", and a folder of the machine, \
+                "must be a path or a volume's name, \":\", and a path of the machine, \
                  perhaps with \":ro\" behind it"
                     .into(),
             );
@@ -40,7 +40,7 @@ impl FromStr for Mount {
         let is_path = source.contains('/') || matches!(source, "." | "..");
         Ok(Self {
             source: if is_path {
-                Source::Folder(source.into())
+                Source::Path(source.into())
             } else {
                 Source::Volume(source.into())
             },
@@ -54,16 +54,24 @@ impl Mount {
     /// Adds it to the shares or the volumes.
     ///
     /// # Errors
-    /// There is no such folder.
+    /// There is nothing there, or a file that is to be written to.
     pub fn add_to(&self, app: &mut App) -> anyhow::Result<()> {
         let mount_point = self.target.clone();
         match &self.source {
-            Source::Folder(folder) => app.shares.push(Share {
-                source: existing(folder).context("--volume")?,
-                mount_point,
-                read_only: self.read_only,
-                tag: None,
-            }),
+            Source::Path(path) => {
+                let share = Share {
+                    source: existing(path).context("--volume")?,
+                    mount_point,
+                    read_only: self.read_only,
+                    tag: None,
+                };
+                let shown = path.display();
+                ensure!(
+                    share.read_only || share.file_name().is_none(),
+                    "--volume: {shown} is a file, which can only be read: put \":ro\" behind it"
+                );
+                app.shares.push(share);
+            }
             Source::Volume(name) => app.volumes.push(Volume {
                 mount_point: Some(mount_point),
                 read_only: self.read_only,
@@ -74,11 +82,12 @@ impl Mount {
     }
 }
 
-/// The folder, by a path that holds wherever the machine is started from.
-fn existing(folder: &Path) -> anyhow::Result<PathBuf> {
-    let folder = std::path::absolute(folder)?;
-    ensure!(folder.is_dir(), "there is no folder {}", folder.display());
-    Ok(folder)
+/// A folder or a file, by a path that holds wherever the machine is started from.
+fn existing(path: &Path) -> anyhow::Result<PathBuf> {
+    let path = std::path::absolute(path)?;
+    let is_there = path.is_dir() || path.is_file();
+    ensure!(is_there, "there is no folder or file {}", path.display());
+    Ok(path)
 }
 
 #[cfg(test)]
@@ -137,6 +146,25 @@ mod tests {
     }
 
     #[test]
+    fn a_file_can_only_be_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("file");
+        std::fs::write(&file, "").unwrap();
+        let shown = file.display();
+        let add = |text: String| {
+            let mount: Mount = text.parse().unwrap();
+            let mut app = App::new("a", vec!["sh".into()]);
+            let added = mount.add_to(&mut app);
+            added.map(|()| app).map_err(|error| error.to_string())
+        };
+        let app = add(format!("{shown}:/etc/file:ro")).unwrap();
+        assert_eq!(app.shares[0].file_name(), file.file_name());
+        let expected =
+            format!("--volume: {shown} is a file, which can only be read: put \":ro\" behind it");
+        assert_eq!(add(format!("{shown}:/etc/file")).unwrap_err(), expected);
+    }
+
+    #[test]
     fn a_folder_that_is_missing_is_told_with_its_flag() {
         let mount: Mount = "/no/such/folder:/data".parse().unwrap();
         let error = mount
@@ -144,7 +172,7 @@ mod tests {
             .unwrap_err();
         assert_eq!(
             format!("{error:#}"),
-            "--volume: there is no folder /no/such/folder"
+            "--volume: there is no folder or file /no/such/folder"
         );
     }
 }
