@@ -55,7 +55,7 @@ fn each_row_of_another_tools_table_is_shown_by_a_test() {
             );
         }
     }
-    assert_eq!(tools, 5);
+    assert_eq!(tools, 6);
 }
 
 #[test]

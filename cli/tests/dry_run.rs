@@ -90,7 +90,7 @@ fn what_could_not_be_done_is_an_error() {
         (&["--kernel=/no/such"], "app.json:1:1: kernel.path: "),
         (
             &["-v", "/no/such:/data"],
-            "mvm: --volume: there is no folder /no/such",
+            "mvm: --volume: there is no folder or file /no/such",
         ),
         (
             &["--restart=always"],
