@@ -1,6 +1,7 @@
 //! `mvm compose`: what commands do with one machine, done with the services of a project; and `mvm up`
 //! and `mvm down`, which are of projects alone.
 
+mod chosen;
 pub mod config;
 pub mod down;
 pub mod exec;

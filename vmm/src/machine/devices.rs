@@ -7,8 +7,7 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use devices::Memory;
-use devices::virtio::fs::{self, Budget, Content, Filter, Owners};
-use devices::virtio::fs::{Wall, catalog};
+use devices::virtio::fs::{self, Budget, Content, Filter, Owners, Wall, catalog};
 use devices::virtio::roster::Roster;
 use devices::virtio::{balloon, console, rng, vsock};
 

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 
-use super::restart::Chosen;
+use super::chosen::{Chosen, Services};
 use crate::compose::Scope;
 
 /// Start services that were stopped, as they are
@@ -12,9 +12,8 @@ use crate::compose::Scope;
 /// Each after those that it needs. What the file says by now counts with `mvm up` alone.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The services; by default all that have machines
-    #[arg(value_name = "SERVICE")]
-    services: Vec<String>,
+    #[command(flatten)]
+    services: Services,
 }
 
 /// Runs the command.

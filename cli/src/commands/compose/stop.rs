@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 
-use super::restart::Chosen;
+use super::chosen::{Chosen, Services};
 use crate::commands::stop::Timeout;
 use crate::compose::Scope;
 use crate::output::print;
@@ -16,9 +16,8 @@ use crate::output::print;
 pub struct Args {
     #[command(flatten)]
     timeout: Timeout,
-    /// The services; by default all that have machines
-    #[arg(value_name = "SERVICE")]
-    services: Vec<String>,
+    #[command(flatten)]
+    services: Services,
 }
 
 /// Runs the command.

@@ -94,11 +94,8 @@ fn is_agreed(unused: &[Row]) -> Result<bool> {
         io::stdin().is_terminal() && io::stderr().is_terminal(),
         "{those} would be removed with all that is in them; --force does so without being asked"
     );
-    let cells: Vec<_> = unused.iter().map(Row::cells).collect();
-    let cells: Vec<_> = cells
-        .into_iter()
-        .map(|[name, _, disk, _]| [name, disk])
-        .collect();
+    let cells = unused.iter().map(Row::cells);
+    let cells: Vec<_> = cells.map(|[name, _, disk, _]| [name, disk]).collect();
     let mut err = io::stderr().lock();
     write!(
         err,
