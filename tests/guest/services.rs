@@ -3,8 +3,7 @@
 use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use mvm_test::{Machine, Machines, fixtures_folder};
@@ -40,41 +39,17 @@ fn connect(port: u16) -> Result<TcpStream> {
     Ok(stream)
 }
 
-/// What the service answers to a request after which it closes the connection.
-fn ask(port: u16, request: &str) -> Result<String> {
-    let mut stream = connect(port)?;
-    stream.write_all(request.as_bytes())?;
-    read_all(&mut stream)
-}
-
 fn read_all(stream: &mut TcpStream) -> Result<String> {
     let mut answer = String::new();
     stream.read_to_string(&mut answer)?;
     Ok(answer)
 }
 
-/// Waits until the service answers the request as it should: it listens a while after it started.
-fn await_answer(port: u16, request: &str, expected: &str) {
-    let deadline = Instant::now() + PATIENCE;
-    loop {
-        let answer = ask(port, request);
-        if answer
-            .as_ref()
-            .is_ok_and(|answer| answer.ends_with(expected))
-        {
-            return;
-        }
-        assert!(Instant::now() < deadline, "{answer:?}");
-        thread::sleep(Duration::from_millis(100));
-    }
-}
-
 #[test]
 fn nginx_answers_many_at_once() -> Result<()> {
     let machines = Machines::new()?;
     let port = free_port();
-    machines.start(example("nginx", port, 80)?)?;
-    await_answer(port, "GET /healthz HTTP/1.0\r\n\r\n", "\r\n\r\nok\n");
+    machines.start(example("nginx", port, 80)?.flag("--wait"))?;
 
     let page = on_host(&format!(
         "curl --silent --show-error --fail http://127.0.0.1:{port}/"
@@ -111,19 +86,19 @@ fn nginx_answers_many_at_once() -> Result<()> {
 fn redis_keeps_what_it_was_told() -> Result<()> {
     let machines = Machines::new()?;
     let port = free_port();
-    machines.start(example("redis", port, 6379)?)?;
-    await_answer(port, "PING\r\nQUIT\r\n", "+PONG\r\n+OK\r\n");
-    let answer = ask(port, "SET answer 42\r\nQUIT\r\n")?;
-    assert_eq!(answer, "+OK\r\n+OK\r\n");
+    machines.start(example("redis", port, 6379)?.flag("--wait"))?;
+    let cli = |command: &[&str]| {
+        let exec = [&["exec", "redis", "redis-cli"], command].concat();
+        anyhow::Ok(machines.mvm(exec)?.success())
+    };
+    assert_eq!(cli(&["set", "answer", "42"])?, "OK\n");
     on_host(&format!(
         "redis-benchmark -p {port} -c 50 -n 1000 -q -t set,get,lpush,lrange_100 > /dev/null"
     ));
 
     machines.mvm(["kill", "redis"])?.success();
-    machines.mvm(["start", "redis"])?.success();
-    await_answer(port, "PING\r\nQUIT\r\n", "+PONG\r\n+OK\r\n");
-    let answer = ask(port, "GET answer\r\nQUIT\r\n")?;
-    assert_eq!(answer, "$2\r\n42\r\n+OK\r\n");
+    machines.mvm(["start", "--wait", "redis"])?.success();
+    assert_eq!(cli(&["get", "answer"])?, "42\n");
     Ok(())
 }
 
@@ -154,8 +129,7 @@ fn postgresql_keeps_what_it_was_told() -> Result<()> {
     ask("create table answers as select generate_series(1, 1000) as n")?;
 
     machines.mvm(["kill", "postgresql"])?.success();
-    machines.mvm(["start", "postgresql"])?.success();
-    machines.inspect_until("postgresql", |seen| seen["ready"] == true)?;
+    machines.mvm(["start", "--wait", "postgresql"])?.success();
     assert_eq!(ask("select sum(n) from answers")?, "500500\n");
     let mut client = connect(port)?;
     // A request for encryption, which has one letter as an answer: no.
