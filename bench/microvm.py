@@ -65,6 +65,10 @@ def archive(to, folders, commands):
     return to
 
 
+class Silent(Exception):
+    """The guest has not done its work in time."""
+
+
 class Microvm:
     """A running machine. Its guest's words come by a virtio console."""
 
@@ -86,11 +90,13 @@ class Microvm:
         self.process.stdout.close()
 
     def output(self, patience_s):
-        """All that the guest says until it has done its work."""
+        """All that the guest says until it has done its work. Raises Silent where that takes longer."""
         seen, deadline = b"", time.monotonic() + patience_s
         while MARK not in seen:
             ready, _, _ = select.select([self.process.stdout], [], [], max(0, deadline - time.monotonic()))
-            more = os.read(self.process.stdout.fileno(), 65536) if ready else b""
+            if not ready:
+                raise Silent
+            more = os.read(self.process.stdout.fileno(), 65536)
             if not more:
                 sys.exit(f"{sys.argv[0]}: QEMU's guest failed:\n{seen.decode(errors='replace')[-2000:]}")
             seen += more
