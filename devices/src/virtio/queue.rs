@@ -3,6 +3,8 @@
 //! The rings are virtio-queue's. A push only records: the worker raises the interrupt when the
 //! handler is done, so that no device can forget it and many completions share one.
 
+use std::sync::atomic::Ordering;
+
 use anyhow::{Context, ensure};
 use virtio_queue::{Queue as Ring, QueueOwnedT as _, QueueT as _};
 use vm_memory::GuestAddress;
@@ -111,6 +113,12 @@ impl Queue {
             Some(descriptors) => chain.fill(descriptors).map(|()| true),
             None => Ok(false),
         }
+    }
+
+    /// Whether [`Queue::pop`] would find one.
+    pub fn is_available(&self) -> bool {
+        let index = self.ring.avail_idx(&*self.memory, Ordering::Acquire);
+        self.ring.ready() && index.is_ok_and(|index| index.0 != self.ring.next_avail())
     }
 
     /// Gives a chain back to the driver, of which the device wrote `written_bytes`.

@@ -21,6 +21,7 @@ mod config;
 mod counters;
 mod disk;
 mod image;
+mod moderation;
 mod plan9;
 mod request;
 #[cfg(test)]
@@ -41,6 +42,7 @@ pub use counters::Counters;
 use disk::Disk;
 pub use disk::{Medium, SECTOR_BYTES};
 use image::Image;
+use moderation::Moderation;
 use plan9::Plan9;
 
 /// Device type, §5.2.1.
@@ -147,6 +149,7 @@ fn assemble(traits: &Traits, medium: Box<dyn Medium>, memory: &Memory) -> anyhow
         handler: Box::new(Blk {
             disk: disk.clone(),
             chain: Chain::new(memory),
+            moderation: Moderation::default(),
             throttle: throttles.next(),
         }),
     });
@@ -179,6 +182,7 @@ fn features(traits: &Traits) -> u64 {
 struct Blk {
     disk: Arc<Disk>,
     chain: Chain,
+    moderation: Moderation,
     throttle: Option<Throttle>,
 }
 
@@ -187,6 +191,7 @@ impl Handler for Blk {
         let Some(queue) = queues.get_mut(index) else {
             return Ok(());
         };
+        let mut served = false;
         for _ in 0..CHAINS_PER_KICK {
             if let Some(throttle) = &mut self.throttle
                 && !throttle.lets_through()?
@@ -195,8 +200,13 @@ impl Handler for Blk {
                 break;
             }
             if !queue.pop(&mut self.chain)? {
+                // The interrupt is raised after the return.
+                if served && self.moderation.more_comes(|| queue.is_available()) {
+                    continue;
+                }
                 break;
             }
+            served = true;
             let written = request::serve(&self.disk, &mut self.chain)?;
             queue.push(&self.chain, written)?;
             if let Some(throttle) = &self.throttle {
