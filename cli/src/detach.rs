@@ -190,6 +190,7 @@ pub fn carry_out(name: &str, is_supervised: bool) -> Result<u8> {
         sockets: Sockets::default(),
         streams: Streams::Kept(&record.logs()),
         statistics: None,
+        timing: None,
         // The starter may be gone, and then nobody wants to know.
         contained: None,
         started: Box::new(|| drop(send(&starter, &Told::Started))),

@@ -11,6 +11,7 @@ pub mod setup;
 mod stage_1;
 mod statistics;
 mod streams;
+pub mod timing;
 
 use std::collections::BTreeSet;
 use std::io::{self, IsTerminal};
@@ -23,7 +24,7 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow};
-use guest::protocol::{Bounds, PORT_NAME, Setup};
+use guest::protocol::{Bounds, PORT_NAME};
 use guest::{descriptors, notify};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use vmm::app::{App, AppFile, Signal, System, Tty};
@@ -37,6 +38,7 @@ pub use end::Ended;
 use health::{Health, Listener};
 use outside::Outside;
 pub use streams::Streams;
+use timing::{Phase, Timing};
 
 use crate::accel::{host_user, is_inside};
 use crate::attach::{
@@ -79,6 +81,8 @@ pub struct Start<'a> {
     pub streams: Streams<'a>,
     /// Where to write what the guest asked of its shares.
     pub statistics: Option<&'a Path>,
+    /// Is told when each phase of the start ends.
+    pub timing: Option<&'a Timing>,
     /// What the program may do as a container's, whose first process this one then is.
     pub contained: Option<&'a Bounds>,
     /// Called once the program runs.
@@ -128,6 +132,8 @@ pub fn run(start: Start<'_>) -> anyhow::Result<Ended> {
     let ports = outside.wait_until_ready(&app.ports)?;
     let (running, exits) = machine.start()?;
     let running = Arc::new(running);
+    let end_of = |phase| timing::end_of(start.timing, phase, &running.counts);
+    end_of(Phase::Mvm);
     let exit = watch(exits, &host)?;
 
     let (commander, commands) = commands()?;
@@ -148,11 +154,14 @@ pub fn run(start: Start<'_>) -> anyhow::Result<Ended> {
     let setup = setup::setup(app, seen.store_mount(), &outside.network, secrets);
     let bounds = start.contained.cloned().unwrap_or_default();
     let mut is_oom = false;
-    let finished = greet(app, &setup, host, &kernel).and_then(|mut guest| {
+    let finished = greet(app, host, &kernel).and_then(|mut guest| {
+        end_of(Phase::Kernel);
+        guest.set_up(&setup, SETUP_TIMEOUT)?;
         server = Some(Server::start(listener, Box::new(controlled))?);
         let heard = Listener::open(app, &running)?;
         let mut watchers = None;
         let started = || {
+            end_of(Phase::Init);
             running.booted.tell();
             watchers = Some(health.start(app, &running, &commander, heard));
             files = outside.carried.start(Arc::clone(&running));
@@ -162,6 +171,7 @@ pub fn run(start: Start<'_>) -> anyhow::Result<Ended> {
             commands: Some(commands),
             clock: Some(Clock::start()?),
             started: Some(Box::new(started)),
+            spoke: Some(Box::new(|| end_of(Phase::App))),
             hears_all: start.contained.is_some(),
             ..company(app)
         };
@@ -179,14 +189,10 @@ pub fn run(start: Start<'_>) -> anyhow::Result<Ended> {
     });
     drop(files);
     systemd::notify(Notice::Stopping);
-    if let Some(path) = start.statistics {
-        write_statistics(path, &running.shares);
-    }
+    write_statistics(start.statistics, &running.shares);
     let mut ended = end::of(finished, &exit, &running, app.system.is_some());
-    if let (true, Ok(ended)) = (is_oom, &mut ended) {
-        let kernel = events::Kernel::Guest;
-        events::note(health.name(), Happened::Oom { kernel });
-        ended.reason = Some(oom::REASON.into());
+    if is_oom {
+        oom::tell(health.name(), &mut ended);
     }
     let end = control::told(&ended, health.verdict());
     events::note(health.name(), Happened::died(&end));
@@ -222,8 +228,9 @@ fn limit_descriptors(count: Option<u32>) -> anyhow::Result<()> {
     })
 }
 
-fn write_statistics(path: &Path, shares: &[Share]) {
-    if let Err(error) = statistics::write(path, shares) {
+fn write_statistics(path: Option<&Path>, shares: &[Share]) {
+    let written = path.map_or(Ok(()), |path| statistics::write(path, shares));
+    if let Err(error) = written {
         // The program's status says more than this, which is not its doing.
         say(format_args!("{error:#}"));
     }
@@ -310,17 +317,15 @@ fn credentials<'a>(app: &App, secrets: &'a Secrets) -> Vec<Credential<'a>> {
     credentials
 }
 
-/// Waits for the guest and has it prepare itself.
-fn greet(app: &App, setup: &Setup, host: UnixStream, kernel: &Path) -> anyhow::Result<Connection> {
+/// Waits for the guest's first word.
+fn greet(app: &App, host: UnixStream, kernel: &Path) -> anyhow::Result<Connection> {
     let beside = app.own_kernel().map(System::modules);
     let missing = || modules::missing(kernel, beside.as_deref());
-    let mut guest = Connection::open(host, BOOT_TIMEOUT).map_err(|error| match missing() {
+    Connection::open(host, BOOT_TIMEOUT).map_err(|error| match missing() {
         // One that ended its machine says why by that.
         Some(hint) if !error.is::<Closed>() => anyhow!("{error:#}; {hint}"),
         _ => error,
-    })?;
-    guest.set_up(setup, SETUP_TIMEOUT)?;
-    Ok(guest)
+    })
 }
 
 /// Where output goes that is not just passed on.

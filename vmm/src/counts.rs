@@ -43,6 +43,12 @@ impl Counts {
         self.0[reason as usize].fetch_add(1, Ordering::Relaxed);
     }
 
+    /// All exits so far.
+    pub fn total(&self) -> u64 {
+        let values = self.0.iter().map(|value| value.load(Ordering::Relaxed));
+        values.sum()
+    }
+
     /// Exits so far, by the names of the reasons.
     pub fn snapshot(&self) -> BTreeMap<&'static str, u64> {
         let value = |(reason, name): (Reason, &'static str)| {
@@ -67,5 +73,6 @@ mod tests {
         }
         let values: Vec<_> = NAMES.map(|(_, name)| counts.snapshot()[name]).into();
         assert_eq!(values, [1, 2, 3, 4, 5, 6, 7]);
+        assert_eq!(counts.total(), 28);
     }
 }

@@ -361,8 +361,15 @@ impl<S: Signals> Attached<'_, S> {
                         started();
                     }
                 }
-                Event::Output(Stream::Stderr, bytes) => self.stderr.push(bytes),
-                Event::Output(_, bytes) => self.stdout.push(bytes),
+                Event::Output(stream, bytes) => {
+                    if let Some(spoke) = self.company.spoke.take() {
+                        spoke();
+                    }
+                    match stream {
+                        Stream::Stderr => self.stderr.push(bytes),
+                        _ => self.stdout.push(bytes),
+                    }
+                }
                 Event::InputCredit(bytes) => self.input.add_credit(bytes).context(PROTOCOL)?,
                 Event::InputClosed => self.input.close(),
                 Event::Ended(outcome) => self.end_with(outcome),

@@ -76,6 +76,8 @@ pub struct Company<'a> {
     pub clock: Option<Clock>,
     /// Called once it runs.
     pub started: Option<Box<dyn FnOnce() + 'a>>,
+    /// Called with its first output.
+    pub spoke: Option<Box<dyn FnOnce() + 'a>>,
     /// What SIGTERM is for the program, if not SIGTERM.
     pub stop_signal: Option<u8>,
     /// Whether a second request to end is the program's, too, which makes of it what it will. A third is

@@ -17,6 +17,7 @@ use crate::accel::Accel;
 use crate::detach;
 use crate::image;
 use crate::machines::{Machine, Record, Running};
+use crate::monitor::timing::{Format, Timing};
 use crate::monitor::{self, Start, Streams};
 use crate::output::{print, say};
 use crate::ready;
@@ -63,12 +64,25 @@ pub struct Args {
     /// Write what the guest asked of each share, and how it was confined, to a JSON file at the end
     #[arg(long, value_name = "PATH", conflicts_with = "detach")]
     statistics: Option<PathBuf>,
+    /// Say on standard error at the end how long each phase of the start took, and how often the guest
+    /// was left in it
+    #[arg(
+        long,
+        value_enum,
+        value_name = "FORMAT",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "text",
+        conflicts_with = "detach"
+    )]
+    timing: Option<Format>,
 }
 
 pub use edit::Edits;
 
 /// Runs the command. `accel`: what the command line says of it.
 pub fn run(args: &Args, accel: Option<Accel>) -> anyhow::Result<ExitCode> {
+    let timing = args.timing.map(|_| Timing::begin());
     // Before there is a child that could have them.
     let sockets = Sockets::receive()?;
     args.ensure_policy_is_kept()?;
@@ -91,10 +105,14 @@ pub fn run(args: &Args, accel: Option<Accel>) -> anyhow::Result<ExitCode> {
         sockets,
         streams: Streams::Inherited,
         statistics: args.statistics.as_deref(),
+        timing: timing.as_ref(),
         contained: None,
         started: Box::new(|| {}),
         ended: Box::new(|_| {}),
     })?;
+    if let (Some(timing), Some(format)) = (&timing, args.timing) {
+        timing.tell(format);
+    }
     if ended.reboots {
         drop(running);
         return Err(run_again(&args.file));

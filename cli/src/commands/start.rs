@@ -93,6 +93,7 @@ fn attached(machine: &Machine) -> Result<ExitCode> {
         sockets,
         streams: Streams::Inherited,
         statistics: None,
+        timing: None,
         contained: None,
         started: Box::new(|| {}),
         // Without a note of it, the end reads as that of a killed monitor.

@@ -11,7 +11,9 @@ use guest::memory;
 use guest::protocol::{AGENT_PORT, Exit};
 use vmm::machine::Running;
 
+use super::Ended;
 use crate::attach::{Connection, Outcome, observe};
+use crate::events::{self, Happened};
 
 /// The status of what was killed, by itself or in a shell.
 const KILLED: u8 = 128 + 9;
@@ -20,7 +22,7 @@ const KILLED: u8 = 128 + 9;
 const TIME: Duration = Duration::from_secs(10);
 
 /// What is said of such an end.
-pub const REASON: &str =
+const REASON: &str =
     "the guest's kernel killed it for want of memory; `memory` in the file says how much there is";
 
 /// Whether that is how a program came to its end.
@@ -28,6 +30,15 @@ pub fn is_reason(outcome: &Outcome, running: &Running) -> bool {
     let is_killed = matches!(outcome, Outcome::Exited(_)) && outcome.status() == KILLED;
     // Of a guest that does not tell it is not known.
     is_killed && kills(running).is_ok_and(|kills| kills > 0)
+}
+
+/// Says so with the end and among the events of the machine.
+pub fn tell(name: &str, ended: &mut Result<Ended>) {
+    let kernel = events::Kernel::Guest;
+    events::note(name, Happened::Oom { kernel });
+    if let Ok(ended) = ended {
+        ended.reason = Some(REASON.into());
+    }
 }
 
 fn kills(running: &Running) -> Result<u64> {

@@ -57,6 +57,7 @@ pub fn machine() -> Result<ExitCode> {
         sockets: Sockets::default(),
         streams: Streams::Inherited,
         statistics: None,
+        timing: None,
         contained: Some(&container.bounds),
         started: Box::new(|| {}),
         ended: Box::new(|_| {}),

@@ -108,6 +108,7 @@ pub fn run(scope: &Scope, args: &Args) -> Result<ExitCode> {
         sockets,
         streams: Streams::Inherited,
         statistics: None,
+        timing: None,
         contained: None,
         started: Box::new(|| {}),
         ended: Box::new(|_| {}),
