@@ -61,6 +61,8 @@ bench: all fixtures
 	bench/boot
 	bench/net
 	bench/blk
+	bench/fs
+	bench/density
 	bench/emulator
 	bench/compose
 	bench/rebuild

@@ -47,12 +47,12 @@ def in_turn(names, rounds):
         yield from list(names)[:: -1 if number % 2 else 1]
 
 
-def print_rows(figures):
+def print_rows(figures, digits=1):
     """A line for each row of {row: {side: [figure of each round]}}: medians, and the first side's of the second's."""
     names = list(next(iter(figures.values())))
     ratio = f"{names[0]} of {names[1]}"
-    print(f"{'':{NAME_WIDTH}}" + "".join(f"{name:>15}" for name in names) + f"{ratio:>24}")
+    print(f"{'':{NAME_WIDTH}}" + "".join(f"{name:>17}" for name in names) + f"{ratio:>26}")
     for row, sides in figures.items():
         medians = [statistics.median(sides[name]) for name in names]
         of_peer = f"{medians[0] / medians[1]:.2f}" if medians[1] else "-"
-        print(f"{row:{NAME_WIDTH}}" + "".join(f"{median:15.1f}" for median in medians) + f"{of_peer:>24}")
+        print(f"{row:{NAME_WIDTH}}" + "".join(f"{median:17.{digits}f}" for median in medians) + f"{of_peer:>26}")

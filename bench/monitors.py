@@ -1,0 +1,114 @@
+"""Monitors that boot one kernel with a tiny init: a static program of 1 KiB that writes one line and waits."""
+
+import json, os, pathlib, select, shutil, subprocess, sys
+
+import sides
+
+MARK = b"first output of init"
+MEMORY_MIB = 128
+PATIENCE_S = 60
+CMDLINE = f"console=ttyS0 8250.nr_uarts=1 {sides.CMDLINE}"
+
+INIT = r"""
+static long call(long n, long a, const void *b, long c) {
+    long r;
+    __asm__ volatile("syscall" : "=a"(r) : "a"(n), "D"(a), "S"(b), "d"(c) : "rcx", "r11", "memory");
+    return r;
+}
+void _start(void) {
+    static const char mark[] = "MARK\n";
+    call(1, 1, mark, sizeof mark - 1);
+    for (;;) call(34, 0, 0, 0);
+}
+""".replace("MARK", MARK.decode())
+
+
+def build_init(folder):
+    source, program = folder / "init.c", folder / "init"
+    source.write_text(INIT)
+    flags = ["-O2", "-static", "-nostdlib", "-ffreestanding", "-fno-stack-protector", "-fcf-protection=none"]
+    subprocess.run(["gcc", *flags, "-o", program, source], check=True)
+    return program
+
+
+def initramfs(folder, init):
+    path = folder / "initramfs"
+    path.write_bytes(sides.cpio([("dev", 0o040755, (0, 0), b""), ("dev/console", 0o020600, (5, 1), b""),
+                                 ("init", 0o100755, (0, 0), init.read_bytes())]))
+    return path
+
+
+def in_memory(folder, path, name):
+    """A copy of the file in the folder, which is in memory."""
+    return shutil.copy(path, folder / name)
+
+
+def mvm(folder, init, kernel, name):
+    app = {"name": "boot", "vcpus": 1, "memory": MEMORY_MIB, "kernel": {"path": str(kernel)}, "store": "none",
+           "console": {"mode": "stdio", "kernel": "quiet"}, "app": {"entrypoint": "/init"}}
+    path = folder / f"{name}.json"
+    path.write_text(json.dumps(app))
+    program = in_memory(folder, sides.MVM, "mvm")
+    variables = {"MVM_INIT": str(init), "MVM_RUNTIME_DIR": str(folder / "run")}
+    return [str(program), "--accel", "kvm", "run", str(path)], variables
+
+
+def qemu(folder, archive, kernel):
+    return ["qemu-system-x86_64", "-M", "microvm,pit=off,pic=off,rtc=off,isa-serial=on", "-enable-kvm", "-cpu", "host",
+            "-smp", "1", "-m", str(MEMORY_MIB), "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
+            "-serial", "stdio", "-kernel", str(kernel), "-initrd", str(archive), "-append", CMDLINE], {}
+
+
+def firecracker(binary, folder, archive, kernel):
+    config = folder / "firecracker.json"
+    config.write_text(json.dumps({
+        "boot-source": {"kernel_image_path": str(kernel), "initrd_path": str(archive), "boot_args": CMDLINE},
+        "drives": [], "machine-config": {"vcpu_count": 1, "mem_size_mib": MEMORY_MIB}}))
+    return [in_memory(folder, binary, "firecracker"), "--no-api", "--config-file", str(config)], {}
+
+
+def cloud_hypervisor(binary, folder, archive, kernel):
+    program = in_memory(folder, binary, "cloud-hypervisor")
+    return [program, "--kernel", str(kernel), "--initramfs", str(archive), "--cmdline", CMDLINE, "--cpus", "boot=1",
+            "--memory", f"size={MEMORY_MIB}M", "--serial", "tty", "--console", "off"], {}
+
+
+def start(command, environment):
+    """A monitor whose guest has written its line."""
+    process = subprocess.Popen(command, env={**os.environ, **environment}, stdin=subprocess.DEVNULL,
+                               stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    seen = b""
+    try:
+        while MARK not in seen:
+            ready, _, _ = select.select([process.stdout], [], [], PATIENCE_S)
+            more = os.read(process.stdout.fileno(), 65536) if ready else b""
+            if not more:
+                sys.exit(f"{sys.argv[0]}: {command[0]} did not boot:\n{seen.decode(errors='replace')[-2000:]}")
+            seen += more
+    except BaseException:
+        end(process)
+        raise
+    return process
+
+
+def end(process):
+    process.kill()
+    process.wait()
+    process.stdout.close()
+
+
+def peers(args, folder, kernel, archive):
+    """How the others are started of which there is a program, by their names."""
+    found = {}
+    if shutil.which("qemu-system-x86_64"):
+        found["QEMU microvm"] = qemu(folder, archive, kernel)
+    if args.firecracker:
+        found["Firecracker"] = firecracker(args.firecracker, folder, archive, kernel)
+    if args.cloud_hypervisor:
+        found["cloud-hypervisor"] = cloud_hypervisor(args.cloud_hypervisor, folder, archive, kernel)
+    return found
+
+
+def add_arguments(parser):
+    for name, program in ("firecracker", "Firecracker"), ("cloud-hypervisor", "cloud-hypervisor"):
+        parser.add_argument(f"--{name}", metavar="PATH", help=f"measure this binary of {program} as well")
