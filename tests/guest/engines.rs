@@ -156,7 +156,10 @@ fn more_programs_run_in_a_containers_machine() -> Result<()> {
         until_it podman exec it sh -c 'ps | grep -q "[s]leep 2000"'
         # The program runs before its engine has been told so.
         sleep 2
-        pkill -9 -f 'oci enter .* sleep 2000'
+        for process in /proc/[0-9]*; do
+            tr '\0' ' ' <$process/cmdline 2>/dev/null | grep -q '^/dev/mvm/mvm oci enter .* sleep 2000' &&
+                kill -9 ${process#/proc/}
+        done
         wait $!; echo "status $?"; cat /tmp/err
         until_it podman exec it sh -c '! ps | grep -q "[s]leep 2000"'
         # By hand, with runc's flags.
