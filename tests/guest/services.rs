@@ -39,6 +39,13 @@ fn connect(port: u16) -> Result<TcpStream> {
     Ok(stream)
 }
 
+/// What the service answers to a request after which it closes the connection.
+fn ask(port: u16, request: &str) -> Result<String> {
+    let mut stream = connect(port)?;
+    stream.write_all(request.as_bytes())?;
+    read_all(&mut stream)
+}
+
 fn read_all(stream: &mut TcpStream) -> Result<String> {
     let mut answer = String::new();
     stream.read_to_string(&mut answer)?;
@@ -50,6 +57,8 @@ fn nginx_answers_many_at_once() -> Result<()> {
     let machines = Machines::new()?;
     let port = free_port();
     machines.start(example("nginx", port, 80)?.flag("--wait"))?;
+    let health = ask(port, "GET /healthz HTTP/1.0\r\n\r\n")?;
+    assert!(health.ends_with("\r\n\r\nok\n"), "{health}");
 
     let page = on_host(&format!(
         "curl --silent --show-error --fail http://127.0.0.1:{port}/"
@@ -99,6 +108,8 @@ fn redis_keeps_what_it_was_told() -> Result<()> {
     machines.mvm(["kill", "redis"])?.success();
     machines.mvm(["start", "--wait", "redis"])?.success();
     assert_eq!(cli(&["get", "answer"])?, "42\n");
+    let answer = ask(port, "GET answer\r\nQUIT\r\n")?;
+    assert_eq!(answer, "$2\r\n42\r\n+OK\r\n");
     Ok(())
 }
 
