@@ -1,5 +1,7 @@
 //! The machine has the processors and the memory that its file names.
 
+use std::fs;
+
 use anyhow::Result;
 
 use crate::shell;
@@ -43,6 +45,28 @@ fn two_and_256_mib() -> Result<()> {
         (256 * 1024 - kernel_kib(256)..256 * 1024).contains(&memory_kib),
         "{memory_kib} KiB"
     );
+    Ok(())
+}
+
+/// Of a processor's description, the words for the states that XSAVE keeps.
+fn states(description: &str) -> Vec<&str> {
+    let flags = description
+        .lines()
+        .find(|line| line.starts_with("flags"))
+        .expect("flags");
+    let mut found: Vec<&str> = flags
+        .split_whitespace()
+        .filter(|flag| *flag == "xsave" || flag.starts_with("avx"))
+        .collect();
+    found.sort_unstable();
+    found
+}
+
+#[test]
+fn what_the_hosts_processor_keeps_beside_the_usual_the_guests_does_too() -> Result<()> {
+    let host = fs::read_to_string("/proc/cpuinfo")?;
+    let guest = shell("states", "cat /proc/cpuinfo").run()?.success();
+    assert_eq!(states(&guest), states(&host));
     Ok(())
 }
 

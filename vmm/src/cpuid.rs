@@ -57,6 +57,16 @@ fn cut_down(entries: &mut [kvm_cpuid_entry2], deadline: u32) {
     }
 }
 
+/// The processor states that XSAVE can keep, as bits of XCR0; none without XSAVE.
+pub fn extended_states(cpuid: &CpuId) -> Option<u64> {
+    let states = cpuid
+        .as_slice()
+        .iter()
+        .find(|entry| entry.function == 0xd && entry.index == 0)
+        .map(|entry| u64::from(entry.edx) << 32 | u64::from(entry.eax));
+    states.filter(|states| *states != 0)
+}
+
 /// The leaves of one vCPU of `vcpus`; its number is its APIC's id.
 pub fn for_vcpu(supported: &CpuId, vcpu: u8, vcpus: u8) -> anyhow::Result<CpuId> {
     let mut entries: Vec<kvm_cpuid_entry2> = supported
@@ -153,6 +163,22 @@ mod tests {
         cut_down(&mut leaves, TSC_DEADLINE);
         assert_eq!(leaves.map(|leaf| leaf.ecx), [!VMX, !SVM, 0]);
         assert_eq!(leaves[2].ebx, 0);
+    }
+
+    #[test]
+    fn states_are_those_of_both_halves_of_xcr0() {
+        let leaf = |function, index, eax, edx| kvm_cpuid_entry2 {
+            function,
+            index,
+            eax,
+            edx,
+            ..Default::default()
+        };
+        let leaves = [leaf(0xd, 1, 0xf, 0), leaf(0xd, 0, 7, 1)];
+        let cpuid = |leaves| CpuId::from_entries(leaves).unwrap();
+        assert_eq!(extended_states(&cpuid(&leaves)), Some(0x1_0000_0007));
+        assert_eq!(extended_states(&cpuid(&leaves[..1])), None);
+        assert_eq!(extended_states(&cpuid(&[leaf(0xd, 0, 0, 0)])), None);
     }
 
     #[test]

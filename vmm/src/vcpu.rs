@@ -20,6 +20,7 @@ use devices::power;
 use kvm_bindings::kvm_run__bindgen_ty_1__bindgen_ty_14 as EmulationFailure;
 use kvm_bindings::{
     CpuId, KVMIO, kvm_fpu, kvm_msr_entry, kvm_pre_fault_memory, kvm_regs, kvm_segment, kvm_sregs,
+    kvm_xcrs,
 };
 use kvm_ioctls::{VcpuExit, VcpuFd};
 use rustix::io::Errno;
@@ -28,6 +29,7 @@ use vmm_sys_util::ioctl::{_IOC_READ, _IOC_WRITE, ioctl_expr, ioctl_with_mut_ref}
 use crate::boot::{self, Entry};
 use crate::bus::Bus;
 use crate::counts::{Counts, Reason};
+use crate::cpuid;
 use crate::kvm::Vm;
 use crate::layout;
 use crate::pause::Gate;
@@ -75,6 +77,8 @@ impl Vcpu {
             .with_context(|| format!("cannot create vCPU {id}"))?;
         fd.set_cpuid2(cpuid)
             .with_context(|| format!("cannot set the CPUID of vCPU {id}"))?;
+        enable_states(&fd, cpuid)
+            .with_context(|| format!("cannot set the extended states of vCPU {id}"))?;
         Ok(Self {
             id,
             fd,
@@ -247,6 +251,21 @@ fn is_interruption(error: kvm_ioctls::Error) -> bool {
     [Errno::INTR, Errno::AGAIN]
         .map(Errno::raw_os_error)
         .contains(&error.errno())
+}
+
+/// Has the vCPU begin with all processor states enabled that XSAVE keeps (XCR0, Intel SDM 13.3), as
+/// its guest will. KVM tells a guest their size by what it knows to be enabled, and where SVM is
+/// emulated it does not see the guest enable them: Linux would find the size wrong and go without AVX.
+fn enable_states(fd: &VcpuFd, cpuid: &CpuId) -> Result<(), kvm_ioctls::Error> {
+    let Some(states) = cpuid::extended_states(cpuid) else {
+        return Ok(());
+    };
+    let mut xcrs = kvm_xcrs {
+        nr_xcrs: 1,
+        ..kvm_xcrs::default()
+    };
+    xcrs.xcrs[0].value = states;
+    fd.set_xcrs(&xcrs)
 }
 
 /// Long mode with paging on, flat segments, interrupts off: what the 64-bit boot protocol asks.
