@@ -7,7 +7,8 @@
 //! it reports them, but where they are parts of a huge page the host must be told to let it be split.
 //!
 //! That happens twice: when all devices have drivers and the kernel has opened its console, which is
-//! before the guest's first process; and when what it runs has started.
+//! before the guest's first process; and when what it runs has started. Huge pages are split the second
+//! time only.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -78,22 +79,21 @@ impl Boot {
         let _ = booted.recv_timeout(BOOT);
         thread::sleep(QUIET);
         let _ = self.pause.during(|| give_back(&self.memory, &self.mapped));
-        let _ = keep_sparse_small(&self.memory, |_| true);
+        let _ = keep_sparse_small(&self.memory);
         let _ = give_back_own();
     }
 
     /// All of it while the guest stands still: pages taken from under a running vCPU cost it an exit
-    /// each time. Cleared pages only here, since later there may be too many to look at.
+    /// each time. Cleared pages only here, since later there may be too many to look at. Huge pages not:
+    /// to split them takes as long as all the rest.
     fn take_before_use(&self) -> anyhow::Result<()> {
         let touched = Touched::of(&self.memory)?;
-        let blocks = touched.blocks();
         self.pause.during(|| {
             give_back(&self.memory, &self.mapped)?;
             let taken = self
                 .roster
                 .during_rest(REST, || touched.give_back_cleared());
-            taken.unwrap_or(Ok(()))?;
-            keep_sparse_small(&self.memory, |block| blocks.contains(&block))
+            taken.unwrap_or(Ok(()))
         })?;
         give_back_own()
     }

@@ -4,8 +4,6 @@
     reason = "reads guest memory word by word; madvise takes raw pointers"
 )]
 
-use std::collections::HashSet;
-
 use anyhow::Context;
 use devices::Memory;
 use rustix::mm::{Advice, madvise};
@@ -54,12 +52,6 @@ impl<'a> Touched<'a> {
             _memory: memory,
             pages,
         })
-    }
-
-    /// The addresses of the huge pages that they are in, or would be.
-    pub fn blocks(&self) -> HashSet<u64> {
-        let block = |page: &u64| page - page % HUGE_PAGE_BYTES;
-        self.pages.iter().map(block).collect()
     }
 
     /// How many they are.
@@ -163,7 +155,7 @@ mod tests {
         let memory = allocate(8 << 20).unwrap();
         memory.write_obj(7u8, GuestAddress(5 << 20)).unwrap();
         Touched::of(&memory).unwrap().give_back_cleared().unwrap();
-        keep_sparse_small(&memory, |_| true).unwrap();
+        keep_sparse_small(&memory).unwrap();
         assert_eq!(touched(&memory), [5 << 20]);
         assert_eq!(memory.read_obj::<u8>(GuestAddress(5 << 20)).unwrap(), 7);
     }

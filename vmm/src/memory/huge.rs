@@ -24,18 +24,17 @@ pub fn keep_first_small(memory: &GuestMemoryMmap) -> anyhow::Result<()> {
 /// Gives small pages to what is but partly there, as where the guest has returned pages: the host
 /// would gather the rest to a huge page again, with zeros for what was returned.
 ///
-/// What is not there at all gets what the host's policy says when the guest comes to it. Looked at
-/// are the huge pages of whose addresses in this process `is_meant` says so.
+/// What is not there at all gets what the host's policy says when the guest comes to it.
 ///
 /// # Errors
 /// The host does not tell what is there, or does not know the advice.
-pub fn keep_sparse_small(memory: &Memory, is_meant: impl Fn(u64) -> bool) -> anyhow::Result<()> {
+pub fn keep_sparse_small(memory: &Memory) -> anyhow::Result<()> {
     let pagemap = Pagemap::open()?;
     for region in memory.iter() {
         let blocks = region.len() / HUGE_PAGE_BYTES;
         for offset in (0..blocks).map(|block| block * HUGE_PAGE_BYTES) {
             let host = region.as_ptr() as u64 + offset;
-            if !is_meant(host) || !is_sparse(&pagemap, host)? {
+            if !is_sparse(&pagemap, host)? {
                 continue;
             }
             let start = region.start_addr().0 + offset;
@@ -97,9 +96,8 @@ mod tests {
             memory.write_obj(gpa, GuestAddress(gpa)).unwrap();
         }
         advise(&memory, 0..8 << 20, Advice::LinuxHugepage).unwrap();
-        keep_sparse_small(&memory, |_| false).unwrap();
         assert_eq!(mapping(host(4 << 20)), None);
-        keep_sparse_small(&memory, |_| true).unwrap();
+        keep_sparse_small(&memory).unwrap();
         assert!(flags_of_mapping(host(4 << 20)).contains(" nh"));
         assert!(!flags_of_mapping(host(6 << 20)).contains(" nh"));
         for gpa in touched {
