@@ -1,9 +1,11 @@
 """Monitors that boot one kernel with a tiny init: a static program of 1 KiB that writes one line and waits."""
 
-import json, os, pathlib, select, shutil, subprocess, sys
+import argparse, json, os, pathlib, select, shutil, subprocess, sys
 
 import sides
 
+QEMU = "qemu-system-x86_64"
+PACKAGES = {"gcc": "gcc", QEMU: "qemu-system-x86"}
 MARK = b"first output of init"
 MEMORY_MIB = 128
 PATIENCE_S = 60
@@ -54,7 +56,7 @@ def mvm(folder, init, kernel, name):
 
 
 def qemu(folder, archive, kernel):
-    return ["qemu-system-x86_64", "-M", "microvm,pit=off,pic=off,rtc=off,isa-serial=on", "-enable-kvm", "-cpu", "host",
+    return [QEMU, "-M", "microvm,pit=off,pic=off,rtc=off,isa-serial=on", "-enable-kvm", "-cpu", "host",
             "-smp", "1", "-m", str(MEMORY_MIB), "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
             "-serial", "stdio", "-kernel", str(kernel), "-initrd", str(archive), "-append", CMDLINE], {}
 
@@ -71,6 +73,16 @@ def cloud_hypervisor(binary, folder, archive, kernel):
     program = in_memory(folder, binary, "cloud-hypervisor")
     return [program, "--kernel", str(kernel), "--initramfs", str(archive), "--cmdline", CMDLINE, "--cpus", "boot=1",
             "--memory", f"size={MEMORY_MIB}M", "--serial", "tty", "--console", "off"], {}
+
+
+def alioth(binary, folder, archive, kernel):
+    program = in_memory(folder, binary, "alioth")
+    return [program, "boot", "--kernel", str(kernel), "--initramfs", str(archive), "--cmdline", CMDLINE, "--cpu", "count=1",
+            "--memory", f"size={MEMORY_MIB}M"], {}
+
+
+# Those that are measured when there is a path of their program.
+COMMANDS = {"Firecracker": firecracker, "cloud-hypervisor": cloud_hypervisor, "alioth": alioth}
 
 
 def start(command, environment):
@@ -99,16 +111,24 @@ def end(process):
 
 def peers(args, folder, kernel, archive):
     """How the others are started of which there is a program, by their names."""
-    found = {}
-    if shutil.which("qemu-system-x86_64"):
-        found["QEMU microvm"] = qemu(folder, archive, kernel)
-    if args.firecracker:
-        found["Firecracker"] = firecracker(args.firecracker, folder, archive, kernel)
-    if args.cloud_hypervisor:
-        found["cloud-hypervisor"] = cloud_hypervisor(args.cloud_hypervisor, folder, archive, kernel)
+    found = {"QEMU microvm": qemu(folder, archive, kernel)}
+    for name, command in COMMANDS.items():
+        if binary := getattr(args, option(name)):
+            found[name] = command(binary, folder, archive, kernel)
     return found
 
 
+def option(name):
+    return name.lower().replace("-", "_")
+
+
 def add_arguments(parser):
-    for name, program in ("firecracker", "Firecracker"), ("cloud-hypervisor", "cloud-hypervisor"):
-        parser.add_argument(f"--{name}", metavar="PATH", help=f"measure this binary of {program} as well")
+    for name in COMMANDS:
+        parser.add_argument(f"--{name.lower()}", metavar="PATH", type=executable, help=f"measure this binary of {name} as well")
+
+
+def executable(path):
+    """An argument that names a program."""
+    if not os.access(path, os.X_OK) or os.path.isdir(path):
+        raise argparse.ArgumentTypeError(f"{path} is no program that can be executed")
+    return os.path.abspath(path)
