@@ -77,7 +77,8 @@ def cloud_hypervisor(binary, folder, archive, kernel):
 
 def alioth(binary, folder, archive, kernel):
     program = in_memory(folder, binary, "alioth")
-    return [program, "boot", "--kernel", str(kernel), "--initramfs", str(archive), "--cmdline", CMDLINE, "--cpu", "count=1",
+    is_elf = pathlib.Path(kernel).read_bytes()[:4] == b"\x7fELF"
+    return [program, "boot", "--pvh" if is_elf else "--kernel", str(kernel), "--initramfs", str(archive), "--cmdline", CMDLINE, "--cpu", "count=1",
             "--memory", f"size={MEMORY_MIB}M"], {}
 
 

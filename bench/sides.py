@@ -42,6 +42,7 @@ def cpio(entries):
 def in_turn(names, rounds):
     """The names, as often as there are rounds: back and forth, so that none always follows the same one."""
     for number in range(rounds):
-        print(f"round {number + 1} of {rounds}", file=sys.stderr, flush=True)
-        yield from list(names)[:: -1 if number % 2 else 1]
+        for name in list(names)[:: -1 if number % 2 else 1]:
+            print(f"round {number + 1} of {rounds}: {name}", file=sys.stderr, flush=True)
+            yield name
 

@@ -2,10 +2,30 @@
 
 use std::collections::BTreeMap;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
+use mvm_test::Machines;
 use serde_json::Value;
 
-use crate::shell;
+use crate::{shell, until};
+
+type Counts = BTreeMap<String, u64>;
+
+/// What something counts, and by how much more a start may: interrupts come when they come.
+type Known<'a> = &'a [(&'a str, u64, u64)];
+
+/// Nothing was counted more often than is known.
+#[track_caller]
+fn assert_no_more(what: &str, counted: &Counts, known: Known<'_>) {
+    for (name, count) in counted {
+        let entry = known.iter().find(|(known, ..)| known == name);
+        let most = entry.map_or(0, |(_, count, margin)| count + margin);
+        assert!(
+            *count <= most,
+            "{what}: {name} is counted {count} times, and {most} at most is known. If that is what it has to cost, \
+             change its constant in tests/guest/requests.rs; all that was counted: {counted:?}"
+        );
+    }
+}
 
 /// All requests but READ of a machine that runs `bash -c ls` so often.
 fn requests_but_reads(times: u32) -> Result<BTreeMap<String, u64>> {
@@ -26,9 +46,50 @@ fn a_program_that_ran_before_starts_without_a_request() -> Result<()> {
     Ok(())
 }
 
-/// Exits of a start to mvm, at most: by the kernel that finds its devices, by init, and by a program that
-/// says one word. Three starts in turn differ by less than ten in the first and in the second.
-const EXITS_MAX: [u64; 4] = [0, 1100, 60, 200];
+/// Requests of the start of a shell that says one word.
+const START: Known<'_> = &[];
+
+#[test]
+fn a_start_asks_the_file_server_no_more_often_than_it_has_to() -> Result<()> {
+    let output = shell("start", "echo word").count_requests().run()?;
+    assert_eq!(output.success(), "word\n");
+    assert_no_more("requests of a start", output.requests("store"), START);
+    Ok(())
+}
+
+/// How many names an answer to READDIRPLUS has room for, at least: Linux asks for a page at once.
+const NAMES_MIN: u64 = 20;
+/// Of a walk, what the program that walks costs.
+const WALKER: Known<'_> = &[];
+
+#[test]
+fn a_cold_walk_asks_for_folders_alone() -> Result<()> {
+    let script = "find /nix/store | wc -l; find /nix/store -type d | wc -l";
+    let output = shell("walk", script).count_requests().run()?;
+    let said = output.success();
+    let mut numbers = said.split_whitespace().map(str::parse);
+    let mut number = || numbers.next().context("two numbers")?.context("a number");
+    let (nodes, folders): (u64, u64) = (number()?, number()?);
+    assert!(nodes > 1000 && folders > 100, "{said}");
+    let mut requests = output.requests("store").clone();
+    let listed = requests.remove("READDIRPLUS").context("a walk lists")?;
+    // The second answer of each folder says that there is no more.
+    let most = 2 * folders + nodes / NAMES_MIN;
+    assert!(
+        listed <= most,
+        "{listed} requests list {folders} folders with {nodes} nodes, and {most} at most are known: {requests:?}"
+    );
+    assert_no_more("requests of a walk", &requests, WALKER);
+    Ok(())
+}
+
+/// Exits of a start to mvm: by the kernel that finds its devices, by init, and by a program that says one word.
+const PHASES: Known<'_> = &[
+    ("mvm", 0, 0),
+    ("kernel", 1080, 20),
+    ("init", 40, 20),
+    ("app", 180, 20),
+];
 
 #[test]
 fn a_start_leaves_the_guest_no_more_often_than_it_has_to() -> Result<()> {
@@ -37,15 +98,43 @@ fn a_start_leaves_the_guest_no_more_often_than_it_has_to() -> Result<()> {
     assert_eq!((output.status, &*output.stdout()), (0, "word\n"));
     let told = output.stderr();
     let told: Value = serde_json::from_str(told.lines().last().unwrap_or_default())?;
-    for (number, phase) in ["mvm", "kernel", "init", "app"].into_iter().enumerate() {
-        let share = &told["phases"][number];
-        assert_eq!(share["phase"], phase);
-        assert!(share["ms"].as_f64().is_some_and(|ms| ms >= 0.0), "{told}");
-        let exits = share["exits"].as_u64();
-        assert!(
-            exits.is_some_and(|exits| exits <= EXITS_MAX[number]),
-            "{told}"
-        );
+    let phases = told["phases"].as_array().context("phases")?;
+    let names: Vec<_> = phases.iter().map(|phase| &phase["phase"]).collect();
+    assert_eq!(names, ["mvm", "kernel", "init", "app"]);
+    let mut counted = Counts::new();
+    for phase in phases {
+        assert!(phase["ms"].as_f64().is_some_and(|ms| ms >= 0.0), "{told}");
+        let exits = phase["exits"].as_u64().context("a count")?;
+        counted.insert(phase["phase"].as_str().unwrap_or_default().into(), exits);
     }
+    assert_no_more("exits of a start", &counted, PHASES);
+    Ok(())
+}
+
+/// The same by their kinds, until that program waits.
+const KINDS: Known<'_> = &[];
+
+#[test]
+fn each_kind_of_exit_of_a_start_is_as_rare_as_it_can_be() -> Result<()> {
+    let machines = Machines::new()?;
+    machines.start(shell("kinds", "echo word; exec sleep 1000"))?;
+    until(|| {
+        machines
+            .mvm(["logs", "kinds"])
+            .is_ok_and(|logs| logs.stdout() == "word\n")
+    });
+    let text = machines.mvm(["metrics", "kinds"])?.success();
+    let mut counted = Counts::new();
+    for line in text.lines() {
+        let Some(line) =
+            line.strip_prefix("mvm_vcpu_exits_total{machine=\"kinds\",vcpu=\"0\",reason=\"")
+        else {
+            continue;
+        };
+        let (reason, count) = line.split_once("\"} ").context("a count")?;
+        counted.insert(reason.into(), count.parse()?);
+    }
+    assert!(counted["port-write"] > 0, "{text}");
+    assert_no_more("exits of a start", &counted, KINDS);
     Ok(())
 }
