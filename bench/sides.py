@@ -28,6 +28,13 @@ def go_where_kvm_is():
         os.execv(str(MVM), [str(MVM), "emulator", "exec", "--", sys.executable, *sys.argv])
 
 
+def mvm_in_memory(folder):
+    """A copy of mvm and of its guest's program beside it, in that folder, which is in memory. Returns mvm's."""
+    for name in "mvm-init", "mvm":
+        copied = shutil.copy(MVM.parent / name, folder / name)
+    return str(copied)
+
+
 def cpio(entries):
     """An archive in the newc format of (path, mode, device, content)."""
     archive = []
