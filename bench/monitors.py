@@ -1,6 +1,6 @@
 """Monitors that boot one kernel with a tiny init: a static program of 1 KiB that writes one line and waits."""
 
-import argparse, json, os, pathlib, select, shutil, subprocess, sys
+import argparse, json, os, pathlib, select, shutil, subprocess, sys, typing
 
 import sides
 
@@ -23,6 +23,14 @@ void _start(void) {
     for (;;) call(34, 0, 0, 0);
 }
 """.replace("MARK", MARK.decode())
+
+
+class Command(typing.NamedTuple):
+    """How a monitor is started."""
+    words: list
+    environment: dict = {}
+    # Whether it takes nothing else for its standard input.
+    wants_terminal: bool = False
 
 
 def build_init(folder):
@@ -52,13 +60,13 @@ def mvm(folder, init, kernel, name):
     path.write_text(json.dumps(app))
     program = in_memory(folder, sides.MVM, "mvm")
     variables = {"MVM_INIT": str(init), "MVM_RUNTIME_DIR": str(folder / "run")}
-    return [str(program), "--accel", "kvm", "run", str(path)], variables
+    return Command([str(program), "--accel", "kvm", "run", str(path)], variables)
 
 
 def qemu(folder, archive, kernel):
-    return [QEMU, "-M", "microvm,pit=off,pic=off,rtc=off,isa-serial=on", "-enable-kvm", "-cpu", "host",
-            "-smp", "1", "-m", str(MEMORY_MIB), "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
-            "-serial", "stdio", "-kernel", str(kernel), "-initrd", str(archive), "-append", CMDLINE], {}
+    return Command([QEMU, "-M", "microvm,pit=off,pic=off,rtc=off,isa-serial=on", "-enable-kvm", "-cpu", "host",
+                    "-smp", "1", "-m", str(MEMORY_MIB), "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
+                    "-serial", "stdio", "-kernel", str(kernel), "-initrd", str(archive), "-append", CMDLINE])
 
 
 def firecracker(binary, folder, archive, kernel):
@@ -66,37 +74,42 @@ def firecracker(binary, folder, archive, kernel):
     config.write_text(json.dumps({
         "boot-source": {"kernel_image_path": str(kernel), "initrd_path": str(archive), "boot_args": CMDLINE},
         "drives": [], "machine-config": {"vcpu_count": 1, "mem_size_mib": MEMORY_MIB}}))
-    return [in_memory(folder, binary, "firecracker"), "--no-api", "--config-file", str(config)], {}
+    return Command([in_memory(folder, binary, "firecracker"), "--no-api", "--config-file", str(config)])
 
 
 def cloud_hypervisor(binary, folder, archive, kernel):
     program = in_memory(folder, binary, "cloud-hypervisor")
-    return [program, "--kernel", str(kernel), "--initramfs", str(archive), "--cmdline", CMDLINE, "--cpus", "boot=1",
-            "--memory", f"size={MEMORY_MIB}M", "--serial", "tty", "--console", "off"], {}
+    return Command([program, "--kernel", str(kernel), "--initramfs", str(archive), "--cmdline", CMDLINE, "--cpus", "boot=1",
+                    "--memory", f"size={MEMORY_MIB}M", "--serial", "tty", "--console", "off"])
 
 
 def alioth(binary, folder, archive, kernel):
     program = in_memory(folder, binary, "alioth")
     is_elf = pathlib.Path(kernel).read_bytes()[:4] == b"\x7fELF"
-    return [program, "boot", "--pvh" if is_elf else "--kernel", str(kernel), "--initramfs", str(archive), "--cmdline", CMDLINE, "--cpu", "count=1",
-            "--memory", f"size={MEMORY_MIB}M"], {}
+    return Command([program, "boot", "--pvh" if is_elf else "--kernel", str(kernel), "--initramfs", str(archive),
+                    "--cmdline", CMDLINE, "--cpu", "count=1", "--memory", f"size={MEMORY_MIB}M"], wants_terminal=True)
 
 
 # Those that are measured when there is a path of their program.
 COMMANDS = {"Firecracker": firecracker, "cloud-hypervisor": cloud_hypervisor, "alioth": alioth}
 
 
-def start(command, environment):
+def start(command):
     """A monitor whose guest has written its line."""
-    process = subprocess.Popen(command, env={**os.environ, **environment}, stdin=subprocess.DEVNULL,
+    ours, terminal = os.openpty() if command.wants_terminal else (None, subprocess.DEVNULL)
+    process = subprocess.Popen(command.words, env={**os.environ, **command.environment}, stdin=terminal,
                                stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    if command.wants_terminal:
+        os.close(terminal)
+        # The terminal is there for as long as somebody has this end.
+        process.terminal = open(ours, "rb", buffering=0)
     seen = b""
     try:
         while MARK not in seen:
             ready, _, _ = select.select([process.stdout], [], [], PATIENCE_S)
             more = os.read(process.stdout.fileno(), 65536) if ready else b""
             if not more:
-                sys.exit(f"{sys.argv[0]}: {command[0]} did not boot:\n{seen.decode(errors='replace')[-2000:]}")
+                sys.exit(f"{sys.argv[0]}: {command.words[0]} did not boot:\n{seen.decode(errors='replace')[-2000:]}")
             seen += more
     except BaseException:
         end(process)

@@ -66,7 +66,8 @@ def section(name, title, data, told):
     own = {key: value for key, value in data["host"].items() if key not in told}
     text += ", " + ", ".join(f"{key}: {value}" for key, value in own.items()) + "\n" if own else "\n"
     for table in data["tables"]:
-        text += f"\n### {table['title']}\n\n{table['about']} Held equal: {table['held']}\n\n{markdown_table(table)}"
+        heading = f"\n### {table['title']}\n" if len(data["tables"]) > 1 else ""
+        text += f"{heading}\n{table['about']} Held equal: {table['held']}\n\n{markdown_table(table)}"
     return text + f"\n![{title}, as a plot](benchmarks/{name}.svg)\n"
 
 
