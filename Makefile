@@ -46,6 +46,8 @@ run: all fixtures
 # Formatting and lints, unit tests, then the tests that need a machine.
 test: all fixtures debian-kernel engines check
 	cargo test --locked --workspace
+	python3 -m unittest discover --quiet --start-directory bench
+	python3 bench/run --check
 	tests/run
 	tests/systemd
 
@@ -57,15 +59,10 @@ check: tools
 	cargo fmt --all --check
 	cargo clippy --locked --workspace --all-targets --features mvm-test/guest-tests -- --deny warnings
 
+# Starts are measured with a kernel as others configure it as well.
 bench: all fixtures
-	bench/boot
-	bench/net
-	bench/blk
-	bench/fs
-	bench/density
-	bench/emulator
-	bench/compose
-	bench/rebuild
+	[ -e target/guest-kernel/vmlinux-full ] || guest-kernel/build --full
+	bench/run
 
 # What `make` has built, so that root does not build.
 install:

@@ -72,13 +72,13 @@ class Silent(Exception):
 class Microvm:
     """A running machine. Its guest's words come by a virtio console."""
 
-    def __init__(self, kernel, initramfs, memory_mib, devices, descriptors=()):
+    def __init__(self, kernel, initramfs, memory_mib, devices, descriptors=(), stdin=subprocess.DEVNULL):
         command = [QEMU, "-M", "microvm,pit=off,pic=off,rtc=off,isa-serial=off", "-enable-kvm", "-cpu", "host", "-smp", "1",
                    "-m", str(memory_mib), "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
                    "-global", "virtio-mmio.force-legacy=false", "-kernel", str(kernel), "-initrd", str(initramfs),
                    "-append", f"console=hvc0 {sides.CMDLINE}", "-chardev", "stdio,id=console,signal=off",
                    "-device", "virtio-serial-device", "-device", "virtconsole,chardev=console", *devices]
-        self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+        self.process = subprocess.Popen(command, stdin=stdin, stdout=subprocess.PIPE,
                                         stderr=subprocess.STDOUT, pass_fds=descriptors)
 
     def __enter__(self):

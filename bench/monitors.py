@@ -1,9 +1,11 @@
 """Monitors that boot one kernel with a tiny init: a static program of 1 KiB that writes one line and waits."""
 
-import json, os, pathlib, select, shutil, subprocess, sys
+import argparse, json, os, pathlib, select, shutil, subprocess, sys, typing
 
 import sides
 
+QEMU = "qemu-system-x86_64"
+PACKAGES = {"gcc": "gcc", QEMU: "qemu-system-x86"}
 MARK = b"first output of init"
 MEMORY_MIB = 128
 PATIENCE_S = 60
@@ -21,6 +23,14 @@ void _start(void) {
     for (;;) call(34, 0, 0, 0);
 }
 """.replace("MARK", MARK.decode())
+
+
+class Command(typing.NamedTuple):
+    """How a monitor is started."""
+    words: list
+    environment: dict = {}
+    # Whether it takes nothing else for its standard input.
+    wants_terminal: bool = False
 
 
 def build_init(folder):
@@ -50,13 +60,13 @@ def mvm(folder, init, kernel, name):
     path.write_text(json.dumps(app))
     program = in_memory(folder, sides.MVM, "mvm")
     variables = {"MVM_INIT": str(init), "MVM_RUNTIME_DIR": str(folder / "run")}
-    return [str(program), "--accel", "kvm", "run", str(path)], variables
+    return Command([str(program), "--accel", "kvm", "run", str(path)], variables)
 
 
 def qemu(folder, archive, kernel):
-    return ["qemu-system-x86_64", "-M", "microvm,pit=off,pic=off,rtc=off,isa-serial=on", "-enable-kvm", "-cpu", "host",
-            "-smp", "1", "-m", str(MEMORY_MIB), "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
-            "-serial", "stdio", "-kernel", str(kernel), "-initrd", str(archive), "-append", CMDLINE], {}
+    return Command([QEMU, "-M", "microvm,pit=off,pic=off,rtc=off,isa-serial=on", "-enable-kvm", "-cpu", "host",
+                    "-smp", "1", "-m", str(MEMORY_MIB), "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
+                    "-serial", "stdio", "-kernel", str(kernel), "-initrd", str(archive), "-append", CMDLINE])
 
 
 def firecracker(binary, folder, archive, kernel):
@@ -64,26 +74,42 @@ def firecracker(binary, folder, archive, kernel):
     config.write_text(json.dumps({
         "boot-source": {"kernel_image_path": str(kernel), "initrd_path": str(archive), "boot_args": CMDLINE},
         "drives": [], "machine-config": {"vcpu_count": 1, "mem_size_mib": MEMORY_MIB}}))
-    return [in_memory(folder, binary, "firecracker"), "--no-api", "--config-file", str(config)], {}
+    return Command([in_memory(folder, binary, "firecracker"), "--no-api", "--config-file", str(config)])
 
 
 def cloud_hypervisor(binary, folder, archive, kernel):
     program = in_memory(folder, binary, "cloud-hypervisor")
-    return [program, "--kernel", str(kernel), "--initramfs", str(archive), "--cmdline", CMDLINE, "--cpus", "boot=1",
-            "--memory", f"size={MEMORY_MIB}M", "--serial", "tty", "--console", "off"], {}
+    return Command([program, "--kernel", str(kernel), "--initramfs", str(archive), "--cmdline", CMDLINE, "--cpus", "boot=1",
+                    "--memory", f"size={MEMORY_MIB}M", "--serial", "tty", "--console", "off"])
 
 
-def start(command, environment):
+def alioth(binary, folder, archive, kernel):
+    program = in_memory(folder, binary, "alioth")
+    is_elf = pathlib.Path(kernel).read_bytes()[:4] == b"\x7fELF"
+    return Command([program, "boot", "--pvh" if is_elf else "--kernel", str(kernel), "--initramfs", str(archive),
+                    "--cmdline", CMDLINE, "--cpu", "count=1", "--memory", f"size={MEMORY_MIB}M"], wants_terminal=True)
+
+
+# Those that are measured when there is a path of their program.
+COMMANDS = {"Firecracker": firecracker, "cloud-hypervisor": cloud_hypervisor, "alioth": alioth}
+
+
+def start(command):
     """A monitor whose guest has written its line."""
-    process = subprocess.Popen(command, env={**os.environ, **environment}, stdin=subprocess.DEVNULL,
+    ours, terminal = os.openpty() if command.wants_terminal else (None, subprocess.DEVNULL)
+    process = subprocess.Popen(command.words, env={**os.environ, **command.environment}, stdin=terminal,
                                stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    if command.wants_terminal:
+        os.close(terminal)
+        # The terminal is there for as long as somebody has this end.
+        process.terminal = open(ours, "rb", buffering=0)
     seen = b""
     try:
         while MARK not in seen:
             ready, _, _ = select.select([process.stdout], [], [], PATIENCE_S)
             more = os.read(process.stdout.fileno(), 65536) if ready else b""
             if not more:
-                sys.exit(f"{sys.argv[0]}: {command[0]} did not boot:\n{seen.decode(errors='replace')[-2000:]}")
+                sys.exit(f"{sys.argv[0]}: {command.words[0]} did not boot:\n{seen.decode(errors='replace')[-2000:]}")
             seen += more
     except BaseException:
         end(process)
@@ -99,16 +125,24 @@ def end(process):
 
 def peers(args, folder, kernel, archive):
     """How the others are started of which there is a program, by their names."""
-    found = {}
-    if shutil.which("qemu-system-x86_64"):
-        found["QEMU microvm"] = qemu(folder, archive, kernel)
-    if args.firecracker:
-        found["Firecracker"] = firecracker(args.firecracker, folder, archive, kernel)
-    if args.cloud_hypervisor:
-        found["cloud-hypervisor"] = cloud_hypervisor(args.cloud_hypervisor, folder, archive, kernel)
+    found = {"QEMU microvm": qemu(folder, archive, kernel)}
+    for name, command in COMMANDS.items():
+        if binary := getattr(args, option(name)):
+            found[name] = command(binary, folder, archive, kernel)
     return found
 
 
+def option(name):
+    return name.lower().replace("-", "_")
+
+
 def add_arguments(parser):
-    for name, program in ("firecracker", "Firecracker"), ("cloud-hypervisor", "cloud-hypervisor"):
-        parser.add_argument(f"--{name}", metavar="PATH", help=f"measure this binary of {program} as well")
+    for name in COMMANDS:
+        parser.add_argument(f"--{name.lower()}", metavar="PATH", type=executable, help=f"measure this binary of {name} as well")
+
+
+def executable(path):
+    """An argument that names a program."""
+    if not os.access(path, os.X_OK) or os.path.isdir(path):
+        raise argparse.ArgumentTypeError(f"{path} is no program that can be executed")
+    return os.path.abspath(path)

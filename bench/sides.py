@@ -1,13 +1,12 @@
 """What benchmarks share that measure several monitors side by side."""
 
-import os, pathlib, shutil, statistics, sys
+import os, pathlib, shutil, sys
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 MVM = ROOT / "target/release/mvm"
 OWN_KERNEL = ROOT / "target/guest-kernel/vmlinux"
 # What each monitor's guest is told: no bus to probe, silence, a panic ends it.
 CMDLINE = "quiet loglevel=1 panic=-1 pci=off tsc=reliable no_timer_check random.trust_cpu=on noreplace-smp"
-NAME_WIDTH = 30
 
 
 def need(packages):
@@ -29,6 +28,13 @@ def go_where_kvm_is():
         os.execv(str(MVM), [str(MVM), "emulator", "exec", "--", sys.executable, *sys.argv])
 
 
+def mvm_in_memory(folder):
+    """A copy of mvm and of its guest's program beside it, in that folder, which is in memory. Returns mvm's."""
+    for name in "mvm-init", "mvm":
+        copied = shutil.copy(MVM.parent / name, folder / name)
+    return str(copied)
+
+
 def cpio(entries):
     """An archive in the newc format of (path, mode, device, content)."""
     archive = []
@@ -43,16 +49,7 @@ def cpio(entries):
 def in_turn(names, rounds):
     """The names, as often as there are rounds: back and forth, so that none always follows the same one."""
     for number in range(rounds):
-        print(f"round {number + 1} of {rounds}", file=sys.stderr, flush=True)
-        yield from list(names)[:: -1 if number % 2 else 1]
+        for name in list(names)[:: -1 if number % 2 else 1]:
+            print(f"round {number + 1} of {rounds}: {name}", file=sys.stderr, flush=True)
+            yield name
 
-
-def print_rows(figures, digits=1):
-    """A line for each row of {row: {side: [figure of each round]}}: medians, and the first side's of the second's."""
-    names = list(next(iter(figures.values())))
-    ratio = f"{names[0]} of {names[1]}"
-    print(f"{'':{NAME_WIDTH}}" + "".join(f"{name:>17}" for name in names) + f"{ratio:>26}")
-    for row, sides in figures.items():
-        medians = [statistics.median(sides[name]) for name in names]
-        of_peer = f"{medians[0] / medians[1]:.2f}" if medians[1] else "-"
-        print(f"{row:{NAME_WIDTH}}" + "".join(f"{median:17.{digits}f}" for median in medians) + f"{of_peer:>26}")
