@@ -103,7 +103,7 @@ impl Machine {
         let own = Toplevel::of(app)?;
         let memory = memory::allocate(app.memory_bytes())?;
         let console = Console::new(console_sink(app)?.or(inputs.console.take()));
-        let ((vm, vcpus), kernel, devices) = thread::scope(|scope| {
+        let ((mut vm, vcpus), kernel, mut devices) = thread::scope(|scope| {
             // Who makes a virtual machine mostly waits, for the host's other processors.
             let processors = thread::Builder::new()
                 .name("kvm".into())
@@ -124,6 +124,9 @@ impl Machine {
         })?;
         for line in &devices.wiring.lines {
             vm.wire_line(line)?;
+        }
+        for slot in devices.wiring.slots.drain(..) {
+            vm.add_files(slot)?;
         }
         vcpus[0].enter_at(&kernel.entry)?;
         // Linux looks at most of its text at once, to adapt it to the processor, and at all it has to
