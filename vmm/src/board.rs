@@ -70,6 +70,20 @@ impl<'a> Board<'a> {
             .with_context(|| format!("cannot add device {name}"))
     }
 
+    /// Plugs a virtio device in that has files in its shared memory region 0.
+    ///
+    /// # Errors
+    /// As [`Board::add`] and [`Board::place`].
+    pub fn add_with_region(&mut self, device: Device, region: Arc<Region>) -> anyhow::Result<()> {
+        self.add(device)?;
+        let bytes = region.bytes();
+        let gpa = self.place(region)?;
+        if let Some(device) = self.virtio.last_mut() {
+            device.share(gpa..gpa + bytes);
+        }
+        Ok(())
+    }
+
     fn plug_in(&mut self, device: Device) -> anyhow::Result<()> {
         let index = self.virtio.len();
         ensure!(

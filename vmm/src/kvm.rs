@@ -131,6 +131,11 @@ impl Vm {
         Ok(())
     }
 
+    /// Where in this process the files are that it was given, as addresses.
+    pub fn files(&self) -> impl Iterator<Item = Range<u64>> {
+        self.regions.iter().map(|region| region.addresses())
+    }
+
     fn add_slot(&mut self, gpa: u64, host: Range<u64>, flags: u32) -> anyhow::Result<()> {
         let region = kvm_userspace_memory_region {
             slot: self.slots,

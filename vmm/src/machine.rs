@@ -171,7 +171,7 @@ impl Machine {
         })?;
         let running = Running {
             memory: self.memory,
-            _vm: vm,
+            vm,
             booted,
             pause,
             counts,
@@ -190,7 +190,7 @@ impl Machine {
 pub struct Running {
     /// Kept mapped as long as a vCPU may run.
     memory: Memory,
-    _vm: Arc<Vm>,
+    vm: Arc<Vm>,
     /// To be told when its guest has booted.
     pub booted: Booted,
     /// How often each processor has left the guest.
@@ -212,13 +212,14 @@ pub struct Running {
 }
 
 impl Running {
-    /// Where in this process guest memory is mapped, as addresses.
+    /// Where in this process guest memory is mapped, files that are such included, as addresses.
     pub fn memory_ranges(&self) -> Vec<Range<u64>> {
         let range = |region: &GuestRegionMmap| {
             let start = region.as_ptr().expose_provenance() as u64;
             start..start + region.len()
         };
-        self.memory.iter().map(range).collect()
+        let files = self.vm.files();
+        self.memory.iter().map(range).chain(files).collect()
     }
 }
 

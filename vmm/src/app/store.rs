@@ -80,6 +80,10 @@ pub enum StoreData {
     /// The machine asks for them, and keeps in its own memory what it has read.
     #[default]
     Plain,
+    /// It asks for those of small files. Large ones are its memory, read-only, for as long as it reads
+    /// them: nothing is copied, and the host has each page once for all machines. Takes a 32nd of the
+    /// machine's memory. A kernel that cannot has it plain, and mvm says so.
+    Dax,
     /// The files are its memory, read-only, in an EROFS that is made of their names: nothing is asked
     /// for or copied, and the host has each page once for all machines. Its closure must not grow,
     /// and takes a 64th of its size of the machine's memory; where that is more than a quarter of it,
