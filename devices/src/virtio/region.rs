@@ -148,22 +148,16 @@ mod tests {
     use std::fs::File;
     use std::io::Write;
     use std::os::fd::AsFd;
+    use std::os::unix::fs::FileExt;
 
     use super::*;
 
-    /// What a processor would find, by a system call that fails where it would.
-    fn seen(region: &Region, at: u64) -> Result<u8, Errno> {
-        let address = region.start.wrapping_byte_add(at as usize).cast::<u8>();
-        let file = tempfile::tempfile().unwrap();
-        // SAFETY: the kernel reads the byte, or says EFAULT.
-        let written =
-            unsafe { libc::write(std::os::fd::AsRawFd::as_raw_fd(&file), address.cast(), 1) };
-        if written != 1 {
-            return Err(Errno::from_io_error(&std::io::Error::last_os_error()).unwrap());
-        }
+    /// What a processor would find; none where it cannot go on.
+    fn seen(region: &Region, at: u64) -> Option<u8> {
+        let memory = File::open("/proc/self/mem").unwrap();
         let mut byte = [0];
-        std::os::unix::fs::FileExt::read_exact_at(&file, &mut byte, 0).unwrap();
-        Ok(byte[0])
+        let read = memory.read_exact_at(&mut byte, region.addresses().start + at);
+        read.ok().map(|()| byte[0])
     }
 
     fn file(bytes: &[u8]) -> File {
@@ -179,7 +173,7 @@ mod tests {
         assert_eq!(addresses.start % ALIGNMENT, 0);
         assert_eq!(addresses.end - addresses.start, region.bytes());
         for at in [0, ALIGNMENT, 2 * ALIGNMENT - 1] {
-            assert_eq!(seen(&region, at), Ok(0));
+            assert_eq!(seen(&region, at), Some(0));
         }
         for bytes in [0, 4096, ALIGNMENT + 4096, u64::MAX - 4095] {
             assert!(Region::reserve(bytes).is_err());
@@ -193,13 +187,13 @@ mod tests {
         let file = file(&content);
         region.map(8192..16384, file.as_fd(), 4096).unwrap();
         let at = |page: u64| seen(&region, page * 4096);
-        assert_eq!([0, 1, 2, 3, 4].map(at), [0, 0, 2, 3, 0].map(Ok));
+        assert_eq!([0, 1, 2, 3, 4].map(at), [0, 0, 2, 3, 0].map(Some));
         region.map(12288..16384, file.as_fd(), 0).unwrap();
-        assert_eq!([2, 3].map(at), [2, 1].map(Ok));
+        assert_eq!([2, 3].map(at), [2, 1].map(Some));
         region.clear(8192..12288).unwrap();
-        assert_eq!([2, 3].map(at), [0, 1].map(Ok));
+        assert_eq!([2, 3].map(at), [0, 1].map(Some));
         region.clear(0..ALIGNMENT).unwrap();
-        assert_eq!(at(3), Ok(0));
+        assert_eq!(at(3), Some(0));
     }
 
     #[test]
@@ -207,10 +201,10 @@ mod tests {
         let region = Region::reserve(ALIGNMENT).unwrap();
         let file = file(&[1; 8192]);
         region.map(0..16384, file.as_fd(), 0).unwrap();
-        assert_eq!(seen(&region, 4096), Ok(1));
-        assert_eq!(seen(&region, 8192), Err(Errno::FAULT));
+        assert_eq!(seen(&region, 4096), Some(1));
+        assert_eq!(seen(&region, 8192), None);
         file.set_len(4096).unwrap();
-        assert_eq!(seen(&region, 4096), Err(Errno::FAULT));
+        assert_eq!(seen(&region, 4096), None);
     }
 
     #[test]
@@ -233,9 +227,9 @@ mod tests {
         }
         region.map(0..4096, file.as_fd(), 0).unwrap();
         assert_eq!(region.map(0..4096, file.as_fd(), 1), Err(Errno::INVAL));
-        assert_eq!(seen(&region, 0), Ok(1), "nothing was tried");
+        assert_eq!(seen(&region, 0), Some(1), "nothing was tried");
         let folder = File::open("/").unwrap();
         assert!(region.map(0..4096, folder.as_fd(), 0).is_err());
-        assert_eq!(seen(&region, 0), Ok(0));
+        assert_eq!(seen(&region, 0), Some(0));
     }
 }
