@@ -144,6 +144,7 @@ fn good_files() -> Vec<Value> {
         ),
         with("store", json!({ "writable": { "size": "10%" } })),
         with("store", json!({ "data": "plain" })),
+        with("store", json!({ "data": "dax", "mode": "all" })),
         with("store", json!({ "data": "image", "writable": true })),
         with("shares", json!([{ "source": ".", "mountPoint": "/srv" }])),
         with(

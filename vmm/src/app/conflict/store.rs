@@ -31,6 +31,11 @@ pub(super) fn between(app: &App, complaints: &mut Vec<Complaint>) {
         "\"image\" is of no use unless store.mode is \"closure\"".into(),
     );
     complain(
+        app.store.data == StoreData::Dax && app.store.mode == StoreMode::None,
+        place().key("data"),
+        "\"dax\" is of no use with store.mode \"none\", which leaves the store out".into(),
+    );
+    complain(
         is_image && app.system.is_some(),
         place().key("data"),
         "\"image\" does not go with `system`, whose closure grows when it is updated".into(),
