@@ -90,7 +90,6 @@ impl Vm {
             (Cap::Irqfd, "irqfd"),
             (Cap::Ioeventfd, "ioeventfd"),
             (Cap::UserMemory, "user memory"),
-            (Cap::ReadonlyMem, "read-only memory"),
             (Cap::ImmediateExit, "immediate exit"),
         ] {
             anyhow::ensure!(
@@ -124,8 +123,12 @@ impl Vm {
     /// Gives the machine files as memory. What it writes there is an access to memory that it has not.
     ///
     /// # Errors
-    /// The host is out of memory, or the guest has something there.
+    /// KVM has no read-only memory, the host is out of memory, or the guest has something there.
     pub fn add_files(&mut self, Slot { gpa, region }: Slot) -> anyhow::Result<()> {
+        anyhow::ensure!(
+            self.kvm.check_extension(Cap::ReadonlyMem),
+            "cannot map files for the guest: /dev/kvm lacks read-only memory"
+        );
         self.add_slot(gpa, region.addresses(), KVM_MEM_READONLY)?;
         self.regions.push(region);
         Ok(())
