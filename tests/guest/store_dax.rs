@@ -36,13 +36,13 @@ fn every_file_is_the_hosts_also_where_the_window_is_too_small_for_all() -> Resul
 
 /// Prints what the kernel keeps of files before and after it has read the large ones of the store, and in
 /// between how many bytes these are, all in KiB.
-const READ_LARGE: &str = r#"
+const READ_LARGE: &str = r"
     kept() { while read -r name value _; do [ $name != Cached: ] || echo $value; done < /proc/meminfo; }
     find $PATHS -type f -size +127 > /tmp/names
     kept
     echo $(($(xargs cat < /tmp/names | wc -c) / 1024))
     kept
-"#;
+";
 
 /// What is kept of the large files when they have been read, and their bytes, in KiB.
 fn kept(machine: Machine) -> Result<(u64, u64)> {
