@@ -7,11 +7,13 @@ use devices::Memory;
 use devices::serial::{self, Serial};
 use devices::virtio::Device;
 use devices::virtio::mmio::{Mmio, QUEUE_NOTIFY};
+use devices::virtio::region::Region;
 use devices::virtio::roster::Roster;
+use vm_memory::{Address as _, GuestMemoryBackend as _};
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
 use crate::bus::Bus;
-use crate::kvm::{Doorbell, Line};
+use crate::kvm::{Doorbell, Line, Slot};
 use crate::layout;
 
 /// A machine's devices while they are being put in.
@@ -29,6 +31,8 @@ pub struct Wiring {
     pub lines: Vec<Line>,
     /// The kicks of their queues.
     pub doorbells: Vec<Doorbell>,
+    /// Files that are memory of the guest.
+    pub slots: Vec<Slot>,
 }
 
 impl<'a> Board<'a> {
@@ -42,6 +46,20 @@ impl<'a> Board<'a> {
         }
     }
 
+    /// Puts files behind all memory; where the guest has them.
+    ///
+    /// # Errors
+    /// There is no address left.
+    pub fn place(&mut self, region: Arc<Region>) -> anyhow::Result<u64> {
+        let memory_end = self.memory.last_addr().raw_value().max(layout::HIGH_MEMORY);
+        let last = self.wiring.slots.last();
+        let end = last.map_or(memory_end, |slot| slot.gpa + slot.region.bytes());
+        let gpa = end.checked_next_multiple_of(layout::FILES_ALIGNMENT);
+        let gpa = gpa.context("no address is left for files as memory")?;
+        self.wiring.slots.push(Slot { gpa, region });
+        Ok(gpa)
+    }
+
     /// Plugs a virtio device in.
     ///
     /// # Errors
@@ -50,6 +68,20 @@ impl<'a> Board<'a> {
         let name = device.facts.name.clone();
         self.plug_in(device)
             .with_context(|| format!("cannot add device {name}"))
+    }
+
+    /// Plugs a virtio device in that has files in its shared memory region 0.
+    ///
+    /// # Errors
+    /// As [`Board::add`] and [`Board::place`].
+    pub fn add_with_region(&mut self, device: Device, region: Arc<Region>) -> anyhow::Result<()> {
+        self.add(device)?;
+        let bytes = region.bytes();
+        let gpa = self.place(region)?;
+        if let Some(device) = self.virtio.last_mut() {
+            device.share(gpa..gpa + bytes);
+        }
+        Ok(())
     }
 
     fn plug_in(&mut self, device: Device) -> anyhow::Result<()> {

@@ -4,10 +4,13 @@
 #![expect(unsafe_code, reason = "memory slots hand host memory to the kernel")]
 
 use std::io;
+use std::ops::Range;
+use std::sync::Arc;
 
 use anyhow::Context;
 use devices::Memory;
-use kvm_bindings::kvm_userspace_memory_region;
+use devices::virtio::region::Region;
+use kvm_bindings::{KVM_MEM_READONLY, kvm_userspace_memory_region};
 use kvm_ioctls::{Cap, IoEventAddress, Kvm, VmFd};
 use vmm_sys_util::eventfd::EventFd;
 
@@ -56,12 +59,24 @@ pub struct Doorbell {
     pub kick: EventFd,
 }
 
+/// Files that are memory of the guest, which it can only read.
+pub struct Slot {
+    /// Where the guest has them.
+    pub gpa: u64,
+    /// The files.
+    pub region: Arc<Region>,
+}
+
 /// A virtual machine in the kernel.
 pub struct Vm {
     /// The system handle.
     pub kvm: Kvm,
     /// The machine's handle.
     pub fd: VmFd,
+    /// Memory slots in use.
+    slots: u32,
+    /// Mapped as long as the machine may run.
+    regions: Vec<Arc<Region>>,
 }
 
 impl Vm {
@@ -87,25 +102,56 @@ impl Vm {
             .context("cannot place KVM's task state")?;
         fd.create_irq_chip()
             .context("cannot create an interrupt controller")?;
-        let vm = Self { kvm, fd };
+        let mut vm = Self {
+            kvm,
+            fd,
+            slots: 0,
+            regions: Vec::new(),
+        };
         vm.add_memory(memory)?;
         Ok(vm)
     }
 
-    fn add_memory(&self, memory: &Memory) -> anyhow::Result<()> {
-        for (slot, (gpa, host, bytes)) in (0..).zip(memory::regions(memory)) {
-            let region = kvm_userspace_memory_region {
-                slot,
-                guest_phys_addr: gpa,
-                memory_size: bytes,
-                userspace_addr: host,
-                flags: 0,
-            };
-            // SAFETY: the range is guest memory, which `Machine` keeps mapped as long as the VM's
-            // handle is open, and which Rust reaches through volatile accesses only.
-            unsafe { self.fd.set_user_memory_region(region) }
-                .context("cannot give memory to the machine")?;
+    fn add_memory(&mut self, memory: &Memory) -> anyhow::Result<()> {
+        for (gpa, host, bytes) in memory::regions(memory) {
+            // Kept mapped by `Machine`, and reached by Rust through volatile accesses only.
+            self.add_slot(gpa, host..host + bytes, 0)?;
         }
+        Ok(())
+    }
+
+    /// Gives the machine files as memory. What it writes there is an access to memory that it has not.
+    ///
+    /// # Errors
+    /// KVM has no read-only memory, the host is out of memory, or the guest has something there.
+    pub fn add_files(&mut self, Slot { gpa, region }: Slot) -> anyhow::Result<()> {
+        anyhow::ensure!(
+            self.kvm.check_extension(Cap::ReadonlyMem),
+            "cannot map files for the guest: /dev/kvm lacks read-only memory"
+        );
+        self.add_slot(gpa, region.addresses(), KVM_MEM_READONLY)?;
+        self.regions.push(region);
+        Ok(())
+    }
+
+    /// Where in this process the files are that it was given, as addresses.
+    pub fn files(&self) -> impl Iterator<Item = Range<u64>> {
+        self.regions.iter().map(|region| region.addresses())
+    }
+
+    fn add_slot(&mut self, gpa: u64, host: Range<u64>, flags: u32) -> anyhow::Result<()> {
+        let region = kvm_userspace_memory_region {
+            slot: self.slots,
+            guest_phys_addr: gpa,
+            memory_size: host.end - host.start,
+            userspace_addr: host.start,
+            flags,
+        };
+        // SAFETY: the range stays mapped as long as the VM's handle is open, as both callers see to, and
+        // no reference of Rust leads into it.
+        unsafe { self.fd.set_user_memory_region(region) }
+            .context("cannot give memory to the machine")?;
+        self.slots += 1;
         Ok(())
     }
 

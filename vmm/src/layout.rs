@@ -7,7 +7,7 @@
 //! 0x0002_0000  kernel command line         0xc000_0000  end of low memory, at most
 //! 0x0009_fc00  end of conventional memory  0xd000_0000  virtio-mmio windows
 //!                                          0xfec0_0000  I/O APIC, 0xfee0_0000 local APICs
-//!                                          0x1_0000_0000  high memory
+//!                                          0x1_0000_0000  high memory, then files as memory
 //! ```
 
 use devices::virtio::mmio;
@@ -37,6 +37,10 @@ pub const HIMEM: u64 = 0x10_0000;
 pub const LOW_MEMORY_END_MAX: u64 = 0xc000_0000;
 /// Memory that does not fit below the hole.
 pub const HIGH_MEMORY: u64 = 1 << 32;
+
+/// What files that are memory begin at, behind all memory: no page, no section of Linux' memory and no entry
+/// of a page table is larger, so that none holds both.
+pub const FILES_ALIGNMENT: u64 = 1 << 30;
 
 /// The first virtio-mmio window.
 pub const VIRTIO_MMIO: u64 = 0xd000_0000;

@@ -103,7 +103,7 @@ impl Machine {
         let own = Toplevel::of(app)?;
         let memory = memory::allocate(app.memory_bytes())?;
         let console = Console::new(console_sink(app)?.or(inputs.console.take()));
-        let ((vm, vcpus), kernel, devices) = thread::scope(|scope| {
+        let ((mut vm, vcpus), kernel, mut devices) = thread::scope(|scope| {
             // Who makes a virtual machine mostly waits, for the host's other processors.
             let processors = thread::Builder::new()
                 .name("kvm".into())
@@ -124,6 +124,9 @@ impl Machine {
         })?;
         for line in &devices.wiring.lines {
             vm.wire_line(line)?;
+        }
+        for slot in devices.wiring.slots.drain(..) {
+            vm.add_files(slot)?;
         }
         vcpus[0].enter_at(&kernel.entry)?;
         // Linux looks at most of its text at once, to adapt it to the processor, and at all it has to
@@ -168,7 +171,7 @@ impl Machine {
         })?;
         let running = Running {
             memory: self.memory,
-            _vm: vm,
+            vm,
             booted,
             pause,
             counts,
@@ -187,7 +190,7 @@ impl Machine {
 pub struct Running {
     /// Kept mapped as long as a vCPU may run.
     memory: Memory,
-    _vm: Arc<Vm>,
+    vm: Arc<Vm>,
     /// To be told when its guest has booted.
     pub booted: Booted,
     /// How often each processor has left the guest.
@@ -209,13 +212,14 @@ pub struct Running {
 }
 
 impl Running {
-    /// Where in this process guest memory is mapped, as addresses.
+    /// Where in this process guest memory is mapped, files that are such included, as addresses.
     pub fn memory_ranges(&self) -> Vec<Range<u64>> {
         let range = |region: &GuestRegionMmap| {
             let start = region.as_ptr().expose_provenance() as u64;
             start..start + region.len()
         };
-        self.memory.iter().map(range).collect()
+        let files = self.vm.files();
+        self.memory.iter().map(range).chain(files).collect()
     }
 }
 

@@ -163,6 +163,7 @@ impl Vcpu {
                 Ok(VcpuExit::Shutdown) => return Ok(Exit::Reset),
                 Ok(VcpuExit::Intr) => self.pass(gate),
                 Ok(VcpuExit::Hlt | VcpuExit::IrqWindowOpen) => {}
+                Ok(VcpuExit::MemoryFault { .. }) => return Err(self.unreadable()),
                 Ok(VcpuExit::InternalError) => return Err(self.internal_error()),
                 Ok(VcpuExit::FailEntry(reason, _)) => {
                     return Err(anyhow!(
@@ -171,6 +172,9 @@ impl Vcpu {
                 }
                 Ok(other) => return Err(anyhow!("KVM stopped the guest: {other:?}")),
                 Err(error) if is_interruption(error) => self.pass(gate),
+                Err(error) if error.errno() == Errno::FAULT.raw_os_error() => {
+                    return Err(self.unreadable());
+                }
                 Err(error) => return Err(self.run_error(error)),
             }
         }
@@ -195,6 +199,15 @@ impl Vcpu {
     fn run_error(&mut self, error: kvm_ioctls::Error) -> anyhow::Error {
         let rip = self.rip();
         anyhow::Error::new(error).context(format!("cannot run the guest at rip {rip:#x}"))
+    }
+
+    /// Memory of the guest that the host has not: of a file, for all other is there.
+    fn unreadable(&mut self) -> anyhow::Error {
+        let rip = self.rip();
+        anyhow!(
+            "cannot run the guest at rip {rip:#x}: a file that is mapped for it, of the store or its \
+             kernel's, was cut short or cannot be read"
+        )
     }
 
     fn rip(&self) -> u64 {

@@ -91,6 +91,12 @@ pub struct Share {
     pub nodes_refused: u64,
     /// Files that were not opened since the guest held too many.
     pub handles_refused: u64,
+    /// Pieces of files, each of up to 2 MiB, that are the guest's memory now.
+    #[serde(default)]
+    pub mappings: u64,
+    /// Those that the host did not map.
+    #[serde(default)]
+    pub mappings_refused: u64,
     /// Version of Landlock that confines the file server; 0 where the kernel has none, null
     /// where the guest did not use the share.
     pub landlock: Option<i32>,

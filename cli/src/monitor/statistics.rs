@@ -31,6 +31,8 @@ fn of(counters: &Counters, confinement: Option<Confinement>) -> statistics::Shar
         replied_bytes: counters.replied_bytes(),
         nodes_refused: counters.nodes_refused(),
         handles_refused: counters.handles_refused(),
+        mappings: counters.mappings(),
+        mappings_refused: counters.mappings_refused(),
         landlock: confinement.map(|confinement| match confinement {
             Confinement::Landlock { abi } => abi,
             Confinement::None => 0,
@@ -54,7 +56,7 @@ mod tests {
             landlock(Some(Confinement::Landlock { abi: 6 })),
             json!({
                 "requests": {}, "repliedBytes": 0, "nodesRefused": 0, "handlesRefused": 0,
-                "landlock": 6
+                "mappings": 0, "mappingsRefused": 0, "landlock": 6
             })
         );
         assert_eq!(landlock(Some(Confinement::None))["landlock"], json!(0));

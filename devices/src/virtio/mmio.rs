@@ -4,6 +4,7 @@
 //! addresses, the order of status bits. A reset stops the workers and takes their handlers back,
 //! so a driver may start the device as often as it likes. Legacy (version 1) is left out.
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -59,7 +60,10 @@ mod reg {
     pub const QUEUE_DRIVER_HIGH: u64 = 0x094;
     pub const QUEUE_DEVICE_LOW: u64 = 0x0a0;
     pub const QUEUE_DEVICE_HIGH: u64 = 0x0a4;
+    pub const SHM_SEL: u64 = 0x0ac;
     pub const SHM_LEN_LOW: u64 = 0x0b0;
+    pub const SHM_LEN_HIGH: u64 = 0x0b4;
+    pub const SHM_BASE_LOW: u64 = 0x0b8;
     pub const SHM_BASE_HIGH: u64 = 0x0bc;
     pub const CONFIG_GENERATION: u64 = 0x0fc;
     pub const CONFIG: u64 = 0x100;
@@ -83,11 +87,14 @@ pub struct Mmio {
     device_features_sel: u32,
     driver_features_sel: u32,
     queue_sel: u32,
+    shm_sel: u32,
+    /// Guest addresses of shared memory region 0.
+    shared: Option<Range<u64>>,
 }
 
 /// A part at rest or running.
 struct PartSlot {
-    queues: std::ops::Range<usize>,
+    queues: Range<usize>,
     state: PartState,
 }
 
@@ -142,7 +149,14 @@ impl Mmio {
             device_features_sel: 0,
             driver_features_sel: 0,
             queue_sel: 0,
+            shm_sel: 0,
+            shared: None,
         })
+    }
+
+    /// Gives the device the shared memory region 0 (§2.10), at these guest addresses.
+    pub fn share(&mut self, addresses: Range<u64>) {
+        self.shared = Some(addresses);
     }
 
     /// The device's name.
@@ -217,11 +231,21 @@ impl Mmio {
             reg::QUEUE_READY => queue.map_or(0, |queue| u32::from(queue.ready)),
             reg::INTERRUPT_STATUS => self.interrupt.status(),
             reg::STATUS => self.status | self.needs_reset(),
-            // No shared memory region: a length of all ones (§4.2.2). Zero would be a region of
-            // no bytes, which Linux's virtio-fs driver fails to probe.
-            reg::SHM_LEN_LOW..=reg::SHM_BASE_HIGH => u32::MAX,
+            reg::SHM_LEN_LOW => half(self.selected_region().1, 0),
+            reg::SHM_LEN_HIGH => half(self.selected_region().1, 1),
+            reg::SHM_BASE_LOW => half(self.selected_region().0, 0),
+            reg::SHM_BASE_HIGH => half(self.selected_region().0, 1),
             reg::CONFIG_GENERATION => self.config.generation(),
             _ => 0,
+        }
+    }
+
+    /// Address and length of the shared memory region that the driver selected. Where there is none all is
+    /// ones (§4.2.2): zero would be a region of no bytes, which Linux's virtio-fs driver fails to probe.
+    fn selected_region(&self) -> (u64, u64) {
+        match &self.shared {
+            Some(Range { start, end }) if self.shm_sel == 0 => (*start, end.saturating_sub(*start)),
+            _ => (u64::MAX, u64::MAX),
         }
     }
 
@@ -231,6 +255,7 @@ impl Mmio {
             reg::DRIVER_FEATURES_SEL => self.driver_features_sel = value,
             reg::DRIVER_FEATURES => self.set_driver_features(value),
             reg::QUEUE_SEL => self.queue_sel = value,
+            reg::SHM_SEL => self.shm_sel = value,
             reg::QUEUE_NOTIFY => self.kick(value),
             reg::INTERRUPT_ACK => self.interrupt.acknowledge(value),
             reg::STATUS => self.set_status(value),
@@ -395,6 +420,7 @@ impl Mmio {
         self.device_features_sel = 0;
         self.driver_features_sel = 0;
         self.queue_sel = 0;
+        self.shm_sel = 0;
     }
 }
 

@@ -19,6 +19,7 @@ pub mod mmio;
 pub mod net;
 pub mod queue;
 pub mod rate_limiter;
+pub mod region;
 pub mod rng;
 pub mod roster;
 pub mod vsock;

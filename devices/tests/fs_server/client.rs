@@ -12,6 +12,7 @@ use devices::virtio::fs::wire::{
     opcode,
 };
 use devices::virtio::fs::{Content, Filter, Serve, Server, Sink, Source};
+use devices::virtio::region::Region;
 use devices::virtio::{Fault, Position};
 use rustix::io::{Errno, ReadWriteFlags};
 use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes, KnownLayout};
@@ -60,6 +61,14 @@ impl Client {
     /// A guest that has mounted the share.
     pub fn mount(root: &Path, content: Content) -> Self {
         let client = Self::attach(root, content);
+        client.init(7, 41, OFFERED).unwrap();
+        client
+    }
+
+    /// A guest that has mounted the share, and has a DAX window.
+    pub fn mount_with_window(root: &Path, content: Content, window: &Arc<Region>) -> Self {
+        let mut client = Self::attach(root, content);
+        client.server = client.server.with_window(window.clone()).unwrap();
         client.init(7, 41, OFFERED).unwrap();
         client
     }

@@ -7,6 +7,7 @@ mod full;
 mod harmless;
 mod hostile;
 mod listing;
+mod mapping;
 mod oracle;
 mod read_only;
 mod requests;

@@ -123,20 +123,23 @@ fn add_shares(
     } = site;
     let budget = Arc::new(Budget::for_memory(app.memory_bytes()));
     let (mut shares, mut growing) = (Vec::new(), None);
-    let mut add = |board: &mut Board<'_>, tag: String, share: fs::Share| {
+    let mut add = |board: &mut Board<'_>, tag: String, share: fs::Share, window| {
         shares.push(Share {
             tag,
             counters: share.counters,
             wall: share.wall,
         });
-        board.add(share.device)
+        match window {
+            Some(region) => board.add_with_region(share.device, region),
+            None => board.add(share.device),
+        }
     };
     for config in file_systems(app, own, vcpus, store, owners)? {
         let share = config.open(memory, &budget)?;
         if let Some(filter) = config.content.growing() {
             growing = Some((filter.clone(), Arc::clone(&share.wall), board.devices()));
         }
-        add(board, config.tag, share)?;
+        add(board, config.tag, share, config.window)?;
     }
     if let Some((own, catalog)) = own.and_then(|own| Some((own, own.store.clone()?))) {
         let config = catalog::Config {
@@ -145,11 +148,11 @@ fn add_shares(
             vcpus,
         };
         let share = config.open(memory)?;
-        add(board, config.tag, share)?;
+        add(board, config.tag, share, None)?;
     }
     if let Some(image) = image {
         let share = image.open(vcpus, owners, memory, &budget)?;
-        add(board, IMAGE_TAG.into(), share)?;
+        add(board, IMAGE_TAG.into(), share, None)?;
     }
     Ok((shares, growing))
 }
@@ -198,6 +201,7 @@ impl Image {
                 root,
                 content: Content::Immutable { filter: None },
                 vcpus,
+                window: None,
             }
             .open(memory, budget),
             Self::Root(root) => fs::Config {
@@ -209,6 +213,7 @@ impl Image {
                 },
                 root,
                 vcpus,
+                window: None,
             }
             .open(memory, budget),
         }

@@ -27,6 +27,7 @@ pub struct Families {
     threads: Family,
     requests: Family,
     replies: Family,
+    mappings: Family,
     refused: Family,
     received_bytes: Family,
     received_packets: Family,
@@ -131,9 +132,13 @@ impl Families {
                 "mvm_disk_flushes",
                 "How often the guest wanted what it wrote to be durable.",
             ),
+            mappings: gauge(
+                "mvm_fuse_mappings",
+                "Pieces of files, of up to 2 MiB, that are the guest's memory.",
+            ),
             refused: count(
                 "mvm_fuse_refused",
-                "Nodes and handles that the guest did not get since it held too many.",
+                "Nodes, handles and mappings that the guest did not get.",
             ),
         }
     }
@@ -195,9 +200,11 @@ impl Families {
                 self.requests.add(&labels, count);
             }
             self.replies.add(&labels, share.replied_bytes);
+            self.mappings.add(&labels, share.mappings);
             for (what, count) in [
                 ("node", share.nodes_refused),
                 ("handle", share.handles_refused),
+                ("mapping", share.mappings_refused),
             ] {
                 let labels = [labels[0], labels[1], ("what", what)];
                 self.refused.add(&labels, count);
@@ -242,6 +249,7 @@ impl Families {
             &self.threads,
             &self.requests,
             &self.replies,
+            &self.mappings,
             &self.refused,
             &self.received_bytes,
             &self.received_packets,

@@ -16,6 +16,8 @@ pub struct Counters {
     replied_bytes: AtomicU64,
     nodes_refused: AtomicU64,
     handles_refused: AtomicU64,
+    mappings: AtomicU64,
+    mappings_refused: AtomicU64,
 }
 
 impl Default for Counters {
@@ -25,6 +27,8 @@ impl Default for Counters {
             replied_bytes: AtomicU64::new(0),
             nodes_refused: AtomicU64::new(0),
             handles_refused: AtomicU64::new(0),
+            mappings: AtomicU64::new(0),
+            mappings_refused: AtomicU64::new(0),
         }
     }
 }
@@ -69,6 +73,16 @@ impl Counters {
         self.handles_refused.load(Ordering::Relaxed)
     }
 
+    /// Units of the DAX window that hold a piece of a file now.
+    pub fn mappings(&self) -> u64 {
+        self.mappings.load(Ordering::Relaxed)
+    }
+
+    /// Pieces of files that the host did not map.
+    pub fn mappings_refused(&self) -> u64 {
+        self.mappings_refused.load(Ordering::Relaxed)
+    }
+
     pub(super) fn count_request(&self, number: u32) {
         let index = number.min(opcode::END) as usize;
         if let Some(count) = self.requests.get(index) {
@@ -87,6 +101,15 @@ impl Counters {
 
     pub(super) fn count_handle_refused(&self) {
         self.handles_refused.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn set_mappings(&self, units: usize) {
+        let units = u64::try_from(units).unwrap_or(u64::MAX);
+        self.mappings.store(units, Ordering::Relaxed);
+    }
+
+    pub(super) fn count_mapping_refused(&self) {
+        self.mappings_refused.fetch_add(1, Ordering::Relaxed);
     }
 }
 

@@ -68,7 +68,7 @@ pub fn answer(
 
 /// What a share that the guest only reads says to all else: that it is read-only, or that it does
 /// not offer it, so that the guest asks once or not at all (extended attributes, holes, locks,
-/// which are kept in the guest, FLUSH, ACCESS, STATX, DAX windows).
+/// which are kept in the guest, FLUSH, ACCESS, STATX, a DAX window of what changes).
 ///
 /// # Errors
 /// `EROFS`, `ENOSYS`.

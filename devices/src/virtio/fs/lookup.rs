@@ -74,7 +74,10 @@ impl Server {
 
     /// What the guest is told of a file.
     pub(super) fn attributes(&self, stat: &Stat) -> Attr {
-        host::attributes(stat, self.tree.root_dev(), self.content.owners())
+        Attr {
+            flags: self.mapped_flag(stat),
+            ..host::attributes(stat, self.tree.root_dev(), self.content.owners())
+        }
     }
 
     /// Counts what a limit of the budget refuses.

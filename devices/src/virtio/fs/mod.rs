@@ -29,7 +29,7 @@
 //! the disk free (`reserve.rs`).
 //!
 //! Left out: `O_TMPFILE`, attributes other than `user.`, locks (which the guest keeps by itself),
-//! DAX windows, notifications.
+//! notifications.
 
 mod budget;
 mod cache;
@@ -45,6 +45,7 @@ mod freshness;
 mod handles;
 mod host;
 mod lookup;
+mod mapping;
 mod name;
 mod nodes;
 mod owners;
@@ -59,6 +60,7 @@ mod setattr;
 mod thread;
 mod tree;
 mod wall;
+mod window;
 pub mod wire;
 mod write;
 mod xattr;
@@ -70,6 +72,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use anyhow::ensure;
 
 use super::Device;
+use super::region::Region;
 use crate::Memory;
 
 pub use budget::Budget;
@@ -81,6 +84,7 @@ pub use owners::Owners;
 pub use reply::{Sink, Source};
 pub use server::Server;
 pub use wall::{Confinement, Wall};
+pub use window::{MAPPED_BYTES_MIN, UNIT_BYTES, WINDOW_BYTES_MAX};
 
 /// Bytes of a tag (§5.11.4).
 pub const TAG_BYTES_MAX: usize = 36;
@@ -100,6 +104,8 @@ pub struct Config {
     pub content: Content,
     /// Virtual CPUs of the machine, as many of which may wait for files at once.
     pub vcpus: u16,
+    /// The DAX window through which the guest reads large files, where they never change.
+    pub window: Option<Arc<Region>>,
 }
 
 /// A directory that is shared.
@@ -121,7 +127,10 @@ impl Config {
     pub fn open(&self, memory: &Memory, budget: &Arc<Budget>) -> anyhow::Result<Share> {
         let Self { tag, root, .. } = self;
         check_tag(tag, root.display())?;
-        let server = Server::open(root, self.content.clone(), budget)?;
+        let mut server = Server::open(root, self.content.clone(), budget)?;
+        if let Some(region) = &self.window {
+            server = server.with_window(region.clone())?;
+        }
         let wall = Arc::new(Wall::new(server.root(), self.content.clone()));
         let counters = server.counters();
         let queues = request_queues(self.vcpus);

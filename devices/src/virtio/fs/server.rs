@@ -14,6 +14,7 @@ use anyhow::ensure;
 use rustix::io::Errno;
 
 use super::super::Fault;
+use super::super::region::Region;
 use super::budget::Budget;
 use super::content::Content;
 use super::counters::Counters;
@@ -26,7 +27,13 @@ use super::request::Request;
 use super::reserve::Reserve;
 use super::session::Session;
 use super::tree::Tree;
-use super::wire::opcode;
+use super::window::Window;
+use super::wire::{Flags, opcode};
+use crate::log::Log;
+
+/// Said of a guest that has a window and does not use it.
+const NO_DAX: &str = "the guest's kernel cannot map the store's files, for it has no FUSE_DAX (or is older than Linux \
+                      5.17): it reads them by requests";
 
 /// A share's server.
 pub struct Server {
@@ -36,6 +43,9 @@ pub struct Server {
     pub(super) freshness: Mutex<Freshness>,
     pub(super) session: Session,
     pub(super) reserve: Reserve,
+    /// Of a share that never changes, if it has one.
+    pub(super) window: Option<Window>,
+    log: Log,
     /// Held while a path is walked, and alone while the guest changes where its files are.
     paths: RwLock<()>,
     pub(super) counters: Arc<Counters>,
@@ -62,9 +72,24 @@ impl Server {
             handles: Mutex::new(Handles::new(budget.clone())),
             freshness: Mutex::new(Freshness::new()),
             session: Session::default(),
+            window: None,
+            log: Log::new(),
             paths: RwLock::default(),
             counters: Arc::default(),
         })
+    }
+
+    /// Has the guest read large files through a DAX window, which is `region`.
+    ///
+    /// # Errors
+    /// The share's files change: a guest would be stopped by one that is cut short.
+    pub fn with_window(mut self, region: Arc<Region>) -> anyhow::Result<Self> {
+        ensure!(
+            self.content.immutable(),
+            "cannot map files that may be cut short"
+        );
+        self.window = Some(Window::new(region, self.counters.clone()));
+        Ok(self)
     }
 
     /// The directory that is shared.
@@ -107,6 +132,8 @@ impl Server {
             opcode::READDIR | opcode::READDIRPLUS => self.readdir(request, reply),
             opcode::RELEASE | opcode::RELEASEDIR => self.release(request),
             opcode::STATFS => self.statfs(reply),
+            opcode::SETUPMAPPING => self.setup_mapping(request),
+            opcode::REMOVEMAPPING => self.remove_mapping(request),
             opcode::INTERRUPT => Ok(()),
             opcode::DESTROY => {
                 self.reset();
@@ -150,14 +177,25 @@ impl Server {
 
     /// A second INIT is a new session, after a guest that went without DESTROY.
     fn init(&self, request: &Request<'_>, reply: &mut dyn Sink) -> Result<(), Failure> {
-        let flags = self.content.flags();
-        (self.session).answer(request, reply, flags, || self.forget_everything())
+        let mut flags = self.content.flags();
+        if self.window.is_some() {
+            flags |= Flags::MAP_ALIGNMENT | Flags::HAS_INODE_DAX;
+        }
+        (self.session).answer(request, reply, flags, || self.forget_everything())?;
+        let agreed = self.session.flags().filter(|_| self.window.is_some());
+        if agreed.is_some_and(|agreed| !agreed.contains(Flags::MAP_ALIGNMENT)) {
+            self.log.tell(format_args!("{NO_DAX}"));
+        }
+        Ok(())
     }
 
     fn forget_everything(&self) {
         self.tree.clear();
         lock(&self.handles).clear();
         lock(&self.freshness).clear();
+        if let Some(window) = &self.window {
+            window.clear();
+        }
     }
 }
 

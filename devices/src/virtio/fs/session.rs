@@ -6,6 +6,7 @@ use rustix::io::Errno;
 
 use super::reply::{Failure, Sink};
 use super::request::Request;
+use super::window::UNIT_SHIFT;
 use super::wire::{Flags, InitIn, InitInExt, InitOut, MAJOR, MINOR, MINOR_MIN};
 
 /// Linux's limit (`FUSE_MAX_MAX_PAGES`), 1 MiB: with it a sequential read needs an eighth of the
@@ -116,6 +117,9 @@ fn negotiate(
     }
     let agreed = offered & wanted;
     answer.minor = guest.minor.min(MINOR);
+    if agreed.contains(Flags::MAP_ALIGNMENT) {
+        answer.map_alignment = UNIT_SHIFT;
+    }
     answer.flags = agreed.bits() as u32;
     answer.flags2 = (agreed.bits() >> 32) as u32;
     Ok(Agreement::Agreed(agreed, answer))

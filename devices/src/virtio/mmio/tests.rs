@@ -329,3 +329,24 @@ fn acknowledging_interrupts_clears_those_bits_alone() {
     driver.set_register(0x064, 1);
     assert_eq!(driver.register(0x060), 0);
 }
+
+#[test]
+fn region_0_is_where_it_was_put_and_there_is_no_other() {
+    let mut driver = Driver::attach(rng::open);
+    let told = |driver: &mut Driver, id: u32| {
+        driver.set_register(0x0ac, id);
+        let word = |offset| u64::from(driver.register(offset));
+        let pair = |low, high| word(high) << 32 | word(low);
+        (pair(0x0b0, 0x0b4), pair(0x0b8, 0x0bc))
+    };
+    let none = (u64::MAX, u64::MAX);
+    assert_eq!(told(&mut driver, 0), none);
+    driver.mmio.share(0x2_4000_0000..0x4_8020_0000);
+    let all = (0x2_4020_0000, 0x2_4000_0000);
+    for (id, expected) in [(0, all), (1, none), (u32::MAX, none), (0, all)] {
+        assert_eq!(told(&mut driver, id), expected, "{id}");
+    }
+    driver.set_register(0x0ac, 1);
+    driver.reset();
+    assert_eq!(u64::from(driver.register(0x0b4)), all.0 >> 32);
+}

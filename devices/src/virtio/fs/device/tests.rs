@@ -28,6 +28,7 @@ fn config(folder: &TempDir, vcpus: u16) -> Config {
         root: folder.path().to_path_buf(),
         content: Content::Immutable { filter: None },
         vcpus,
+        window: None,
     }
 }
 

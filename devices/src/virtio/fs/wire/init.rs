@@ -40,10 +40,14 @@ bitflags! {
         const CACHE_SYMLINKS = 1 << 23;
         /// `ENOSYS` to OPENDIR means: never ask again.
         const NO_OPENDIR_SUPPORT = 1 << 24;
+        /// `map_alignment` is meant: the guest has a DAX window.
+        const MAP_ALIGNMENT = 1 << 26;
         /// The server clears set-uid bits and capabilities of files that are written.
         const HANDLE_KILLPRIV_V2 = 1 << 28;
         /// `flags2` is meant.
         const INIT_EXT = 1 << 30;
+        /// A file's attributes say whether it is mapped.
+        const HAS_INODE_DAX = 1 << 33;
     }
 }
 
@@ -93,7 +97,7 @@ pub struct InitOut {
     pub time_gran: u32,
     /// Pages of one request.
     pub max_pages: u16,
-    /// For DAX windows, which this server has none of.
+    /// What mappings begin at, in files and in the DAX window: a power of two.
     pub map_alignment: u16,
     /// Upper half of [`Flags`].
     pub flags2: u32,

@@ -9,6 +9,7 @@ mod change;
 mod dirent;
 mod file;
 mod init;
+mod mapping;
 mod node;
 pub mod opcode;
 
@@ -22,6 +23,9 @@ pub use change::{
 pub use dirent::{DIRENT_ALIGN, Dirent};
 pub use file::{FOPEN_KEEP_CACHE, FOPEN_NOFLUSH, OpenIn, OpenOut, ReadIn, ReleaseIn, StatfsOut};
 pub use init::{Flags, InitIn, InitInExt, InitOut, MAJOR, MINOR, MINOR_MIN};
+pub use mapping::{
+    ATTR_DAX, MAPPING_READ, MAPPING_WRITE, RemoveMappingIn, RemoveMappingOne, SetupMappingIn,
+};
 pub use node::{
     Attr, AttrOut, BatchForgetIn, EntryOut, ForgetIn, ForgetOne, GETATTR_FH, GetattrIn, ROOT_ID,
 };
@@ -104,6 +108,9 @@ mod tests {
             (size_of::<SetxattrIn>(), 8),
             (size_of::<GetxattrIn>(), 8),
             (size_of::<GetxattrOut>(), 8),
+            (size_of::<SetupMappingIn>(), 40),
+            (size_of::<RemoveMappingIn>(), 4),
+            (size_of::<RemoveMappingOne>(), 16),
         ];
         for (size, expected) in sizes {
             assert_eq!(size, expected);

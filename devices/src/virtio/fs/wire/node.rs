@@ -42,7 +42,7 @@ pub struct Attr {
     pub rdev: u32,
     /// Preferred size of a read.
     pub blksize: u32,
-    /// `FUSE_ATTR_*`; none is used.
+    /// [`super::ATTR_DAX`] or nothing.
     pub flags: u32,
 }
 
