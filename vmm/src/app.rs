@@ -83,7 +83,7 @@ pub use root::{Root, RootKind, TmpfsSize};
 pub use secret::{MAX_SECRET_SIZE, MAX_SECRETS, MAX_SECRETS_SIZE, SECRETS_DIR, Secret};
 pub use share::{IMAGE_TAG, MAX_SHARES, MAX_TAG_SIZE, STORE_TAG, Share};
 pub use signal::Signal;
-pub use store::{Registration, Store, StoreMode, WritableStore};
+pub use store::{Registration, Store, StoreData, StoreMode, WritableStore};
 pub use system::{System, SystemKernel};
 pub use text::MAX_FILE_SIZE;
 pub use user::{Id, User};

@@ -143,6 +143,8 @@ fn good_files() -> Vec<Value> {
             json!({ "writable": true, "registerClosure": true }),
         ),
         with("store", json!({ "writable": { "size": "10%" } })),
+        with("store", json!({ "data": "plain" })),
+        with("store", json!({ "data": "image", "writable": true })),
         with("shares", json!([{ "source": ".", "mountPoint": "/srv" }])),
         with(
             "shares",

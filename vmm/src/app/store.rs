@@ -39,6 +39,9 @@ pub struct Store {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "bool")]
     pub register_closure: Option<bool>,
+    /// How the bytes of its files come to the machine.
+    #[serde(default, skip_serializing_if = "StoreData::is_default")]
+    pub data: StoreData,
 }
 
 /// Where what a machine adds to its store goes, and with it /nix/var.
@@ -68,6 +71,27 @@ pub enum StoreMode {
     All,
     /// None: there is no store in the machine.
     None,
+}
+
+/// How the bytes of the store's files come to the machine.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum StoreData {
+    /// The machine asks for them, and keeps in its own memory what it has read.
+    #[default]
+    Plain,
+    /// The files are its memory, read-only, in an EROFS that is made of their names: nothing is asked
+    /// for or copied, and the host has each page once for all machines. Its closure must not grow,
+    /// and takes a 64th of its size of the machine's memory; where that is more than a quarter of it,
+    /// or the host cannot, the machine has it plain, and says so.
+    Image,
+}
+
+impl StoreData {
+    /// Whether it is what a file that does not say gets.
+    pub fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// Whether the paths of a machine's closure are to be valid in its own Nix database.

@@ -22,6 +22,7 @@ pub(super) fn between(app: &App, complaints: &mut Vec<Complaint>) {
     let is_all = app.store.mode == StoreMode::All;
     complain(is_all, store().key("mode"), reason);
     complain(app.store.closure.is_some(), store().key("closure"), reason);
+    complain(!app.store.data.is_default(), store().key("data"), reason);
     complain(
         app.store.register_closure == Some(true),
         store().key("registerClosure"),

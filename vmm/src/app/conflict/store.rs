@@ -1,11 +1,11 @@
-//! What a store that the machine adds to needs.
+//! What a store needs that the machine adds to, or that is its memory.
 
 use super::super::place::Place;
 use super::super::problem::Complaint;
 use super::super::quote::quoted;
-use super::super::{App, StoreMode};
+use super::super::{App, StoreData, StoreMode};
 
-/// Complaints about such a store and what else the file says.
+/// Complaints about the store and what else the file says.
 pub(super) fn between(app: &App, complaints: &mut Vec<Complaint>) {
     let place = || Place::root().key("store");
     let mut complain = |is_bad: bool, place: Place, message: String| {
@@ -23,6 +23,17 @@ pub(super) fn between(app: &App, complaints: &mut Vec<Complaint>) {
         is_registered && app.store.writable.is_none() && app.own_kernel().is_none(),
         place().key("registerClosure"),
         "needs store.writable, without which Nix opens no store".into(),
+    );
+    let is_image = app.store.data == StoreData::Image;
+    complain(
+        is_image && app.store.mode != StoreMode::Closure,
+        place().key("data"),
+        "\"image\" is of no use unless store.mode is \"closure\"".into(),
+    );
+    complain(
+        is_image && app.system.is_some(),
+        place().key("data"),
+        "\"image\" does not go with `system`, whose closure grows when it is updated".into(),
     );
     let Some(writable) = &app.store.writable else {
         return;
