@@ -7,11 +7,15 @@ use std::io;
 
 use anyhow::Context;
 use devices::Memory;
-use kvm_bindings::kvm_userspace_memory_region;
+use kvm_bindings::{KVM_MEM_READONLY, kvm_userspace_memory_region};
 use kvm_ioctls::{Cap, IoEventAddress, Kvm, VmFd};
 use vmm_sys_util::eventfd::EventFd;
 
+use crate::memory::composed::Composed;
 use crate::{layout, memory};
+
+/// Guest memory has the first two.
+const READ_ONLY_SLOT: u32 = 2;
 
 /// What `KVM_GET_API_VERSION` has returned since Linux 2.6.22.
 pub const API_VERSION: i32 = 12;
@@ -107,6 +111,24 @@ impl Vm {
                 .context("cannot give memory to the machine")?;
         }
         Ok(())
+    }
+
+    /// Adds memory behind that of the machine, which the guest reads; what it writes there is ignored.
+    ///
+    /// # Errors
+    /// KVM has no such memory, or it lies where there is some already.
+    pub fn add_read_only(&self, gpa: u64, memory: &Composed) -> anyhow::Result<()> {
+        let region = kvm_userspace_memory_region {
+            slot: READ_ONLY_SLOT,
+            guest_phys_addr: gpa,
+            memory_size: memory.bytes(),
+            userspace_addr: memory.host(),
+            flags: KVM_MEM_READONLY,
+        };
+        // SAFETY: the range is mapped as long as `memory` lives, which `Machine` keeps as long as the
+        // VM's handle is open, and nothing in this process reads or writes it.
+        unsafe { self.fd.set_user_memory_region(region) }
+            .context("cannot give the store's image to the machine")
     }
 
     /// Has an event raise its interrupt.

@@ -113,6 +113,20 @@ pub(super) fn close() {
     }
 }
 
+/// The disk that is memory, of which a machine has one at most (`pmem0`).
+pub(super) fn memory_disk() -> Result<PathBuf> {
+    let disks = fs::read_dir(DISKS).with_context(|| format!("cannot list {DISKS}"))?;
+    for entry in disks {
+        let name = entry
+            .with_context(|| format!("cannot list {DISKS}"))?
+            .file_name();
+        if name.to_string_lossy().starts_with("pmem") {
+            return Ok(Path::new("/dev").join(name));
+        }
+    }
+    anyhow::bail!("there is no disk that is memory")
+}
+
 /// The device of the disk with this serial.
 pub(super) fn disk(serial: &str) -> Result<PathBuf> {
     let disks = fs::read_dir(DISKS).with_context(|| format!("cannot list {DISKS}"))?;

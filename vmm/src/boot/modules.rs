@@ -26,6 +26,9 @@ const USEFUL: [&str; 5] = [
     "vmw_vsock_virtio_transport",
 ];
 
+/// A disk that is memory, and the file system on it that needs no copy of what is there.
+pub const MEMORY_DISK: [&str; 3] = ["virtio_pmem", "nd_pmem", "erofs"];
+
 /// Where installed kernels have their modules, below which is a folder named by the release.
 const FOLDERS: [&str; 4] = [
     "/lib/modules",
@@ -73,6 +76,34 @@ pub fn missing(kernel: &Path, beside: Option<&Path>) -> Option<String> {
     folder(kernel, beside, &release)
         .is_none()
         .then(|| format!("there are no modules of Linux {release} here, which may be why"))
+}
+
+/// The first of these drivers that a guest under `kernel` has not, as far as can be seen: neither in a
+/// module nor built in. A `vmlinux` that has one has its name somewhere.
+///
+/// # Errors
+/// A file cannot be read.
+pub fn lacking<'a>(kernel: &Path, drivers: &[&'a str]) -> anyhow::Result<Option<&'a str>> {
+    let has: Box<dyn Fn(&str) -> bool> = if is_elf(kernel) {
+        let name = || format!("cannot read the kernel {}", kernel.display());
+        let text = fs::read(kernel).with_context(name)?;
+        Box::new(move |driver| has_word(&text, driver))
+    } else {
+        let found = release(kernel)?.and_then(|release| folder(kernel, None, &release));
+        let Some(found) = found else {
+            return Ok(drivers.first().copied());
+        };
+        let folder = Folder::open(found)?;
+        Box::new(move |driver| folder.has(driver))
+    };
+    Ok(drivers.iter().copied().find(|driver| !has(driver)))
+}
+
+/// Whether there is a string of C with just this in it.
+fn has_word(text: &[u8], word: &str) -> bool {
+    let word = format!("\0{word}\0");
+    text.windows(word.len())
+        .any(|window| window == word.as_bytes())
 }
 
 /// What `uname -r` says under a bzImage. Another file is none of this module's concern.
@@ -167,6 +198,11 @@ impl Folder {
             }
         }
         Ok(order)
+    }
+
+    fn has(&self, name: &str) -> bool {
+        let mut lines = self.dependencies.lines().filter_map(|l| l.split_once(':'));
+        self.has_builtin(name) || lines.any(|(path, _)| module_name(path) == name)
     }
 
     fn has_builtin(&self, name: &str) -> bool {

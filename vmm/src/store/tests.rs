@@ -1,0 +1,1 @@
+//! File systems as another program sees them, and what is kept of them.
