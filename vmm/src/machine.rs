@@ -220,6 +220,13 @@ pub struct Running {
 }
 
 impl Running {
+    /// How the bytes of its store come to it, which need not be as its file has it.
+    pub fn store_data(&self) -> StoreData {
+        self.store_image
+            .as_ref()
+            .map_or(StoreData::Plain, |_| StoreData::Image)
+    }
+
     /// Where in this process guest memory is mapped, as addresses.
     pub fn memory_ranges(&self) -> Vec<Range<u64>> {
         let range = |region: &GuestRegionMmap| {
