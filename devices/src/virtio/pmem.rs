@@ -120,7 +120,7 @@ mod tests {
     #[test]
     fn the_driver_is_told_where_the_memory_is() {
         let driver = driver();
-        let config = |offset| u64::from(driver.register(0x100 + offset));
+        let config = |offset: u64| u64::from(driver.register(0x100 + offset));
         assert_eq!(config(0) | config(4) << 32, GPA);
         assert_eq!(config(8) | config(12) << 32, BYTES);
     }

@@ -124,7 +124,7 @@ fn ensure_kernel_can(app: &App, kernel: &Path) -> Result<()> {
     if app.kernel.path.is_none() && Setting::Kernel.get()?.is_none() {
         return Ok(());
     }
-    match modules::lacking(kernel, &modules::MEMORY_DISK)? {
+    match modules::lacking_for_memory_disk(kernel)? {
         None => Ok(()),
         Some(driver) => anyhow::bail!("the kernel {} has no driver {driver}", kernel.display()),
     }
