@@ -361,7 +361,7 @@ fn drivers(app: &App) -> Vec<&'static str> {
         drivers.extend(VOLUME_DRIVERS);
     }
     if app.store.data == StoreData::Image {
-        drivers.extend(modules::MEMORY_DISK);
+        drivers.extend(modules::MEMORY_DISK_MODULES);
     }
     if app.root.persist.is_some() || app.image.is_some() || app.store.writable.is_some() {
         drivers.push("overlay");

@@ -27,7 +27,10 @@ const USEFUL: [&str; 5] = [
 ];
 
 /// A disk that is memory, and the file system on it that needs no copy of what is there.
-pub const MEMORY_DISK: [&str; 3] = ["virtio_pmem", "nd_pmem", "erofs"];
+const MEMORY_DISK: [&str; 3] = ["virtio_pmem", "nd_pmem", "erofs"];
+
+/// The modules of these. EROFS asks for its checksum by the algorithm's name.
+pub const MEMORY_DISK_MODULES: [&str; 4] = ["virtio_pmem", "nd_pmem", "crc32c_generic", "erofs"];
 
 /// Formats of such memory: a kernel that was built with none of them makes no disk of it.
 const MEMORY_FORMATS: [&str; 2] = ["nd_pfn", "nd_btt"];
