@@ -91,7 +91,7 @@ fn nobody_can_change_it() -> Result<()> {
 
 /// Prints what the kernel keeps of files, in KiB, before and after all bytes of the store are read, and
 /// how many these are in KiB.
-const READ_ALL: &str = r#"
+const READ_ALL: &str = r"
     kept() {
         local sum=0
         while read -r name value _; do
@@ -104,7 +104,7 @@ const READ_ALL: &str = r#"
     find /nix/store -type f -print0 | xargs -0 cat | wc -c > /tmp/bytes
     kept
     echo $(($(cat /tmp/bytes) / 1024))
-"#;
+";
 
 /// What may be kept of a store that is read: names of files are, bytes of them are not.
 const KEPT_KIB_MAX: u64 = 1024;

@@ -13,6 +13,7 @@
 //! it until they end.
 
 use std::collections::BTreeSet;
+use std::fmt::Write as _;
 use std::fs::{self, DirBuilder, File, FileTimes};
 use std::io::{BufWriter, Write};
 use std::os::unix::fs::{DirBuilderExt, FileExt};
@@ -37,7 +38,7 @@ const MAGIC: [u8; 8] = *b"mvmerofs";
 const UNFINISHED: &str = ".new-";
 
 /// Files that nobody has used for so long are removed.
-const UNUSED_MAX: Duration = Duration::from_hours(30 * 24);
+const UNUSED_MAX: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 
 /// Bytes of a list: of a million files it has about as many.
 const LIST_BYTES_MAX: u64 = 256 << 20;
@@ -106,11 +107,10 @@ impl Cache {
             let (inode, seconds, nanoseconds) = root.mark(name)?;
             key.update(format!("{name} {inode} {seconds} {nanoseconds}\n"));
         }
-        let digits: String = key
-            .finalize()
-            .iter()
-            .map(|byte| format!("{byte:02x}"))
-            .collect();
+        let mut digits = String::new();
+        for byte in key.finalize() {
+            write!(digits, "{byte:02x}")?;
+        }
         let path = self.folder.join(digits);
         if let Some(head) = File::open(&path).ok().and_then(|file| read(file).ok()) {
             // Where it cannot be said, it is made again after a month.

@@ -134,7 +134,7 @@ fn what_nobody_has_used_for_a_month_is_removed_when_one_is_made() {
     fixture.get(&NAMES);
     let path = fixture.cached().remove(0);
     let set_age = |days: u64| {
-        let then = SystemTime::now() - Duration::from_hours(24 * days);
+        let then = SystemTime::now() - Duration::from_secs(24 * 60 * 60 * days);
         let file = fs::File::open(&path).unwrap();
         file.set_times(FileTimes::new().set_modified(then)).unwrap();
     };

@@ -59,7 +59,9 @@ pub(super) fn write(entries: &[Entry<'_>], number: impl Fn(usize) -> u64) -> Vec
             written.extend([*kind, 0]);
             name_at += name.len();
         }
-        entries.iter().for_each(|(name, ..)| written.extend(*name));
+        for (name, ..) in entries {
+            written.extend(*name);
+        }
     }
     written
 }
