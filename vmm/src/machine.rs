@@ -196,9 +196,9 @@ impl Machine {
 pub struct Running {
     /// Kept mapped as long as a vCPU may run.
     memory: Memory,
-    /// So is this.
-    store_image: Option<StoreImage>,
     _vm: Arc<Vm>,
+    /// Likewise, and behind the machine, which goes first.
+    store_image: Option<StoreImage>,
     /// To be told when its guest has booted.
     pub booted: Booted,
     /// How often each processor has left the guest.
