@@ -27,11 +27,12 @@ use anyhow::{Context, anyhow};
 use guest::protocol::{Bounds, PORT_NAME};
 use guest::{descriptors, notify};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use vmm::app::{App, AppFile, Signal, System, Tty};
+use vmm::app::{App, AppFile, Signal, StoreData, System, Tty};
 use vmm::boot::modules;
 use vmm::boot::smbios::Credential;
 use vmm::closure::{self, InUse, StorePath, StoreView};
 use vmm::machine::{Exits, Inputs, Machine, Share, Software};
+use vmm::store::StoreImage;
 use vmm::vcpu::Exit;
 
 pub use end::Ended;
@@ -54,6 +55,7 @@ use crate::machines::Running;
 use crate::machines::record::End;
 use crate::networks::Places;
 use crate::output::say;
+use crate::progress::Progress;
 use crate::registration::Registration;
 use crate::secrets::Secrets;
 use crate::systemd::{self, Notice, Sockets};
@@ -105,10 +107,11 @@ pub fn run(start: Start<'_>) -> anyhow::Result<Ended> {
     // The file server keeps some hundred files open, and each connection to a published port is one, as
     // is each store path of an image.
     limit_descriptors(app.limits.nofile)?;
-    let seen = Seen::of(start.file)?;
+    let mut seen = Seen::of(start.file)?;
     let registration = Registration::of(app, &seen.store, &seen.roots)?;
     let secrets = start.secrets.files(app)?;
     let kernel = kernel(app)?;
+    let store_image = seen.store_image(app, &kernel);
     let init = init_binary::read(app)?;
     let mut outside = Outside::open(app, start.sockets, places)?;
     let (host, port) = UnixStream::pair().context("cannot make a socket")?;
@@ -122,6 +125,7 @@ pub fn run(start: Start<'_>) -> anyhow::Result<Ended> {
         port_name: PORT_NAME,
         port,
         store: &seen.store,
+        store_image,
         image: seen.root.as_ref().map(RootFs::image),
         cards: outside.network.take_cards(),
         console: start.streams.console()?,
@@ -243,6 +247,8 @@ struct Seen {
     store: StoreView,
     /// Whether the store is beside what the image has there.
     is_beside: bool,
+    /// Whether the store is memory.
+    is_memory: bool,
     /// The store paths that the file names.
     roots: BTreeSet<StorePath>,
     /// Held while it is seen.
@@ -266,9 +272,33 @@ impl Seen {
             root,
             store,
             is_beside,
+            is_memory: false,
             roots,
             _in_use: in_use,
         })
+    }
+
+    /// The store as memory, if the file wants it so. If that cannot be, it is said, and the store is as
+    /// it is without.
+    fn store_image(&mut self, app: &App, kernel: &Path) -> Option<StoreImage> {
+        let StoreView::Closure(closure) = &self.store else {
+            return None;
+        };
+        if app.store.data != StoreData::Image {
+            return None;
+        }
+        let progress = Progress::start();
+        progress.tell("making an image of the store");
+        let made = StoreImage::of(app, closure, kernel);
+        drop(progress);
+        let made = made.inspect_err(|error| {
+            say(format_args!(
+                "store.data: {} has its store plain: {error:#}",
+                app.name
+            ));
+        });
+        self.is_memory = made.is_ok();
+        made.ok()
     }
 
     /// How the guest has the store.
@@ -276,6 +306,9 @@ impl Seen {
         match self.store {
             StoreView::None => setup::Store::None,
             StoreView::Bundle(_) => setup::Store::Disk,
+            _ if self.is_memory => setup::Store::Memory {
+                beside: self.is_beside,
+            },
             _ if self.is_beside => setup::Store::Beside,
             _ => setup::Store::Mounted,
         }

@@ -8,7 +8,7 @@ use devices::virtio::fake::{
     Card, Driver, HOLE, ISLAND, ISLAND_END, Port, SEAM, Sockets, disk, network_card, packet,
 };
 use devices::virtio::vsock::packet::op;
-use devices::virtio::{balloon, console, rng};
+use devices::virtio::{balloon, console, pmem, rng};
 use proptest::prelude::*;
 
 /// What a driver may do.
@@ -164,6 +164,18 @@ proptest! {
             prop_assert_eq!(driver.read(status, 1), [0]);
         }
         prop_assert_eq!(driver.read(TABLE + 512, 4), b"kept");
+    }
+
+    #[test]
+    fn memory_as_a_disk_survives_any_driver(acts in prop::collection::vec(act(1), 1..80)) {
+        let mut driver = Driver::start(|memory| pmem::open(memory, 4 << 30, 2 << 20));
+        acts.into_iter().for_each(|act| perform(&mut driver, act));
+        driver.reset();
+        driver.bring_up();
+        let page = driver.page();
+        driver.write(page, &[0; 4]);
+        driver.submit(0, &[(page, 4)], &[(page + 64, 4)]);
+        prop_assert_eq!(driver.completed(0).written_bytes, 4);
     }
 
     #[test]

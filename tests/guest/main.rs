@@ -47,6 +47,7 @@ mod signals;
 mod single_files;
 mod store;
 mod store_dax;
+mod store_image;
 mod store_writable;
 mod streams;
 mod system;

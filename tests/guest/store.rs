@@ -18,7 +18,7 @@ fn python_finds_its_libraries() -> Result<()> {
 }
 
 /// The path comes as input: named in the file it would be part of the closure.
-const LOOK_OUTSIDE: &str = r#"
+pub(crate) const LOOK_OUTSIDE: &str = r#"
     read -r outside
     stat "$outside"; ls "$outside"; cat "$outside/secret"; cd "$outside"
     echo "$outside"/*; readlink -e "$outside/secret"; [ -e "$outside" ] || echo absent
@@ -61,7 +61,7 @@ fn the_store_lists_the_closure() -> Result<()> {
 }
 
 /// Tries to change the store in every way, and prints each answer's words.
-const CHANGE: &str = r#"
+pub(crate) const CHANGE: &str = r#"
     try() { "$@" 2>&1 && echo "done: $*"; }
     change() {
         try touch /nix/store/new
@@ -88,7 +88,7 @@ const CHANGE: &str = r#"
 "#;
 
 /// All that can be told of files without their content: names, kinds, modes, owners, sizes, targets.
-const LIST: &str = r#"
+pub(crate) const LIST: &str = r#"
     list() {
         find "$@" -print0 | LC_ALL=C sort -z | LC_ALL=C xargs -0 stat -c '%N %f %u:%g %s'
     }
@@ -137,7 +137,7 @@ fn odd_names_links_and_sizes_are_the_hosts() -> Result<()> {
 
 /// Compares, by line, what is too long to print.
 #[track_caller]
-fn assert_same(output: &Output, expected: &[u8]) {
+pub(crate) fn assert_same(output: &Output, expected: &[u8]) {
     output.success();
     let lines = |bytes: &[u8]| -> Vec<String> {
         let lines = bytes.split(|byte| *byte == b'\n');

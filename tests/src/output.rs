@@ -70,6 +70,11 @@ impl Output {
         self.stdout()
     }
 
+    /// Tags of the shares whose requests were counted.
+    pub fn shares(&self) -> Vec<&str> {
+        self.requests.keys().map(String::as_str).collect()
+    }
+
     /// What the guest asked of a share, by FUSE's names of the requests.
     ///
     /// # Panics

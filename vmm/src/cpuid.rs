@@ -42,6 +42,22 @@ pub fn supported(kvm: &Kvm) -> anyhow::Result<CpuId> {
     Ok(cpuid)
 }
 
+/// How many bits an address of memory has.
+///
+/// # Errors
+/// KVM does not say what it supports.
+pub fn address_bits(kvm: &Kvm) -> anyhow::Result<u8> {
+    /// Of a processor that does not say.
+    const LEAST: u8 = 36;
+    let supported = supported(kvm)?;
+    let mut leaves = supported.as_slice().iter();
+    let sizes = leaves.find(|entry| entry.function == 0x8000_0008);
+    // No processor has more than 52, and a shift by as many is one.
+    Ok(sizes
+        .map_or(LEAST, |entry| entry.eax as u8)
+        .clamp(LEAST, 52))
+}
+
 /// Makes what KVM supports what a guest gets; `deadline` is added to its leaf.
 fn cut_down(entries: &mut [kvm_cpuid_entry2], deadline: u32) {
     for entry in entries {

@@ -7,7 +7,8 @@
 //! 0x0002_0000  kernel command line         0xc000_0000  end of low memory, at most
 //! 0x0009_fc00  end of conventional memory  0xd000_0000  virtio-mmio windows
 //!                                          0xfec0_0000  I/O APIC, 0xfee0_0000 local APICs
-//!                                          0x1_0000_0000  high memory, then files as memory
+//!                                          0x1_0000_0000  high memory
+//!                                          behind it, from a whole GiB on: files as memory
 //! ```
 
 use devices::virtio::mmio;
@@ -55,6 +56,15 @@ pub const IO_APIC: u32 = 0xfec0_0000;
 pub const LOCAL_APIC: u32 = 0xfee0_0000;
 /// Three pages that KVM needs on Intel CPUs for real mode, below the BIOS.
 pub const KVM_TSS: usize = 0xfffb_d000;
+
+/// Where a machine with so many bytes of memory has other memory, behind its own.
+pub fn above_memory(bytes: u64) -> u64 {
+    let high = bytes.saturating_sub(LOW_MEMORY_END_MAX);
+    HIGH_MEMORY
+        .saturating_add(high)
+        .saturating_add(FILES_ALIGNMENT - 1)
+        & !(FILES_ALIGNMENT - 1)
+}
 
 /// Register window of the `index`-th virtio device.
 pub fn virtio_window(index: usize) -> u64 {

@@ -29,6 +29,7 @@ pub mod settings;
 pub mod settle;
 mod shares;
 pub mod state;
+pub mod store;
 pub mod toplevel;
 pub mod vcpu;
 pub mod volume;

@@ -18,7 +18,7 @@ use anyhow::{Context, anyhow};
 use vm_memory::{GuestMemoryBackend as _, GuestMemoryRegion as _, GuestRegionMmap};
 
 use self::devices::{Devices, Site};
-use crate::app::{App, ConsoleMode, MAX_VCPUS};
+use crate::app::{App, ConsoleMode, MAX_VCPUS, StoreData};
 use crate::boot::smbios::{self, Credential};
 use crate::boot::{self, Initrd, acpi, initramfs, modules};
 use crate::closure::StoreView;
@@ -28,6 +28,7 @@ use crate::kvm::{Doorbell, Vm};
 use crate::pause::{self, Gate, Pause};
 use crate::served::Served;
 use crate::settle::{self, Boot, Booted};
+use crate::store::StoreImage;
 use crate::toplevel::{Toplevel, ensure_bootable, is_prepared_by_mvm};
 use crate::vcpu::{Exit, Vcpu};
 use crate::{cpuid, kernel, kvm, memory};
@@ -58,6 +59,8 @@ pub struct Inputs<'a> {
     pub port: UnixStream,
     /// What of the store the guest sees.
     pub store: &'a StoreView,
+    /// The same as memory; the guest then has it by no other way.
+    pub store_image: Option<StoreImage>,
     /// What its root is made of, if that is an image.
     pub image: Option<Image>,
     /// Its network cards.
@@ -88,6 +91,7 @@ pub struct Machine {
     devices: Devices,
     /// Guest memory that is the kernel's file.
     mapped: Vec<Range<u64>>,
+    store_image: Option<StoreImage>,
 }
 
 impl Machine {
@@ -103,11 +107,13 @@ impl Machine {
         let own = Toplevel::of(app)?;
         let memory = memory::allocate(app.memory_bytes())?;
         let console = Console::new(console_sink(app)?.or(inputs.console.take()));
+        let store_image = inputs.store_image.take();
+        let more = store_image.as_ref();
         let ((mut vm, vcpus), kernel, mut devices) = thread::scope(|scope| {
             // Who makes a virtual machine mostly waits, for the host's other processors.
             let processors = thread::Builder::new()
                 .name("kvm".into())
-                .spawn_scoped(scope, || processors(&memory, vcpus))
+                .spawn_scoped(scope, || processors(&memory, more, vcpus))
                 .context("cannot start a thread")?;
             let kernel = load(app, own.as_ref(), &inputs.software, &memory)?;
             let site = Site {
@@ -115,6 +121,7 @@ impl Machine {
                 own: own.as_ref(),
                 memory: &memory,
                 vcpus: vcpus.into(),
+                store_image: more,
             };
             let devices = Devices::of(site, inputs, console.clone())?;
             acpi::write(&memory, vcpus, devices.virtio)?;
@@ -142,6 +149,7 @@ impl Machine {
             console,
             devices,
             mapped: kernel.mapped,
+            store_image,
         })
     }
 
@@ -171,6 +179,7 @@ impl Machine {
         })?;
         let running = Running {
             memory: self.memory,
+            store_image: self.store_image,
             vm,
             booted,
             pause,
@@ -191,6 +200,8 @@ pub struct Running {
     /// Kept mapped as long as a vCPU may run.
     memory: Memory,
     vm: Arc<Vm>,
+    /// Likewise, and behind the machine, which goes first.
+    store_image: Option<StoreImage>,
     /// To be told when its guest has booted.
     pub booted: Booted,
     /// How often each processor has left the guest.
@@ -212,13 +223,26 @@ pub struct Running {
 }
 
 impl Running {
+    /// How the bytes of its store come to it, which need not be as its file has it.
+    pub fn store_data(&self) -> StoreData {
+        match (&self.store_image, self.vm.files().next()) {
+            (Some(_), _) => StoreData::Image,
+            (None, Some(_)) => StoreData::Dax,
+            (None, None) => StoreData::Plain,
+        }
+    }
+
     /// Where in this process guest memory is mapped, files that are such included, as addresses.
     pub fn memory_ranges(&self) -> Vec<Range<u64>> {
         let range = |region: &GuestRegionMmap| {
             let start = region.as_ptr().expose_provenance() as u64;
             start..start + region.len()
         };
-        let files = self.vm.files();
+        let image = self.store_image.iter().map(|image| {
+            let start = image.memory().host();
+            start..start + image.memory().bytes()
+        });
+        let files = self.vm.files().chain(image);
         self.memory.iter().map(range).chain(files).collect()
     }
 }
@@ -271,9 +295,16 @@ fn vcpus(app: &App) -> anyhow::Result<u8> {
     vcpus.with_context(|| format!("vcpus: must be 1 to {MAX_VCPUS}, is {}", app.vcpus))
 }
 
-/// A virtual machine with this memory, and its processors.
-fn processors(memory: &Memory, vcpus: u8) -> anyhow::Result<(Vm, Vec<Vcpu>)> {
-    let vm = Vm::new(kvm::open()?, memory)?;
+/// A virtual machine with this memory and maybe more, and its processors.
+fn processors(
+    memory: &Memory,
+    more: Option<&StoreImage>,
+    vcpus: u8,
+) -> anyhow::Result<(Vm, Vec<Vcpu>)> {
+    let mut vm = Vm::new(kvm::open()?, memory)?;
+    if let Some(image) = more {
+        vm.add_image(image.gpa(), image.memory())?;
+    }
     let supported = cpuid::supported(&vm.kvm)?;
     let vcpus = (0..vcpus)
         .map(|id| Vcpu::new(&vm, id, &cpuid::for_vcpu(&supported, id, vcpus)?))
@@ -334,6 +365,9 @@ fn drivers(app: &App) -> Vec<&'static str> {
     let mut drivers = Vec::new();
     if !app.volumes.is_empty() {
         drivers.extend(VOLUME_DRIVERS);
+    }
+    if app.store.data == StoreData::Image {
+        drivers.extend(modules::MEMORY_DISK_MODULES);
     }
     if app.root.persist.is_some() || app.image.is_some() || app.store.writable.is_some() {
         drivers.push("overlay");

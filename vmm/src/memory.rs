@@ -10,6 +10,7 @@
 
 mod clean;
 mod cleared;
+pub mod composed;
 mod huge;
 mod pagemap;
 

@@ -18,7 +18,7 @@ const WHOLE: &str = r#"{
   "app": { "entrypoint": ["/bin/sh", "-c"], "args": ["true", "\u00e9\n"],
     "env": { "A": "b", "C": null }, "cwd": "/srv", "user": "1000:1000", "tty": "auto", "stdin": true,
     "x-note": [1.5e3, null] },
-  "store": { "mode": "closure", "closure": "paths" },
+  "store": { "mode": "closure", "closure": "paths", "data": "image" },
   "shares": [{ "source": "./www", "mountPoint": "/srv", "readOnly": true, "tag": "www" }],
   "volumes": [{ "name": "data", "mountPoint": "/data", "size": "2G", "fsType": "ext4", "readOnly": false,
       "rateLimit": { "bytesPerSecond": "10M", "opsPerSecond": 100, "burst": "1M" } },

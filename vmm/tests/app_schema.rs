@@ -84,6 +84,8 @@ const BEYOND_SCHEMAS: &[&str] = &[
     "235-store-on-a-volume-of-others",
     "236-own-kernel-and-a-writable-store",
     "237-share-in-a-writable-store",
+    "240-image-of-a-system",
+    "241-image-of-a-bundle",
 ];
 
 fn validator() -> Validator {

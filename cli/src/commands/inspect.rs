@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use jiff::Timestamp;
 use serde::Serialize;
-use vmm::app::{App, Port};
+use vmm::app::{App, Port, StoreData};
 
 use crate::cgroup::Usage;
 use crate::control::message::Health;
@@ -56,6 +56,8 @@ struct Inspected {
     health: Option<Health>,
     /// What its program says of itself.
     status_text: Option<String>,
+    /// How its store comes to it.
+    store_data: Option<StoreData>,
     restarts: u32,
     end: Option<End>,
     logs: Option<PathBuf>,
@@ -138,6 +140,7 @@ fn inspected(machine: &Machine) -> Result<Inspected> {
             .unwrap_or_default(),
         ready: info.as_ref().map(|info| info.ready),
         status_text: info.as_ref().and_then(|info| info.status_text.clone()),
+        store_data: info.as_ref().and_then(|info| info.store_data),
         health: info.and_then(|info| info.health),
         restarts: state.restarts,
         end: state.end,

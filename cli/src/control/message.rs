@@ -11,7 +11,7 @@ use anyhow::{Context, bail, ensure};
 use jiff::Timestamp;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use vmm::app::{App, Port};
+use vmm::app::{App, Port, StoreData};
 
 use super::statistics::Statistics;
 use crate::machines::record::End;
@@ -119,6 +119,9 @@ pub struct Info {
     /// What its program says of itself, if it does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub status_text: Option<String>,
+    /// How its store comes to it, if it has the host's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub store_data: Option<StoreData>,
     /// What it was made from, with the edits of the command line.
     pub app: App,
 }

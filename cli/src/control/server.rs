@@ -259,6 +259,7 @@ mod tests {
                 ready: true,
                 health: None,
                 status_text: None,
+                store_data: None,
                 app: App::new("web", vec!["sh".into()]),
             }
         }

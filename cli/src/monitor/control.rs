@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use guest::protocol::AGENT_PORT;
 use jiff::Timestamp;
-use vmm::app::{App, Port};
+use vmm::app::{App, Port, StoreMode};
 use vmm::closure::StorePath;
 use vmm::machine::Running;
 use vmm::net::Network;
@@ -74,6 +74,7 @@ impl Controlled {
 impl Machine for Controlled {
     fn info(&self) -> Info {
         let (ready, health, status_text) = self.health.look();
+        let app = self.app().clone();
         Info {
             pid: std::process::id(),
             started: self.started,
@@ -83,7 +84,8 @@ impl Machine for Controlled {
             ready,
             health,
             status_text,
-            app: self.app().clone(),
+            store_data: has_store(&app).then(|| self.running.store_data()),
+            app,
         }
     }
 
@@ -135,6 +137,11 @@ impl Machine for Controlled {
     fn take_on(&self, app: App) {
         *self.app() = app;
     }
+}
+
+/// Whether a machine sees the host's store, or a part of it.
+fn has_store(app: &App) -> bool {
+    app.store.mode != StoreMode::None && app.bundle.is_none()
 }
 
 /// What is told of a machine's end. `verdict`: why it was ended, if that was for its health.

@@ -33,6 +33,11 @@ pub enum Store {
     Beside,
     /// That of a bundle, a disk.
     Disk,
+    /// In its place, as memory; and maybe beside it what the image has there.
+    Memory {
+        /// Whether it is.
+        beside: bool,
+    },
 }
 
 /// What the guest prepares.
@@ -68,6 +73,12 @@ pub fn setup(app: &App, store: Store, network: &Network, secrets: Vec<SecretFile
             file_system: FileSystem::Erofs,
             upper,
             ..virtiofs(bundle::SERIAL.into(), STORE_DIR, true)
+        },
+        Store::Memory { beside } => Mount {
+            file_system: FileSystem::ErofsDax,
+            beside,
+            upper,
+            ..virtiofs(STORE_TAG.into(), STORE_DIR, true)
         },
         _ => Mount {
             beside: store == Store::Beside,

@@ -17,6 +17,7 @@ pub mod interrupt;
 mod iovec;
 pub mod mmio;
 pub mod net;
+pub mod pmem;
 pub mod queue;
 pub mod rate_limiter;
 pub mod region;

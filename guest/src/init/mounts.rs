@@ -13,6 +13,7 @@ use super::{file, store, volumes};
 use crate::protocol::{FileSystem, Mount};
 use anyhow::{Context, Result};
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, StatxFlags, open, statx};
+use rustix::io::Errno;
 use rustix::mount::{MountFlags, mount};
 
 /// What is read ahead of a program that reads a file in order, in KiB. The kernel's 128 cost a
@@ -59,19 +60,23 @@ fn mount_one(wanted: &Mount) -> Result<()> {
         FileSystem::Virtiofs | FileSystem::Tmpfs | FileSystem::Ext4 | FileSystem::Erofs => {
             CString::new(wanted.options.as_str())?
         }
+        FileSystem::ErofsDax => c"dax=always".into(),
     };
     let options: Option<&CStr> = (!options.is_empty()).then_some(&options);
     let source = match wanted.file_system {
         FileSystem::Erofs => volumes::disk(&wanted.source)?,
+        FileSystem::ErofsDax => volumes::memory_disk()?,
         _ => wanted.source.as_str().into(),
     };
-    mount(
-        &source,
-        mount_point,
-        wanted.file_system.name(),
-        flags(wanted.read_only),
-        options,
-    )?;
+    let mount_with = |options| {
+        let (name, flags) = (wanted.file_system.name(), flags(wanted.read_only));
+        mount(&source, mount_point, name, flags, options)
+    };
+    match mount_with(options) {
+        // A kernel that cannot map files of such a disk reads them.
+        Err(Errno::INVAL) if wanted.file_system == FileSystem::ErofsDax => mount_with(None),
+        mounted => mounted,
+    }?;
     if wanted.file_system == FileSystem::Virtiofs {
         read_further_ahead(mount_point).context("cannot set its read-ahead")?;
     }

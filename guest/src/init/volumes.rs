@@ -113,6 +113,26 @@ pub(super) fn close() {
     }
 }
 
+/// Whoever reads it waits until the kernel has looked at memory that is a disk, which it begins to do
+/// before there is this process, and for which it does not wait itself.
+const MEMORY_DISKS_FOUND: &str = "/sys/bus/nd/devices/ndbus0/wait_probe";
+
+/// The disk that is memory, of which a machine has one at most (`pmem0`).
+pub(super) fn memory_disk() -> Result<PathBuf> {
+    // Without the driver there is no such file, and no such disk.
+    let _ = fs::read(MEMORY_DISKS_FOUND);
+    let disks = fs::read_dir(DISKS).with_context(|| format!("cannot list {DISKS}"))?;
+    for entry in disks {
+        let name = entry
+            .with_context(|| format!("cannot list {DISKS}"))?
+            .file_name();
+        if name.to_string_lossy().starts_with("pmem") {
+            return Ok(Path::new("/dev").join(name));
+        }
+    }
+    anyhow::bail!("there is no disk that is memory")
+}
+
 /// The device of the disk with this serial.
 pub(super) fn disk(serial: &str) -> Result<PathBuf> {
     let disks = fs::read_dir(DISKS).with_context(|| format!("cannot list {DISKS}"))?;

@@ -154,6 +154,9 @@ pub enum FileSystem {
     Ext4,
     /// EROFS on a disk, read-only by itself.
     Erofs,
+    /// EROFS in memory of the host's, of which the guest keeps no copy.
+    #[serde(rename = "erofs-dax")]
+    ErofsDax,
 }
 
 impl FileSystem {
@@ -164,7 +167,7 @@ impl FileSystem {
             Self::Plan9 => "9p",
             Self::Tmpfs => "tmpfs",
             Self::Ext4 => "ext4",
-            Self::Erofs => "erofs",
+            Self::Erofs | Self::ErofsDax => "erofs",
         }
     }
 }

@@ -26,6 +26,15 @@ const USEFUL: [&str; 5] = [
     "vmw_vsock_virtio_transport",
 ];
 
+/// A disk that is memory, and the file system on it that needs no copy of what is there.
+const MEMORY_DISK: [&str; 3] = ["virtio_pmem", "nd_pmem", "erofs"];
+
+/// The modules of these. EROFS asks for its checksum by the algorithm's name.
+pub const MEMORY_DISK_MODULES: [&str; 4] = ["virtio_pmem", "nd_pmem", "crc32c_generic", "erofs"];
+
+/// Formats of such memory: a kernel that was built with none of them makes no disk of it.
+const MEMORY_FORMATS: [&str; 2] = ["nd_pfn", "nd_btt"];
+
 /// Where installed kernels have their modules, below which is a folder named by the release.
 const FOLDERS: [&str; 4] = [
     "/lib/modules",
@@ -73,6 +82,40 @@ pub fn missing(kernel: &Path, beside: Option<&Path>) -> Option<String> {
     folder(kernel, beside, &release)
         .is_none()
         .then(|| format!("there are no modules of Linux {release} here, which may be why"))
+}
+
+/// What a guest under `kernel` has not of [`MEMORY_DISK`], as far as can be seen: neither in a module nor
+/// built in. A `vmlinux` that has a driver has its name somewhere.
+///
+/// # Errors
+/// A file cannot be read.
+pub fn lacking_for_memory_disk(kernel: &Path) -> anyhow::Result<Option<&'static str>> {
+    if is_elf(kernel) {
+        let name = || format!("cannot read the kernel {}", kernel.display());
+        let text = fs::read(kernel).with_context(name)?;
+        return Ok(lacking_in(&text));
+    }
+    let found = release(kernel)?.and_then(|release| folder(kernel, None, &release));
+    let folder = found.map(Folder::open).transpose()?;
+    let has = |driver: &&str| folder.as_ref().is_some_and(|folder| folder.has(driver));
+    Ok(MEMORY_DISK.into_iter().find(|driver| !has(driver)))
+}
+
+/// What is not among the strings of C in a kernel.
+fn lacking_in(text: &[u8]) -> Option<&'static str> {
+    let wanted: Vec<&'static str> = MEMORY_DISK.into_iter().chain(MEMORY_FORMATS).collect();
+    let mut found = vec![false; wanted.len()];
+    for word in text.split(|byte| *byte == 0) {
+        if let Some(nth) = wanted.iter().position(|name| name.as_bytes() == word) {
+            found[nth] = true;
+        }
+    }
+    let (drivers, formats) = found.split_at(MEMORY_DISK.len());
+    let missing = drivers.iter().position(|is_there| !is_there);
+    let has_format = formats.contains(&true);
+    missing
+        .map(|nth| MEMORY_DISK[nth])
+        .or((!has_format).then_some(MEMORY_FORMATS[0]))
 }
 
 /// What `uname -r` says under a bzImage. Another file is none of this module's concern.
@@ -169,6 +212,11 @@ impl Folder {
         Ok(order)
     }
 
+    fn has(&self, name: &str) -> bool {
+        let mut lines = self.dependencies.lines().filter_map(|l| l.split_once(':'));
+        self.has_builtin(name) || lines.any(|(path, _)| module_name(path) == name)
+    }
+
     fn has_builtin(&self, name: &str) -> bool {
         self.builtin.lines().any(|path| module_name(path) == name)
     }
@@ -192,4 +240,24 @@ fn module_name(path: &str) -> String {
     let name = file_name(path);
     let stem = name.split_once(".ko").map_or(name, |(stem, _)| stem);
     stem.replace('-', "_")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_kernel_has_the_names_of_its_drivers() {
+        let all = b"\x7fELF\0virtio_pmem\0nd_pmem\0x\0erofs\0nd_btt\0";
+        assert_eq!(lacking_in(all), None);
+        for (name, other) in [
+            ("virtio_pmem", "virtio_pmem2"),
+            ("nd_pmem", "nd"),
+            ("erofs", "xerofs"),
+        ] {
+            let text = String::from_utf8_lossy(all).replace(name, other);
+            assert_eq!(lacking_in(text.as_bytes()), Some(name));
+        }
+        assert_eq!(lacking_in(b"virtio_pmem\0nd_pmem\0erofs"), Some("nd_pfn"));
+    }
 }

@@ -9,7 +9,7 @@ use anyhow::Context;
 use devices::Memory;
 use devices::virtio::fs::{self, Budget, Content, Filter, Owners, Wall, catalog};
 use devices::virtio::roster::Roster;
-use devices::virtio::{balloon, console, rng, vsock};
+use devices::virtio::{balloon, console, pmem, rng, vsock};
 
 use super::{Card, Disk, GUEST_CID, Image, Inputs, Share};
 use crate::app::{App, IMAGE_TAG};
@@ -20,6 +20,7 @@ use crate::closure::StoreView;
 use crate::console::Console;
 use crate::served::Served;
 use crate::shares::file_systems;
+use crate::store::StoreImage;
 use crate::toplevel::Toplevel;
 use crate::volume;
 
@@ -56,6 +57,8 @@ pub struct Site<'a> {
     pub memory: &'a Memory,
     /// Its processors.
     pub vcpus: u16,
+    /// Its store, if that is memory.
+    pub store_image: Option<&'a StoreImage>,
 }
 
 /// A store that may grow: what it shows, what confines its workers, its number on the bus.
@@ -72,7 +75,8 @@ impl Devices {
         let port = console::open(memory, inputs.port_name, inputs.port)?;
         board.add(port)?;
         let owners = owners(app, inputs.host_user);
-        let stores = (inputs.store, inputs.image);
+        let shown = site.store_image.map_or(inputs.store, |_| &StoreView::None);
+        let stores = (shown, inputs.image);
         let (shares, growing) = add_shares(&mut board, site, stores, owners)?;
         let mut cards = Vec::new();
         for (nth, (card, interface)) in inputs.cards.into_iter().zip(app.interfaces()).enumerate() {
@@ -85,6 +89,9 @@ impl Devices {
         let (device, vsock) = vsock::open(memory, GUEST_CID)?;
         board.add(device)?;
         let disks = add_disks(&mut board, site, inputs.store)?;
+        if let Some(image) = site.store_image {
+            board.add(pmem::open(memory, image.gpa(), image.memory().bytes()))?;
+        }
         board.add(rng::open(memory))?;
         // Who has as many shares as there is room for goes without.
         if board.has_room() {
@@ -120,6 +127,7 @@ fn add_shares(
         own,
         memory,
         vcpus,
+        ..
     } = site;
     let budget = Arc::new(Budget::for_memory(app.memory_bytes()));
     let (mut shares, mut growing) = (Vec::new(), None);

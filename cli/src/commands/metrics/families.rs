@@ -324,6 +324,7 @@ mod tests {
             ready: true,
             health: None,
             status_text: None,
+            store_data: None,
             app: App::new("web", vec!["/bin/sh".into()]),
         };
         let mut families = Families::new();
