@@ -169,7 +169,9 @@ proptest! {
     #[test]
     fn memory_as_a_disk_survives_any_driver(acts in prop::collection::vec(act(1), 1..80)) {
         let mut driver = Driver::start(|memory| pmem::open(memory, 4 << 30, 2 << 20));
-        acts.into_iter().for_each(|act| perform(&mut driver, act));
+        for act in acts {
+            perform(&mut driver, act);
+        }
         driver.reset();
         driver.bring_up();
         let page = driver.page();

@@ -88,7 +88,7 @@ pub(crate) const CHANGE: &str = r#"
 "#;
 
 /// All that can be told of files without their content: names, kinds, modes, owners, sizes, targets.
-pub(crate) const LIST: &str = r#"
+const LIST: &str = r#"
     list() {
         find "$@" -print0 | LC_ALL=C sort -z | LC_ALL=C xargs -0 stat -c '%N %f %u:%g %s'
     }

@@ -208,9 +208,9 @@ fn the_longest_name_is_in_it() {
     let fixture = Fixture::new();
     fixture.folder("long");
     let names: Vec<String> = ('a'..='z').map(|c| c.to_string().repeat(255)).collect();
-    names
-        .iter()
-        .for_each(|name| fixture.file(&format!("long/{name}"), b"x"));
+    for name in &names {
+        fixture.file(&format!("long/{name}"), b"x");
+    }
     let image = fs::read(fixture.image()).unwrap();
     let found = names.iter().filter(|name| {
         let name = name.as_bytes();
@@ -241,7 +241,7 @@ fn it_is_the_same_each_time() {
 #[test]
 fn files_with_several_names_are_in_it_once() {
     let fixture = Fixture::new();
-    fixture.file("first", &[5; 100_000]);
+    fixture.file("first", &vec![5; 100_000]);
     fs::hard_link(fixture.path("first"), fixture.path("second")).unwrap();
     let tree = fixture.tree();
     assert_eq!((tree.nodes.len(), tree.extents.len()), (3, 1));
