@@ -14,7 +14,6 @@ use kvm_bindings::{KVM_MEM_READONLY, kvm_userspace_memory_region};
 use kvm_ioctls::{Cap, IoEventAddress, Kvm, VmFd};
 use vmm_sys_util::eventfd::EventFd;
 
-use crate::memory::composed::Composed;
 use crate::{layout, memory};
 
 /// What `KVM_GET_API_VERSION` has returned since Linux 2.6.22.
@@ -126,7 +125,11 @@ impl Vm {
     /// # Errors
     /// KVM has no read-only memory, the host is out of memory, or the guest has something there.
     pub fn add_files(&mut self, Slot { gpa, region }: Slot) -> anyhow::Result<()> {
-        self.add_read_only(gpa, region.addresses())?;
+        anyhow::ensure!(
+            self.kvm.check_extension(Cap::ReadonlyMem),
+            "cannot map files for the guest: /dev/kvm lacks read-only memory"
+        );
+        self.add_slot(gpa, region.addresses(), KVM_MEM_READONLY)?;
         self.regions.push(region);
         Ok(())
     }
@@ -134,22 +137,6 @@ impl Vm {
     /// Where in this process the files are that it was given, as addresses.
     pub fn files(&self) -> impl Iterator<Item = Range<u64>> {
         self.regions.iter().map(|region| region.addresses())
-    }
-
-    /// Gives the machine an image of its store, as [`Vm::add_files`] does. The caller keeps it mapped.
-    ///
-    /// # Errors
-    /// As [`Vm::add_files`].
-    pub fn add_image(&mut self, gpa: u64, image: &Composed) -> anyhow::Result<()> {
-        self.add_read_only(gpa, image.host()..image.host() + image.bytes())
-    }
-
-    fn add_read_only(&mut self, gpa: u64, host: Range<u64>) -> anyhow::Result<()> {
-        anyhow::ensure!(
-            self.kvm.check_extension(Cap::ReadonlyMem),
-            "cannot map files for the guest: /dev/kvm lacks read-only memory"
-        );
-        self.add_slot(gpa, host, KVM_MEM_READONLY)
     }
 
     fn add_slot(&mut self, gpa: u64, host: Range<u64>, flags: u32) -> anyhow::Result<()> {

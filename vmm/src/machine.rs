@@ -91,7 +91,7 @@ pub struct Machine {
     devices: Devices,
     /// Guest memory that is the kernel's file.
     mapped: Vec<Range<u64>>,
-    store_image: Option<StoreImage>,
+    store_data: StoreData,
 }
 
 impl Machine {
@@ -107,13 +107,12 @@ impl Machine {
         let own = Toplevel::of(app)?;
         let memory = memory::allocate(app.memory_bytes())?;
         let console = Console::new(console_sink(app)?.or(inputs.console.take()));
-        let store_image = inputs.store_image.take();
-        let more = store_image.as_ref();
+        let store_data = store_data(app, &inputs);
         let ((mut vm, vcpus), kernel, mut devices) = thread::scope(|scope| {
             // Who makes a virtual machine mostly waits, for the host's other processors.
             let processors = thread::Builder::new()
                 .name("kvm".into())
-                .spawn_scoped(scope, || processors(&memory, more, vcpus))
+                .spawn_scoped(scope, || processors(&memory, vcpus))
                 .context("cannot start a thread")?;
             let kernel = load(app, own.as_ref(), &inputs.software, &memory)?;
             let site = Site {
@@ -121,7 +120,6 @@ impl Machine {
                 own: own.as_ref(),
                 memory: &memory,
                 vcpus: vcpus.into(),
-                store_image: more,
             };
             let devices = Devices::of(site, inputs, console.clone())?;
             acpi::write(&memory, vcpus, devices.virtio)?;
@@ -149,7 +147,7 @@ impl Machine {
             console,
             devices,
             mapped: kernel.mapped,
-            store_image,
+            store_data,
         })
     }
 
@@ -179,7 +177,6 @@ impl Machine {
         })?;
         let running = Running {
             memory: self.memory,
-            store_image: self.store_image,
             vm,
             booted,
             pause,
@@ -190,6 +187,7 @@ impl Machine {
             disks: self.devices.disks,
             vsock: self.devices.vsock,
             served: self.devices.served,
+            store_data: self.store_data,
         };
         Ok((running, Exits(receiver)))
     }
@@ -200,8 +198,6 @@ pub struct Running {
     /// Kept mapped as long as a vCPU may run.
     memory: Memory,
     vm: Arc<Vm>,
-    /// Likewise, and behind the machine, which goes first.
-    store_image: Option<StoreImage>,
     /// To be told when its guest has booted.
     pub booted: Booted,
     /// How often each processor has left the guest.
@@ -220,29 +216,18 @@ pub struct Running {
     pub vsock: vsock::Host,
     /// The store of a system's closure.
     pub served: Option<Served>,
+    /// How the bytes of its store come to it, which need not be as its file has it.
+    pub store_data: StoreData,
 }
 
 impl Running {
-    /// How the bytes of its store come to it, which need not be as its file has it.
-    pub fn store_data(&self) -> StoreData {
-        match (&self.store_image, self.vm.files().next()) {
-            (Some(_), _) => StoreData::Image,
-            (None, Some(_)) => StoreData::Dax,
-            (None, None) => StoreData::Plain,
-        }
-    }
-
     /// Where in this process guest memory is mapped, files that are such included, as addresses.
     pub fn memory_ranges(&self) -> Vec<Range<u64>> {
         let range = |region: &GuestRegionMmap| {
             let start = region.as_ptr().expose_provenance() as u64;
             start..start + region.len()
         };
-        let image = self.store_image.iter().map(|image| {
-            let start = image.memory().host();
-            start..start + image.memory().bytes()
-        });
-        let files = self.vm.files().chain(image);
+        let files = self.vm.files();
         self.memory.iter().map(range).chain(files).collect()
     }
 }
@@ -295,21 +280,22 @@ fn vcpus(app: &App) -> anyhow::Result<u8> {
     vcpus.with_context(|| format!("vcpus: must be 1 to {MAX_VCPUS}, is {}", app.vcpus))
 }
 
-/// A virtual machine with this memory and maybe more, and its processors.
-fn processors(
-    memory: &Memory,
-    more: Option<&StoreImage>,
-    vcpus: u8,
-) -> anyhow::Result<(Vm, Vec<Vcpu>)> {
-    let mut vm = Vm::new(kvm::open()?, memory)?;
-    if let Some(image) = more {
-        vm.add_image(image.gpa(), image.memory())?;
-    }
+/// A virtual machine with this memory, and its processors.
+fn processors(memory: &Memory, vcpus: u8) -> anyhow::Result<(Vm, Vec<Vcpu>)> {
+    let vm = Vm::new(kvm::open()?, memory)?;
     let supported = cpuid::supported(&vm.kvm)?;
     let vcpus = (0..vcpus)
         .map(|id| Vcpu::new(&vm, id, &cpuid::for_vcpu(&supported, id, vcpus)?))
         .collect::<anyhow::Result<_>>()?;
     Ok((vm, vcpus))
+}
+
+/// How the bytes of a machine's store come to it: a file that wants an image may have got none.
+fn store_data(app: &App, inputs: &Inputs<'_>) -> StoreData {
+    match (&inputs.store_image, app.store.data) {
+        (None, StoreData::Image) => StoreData::Plain,
+        (_, data) => data,
+    }
 }
 
 /// Has KVM take kicks, while the guest boots. Until it does, and where it has no room, a kick is an

@@ -10,7 +10,6 @@
 
 mod clean;
 mod cleared;
-pub mod composed;
 mod huge;
 mod pagemap;
 

@@ -84,7 +84,7 @@ impl Machine for Controlled {
             ready,
             health,
             status_text,
-            store_data: has_store(&app).then(|| self.running.store_data()),
+            store_data: has_store(&app).then(|| self.running.store_data),
             app,
         }
     }

@@ -57,8 +57,6 @@ pub struct Site<'a> {
     pub memory: &'a Memory,
     /// Its processors.
     pub vcpus: u16,
-    /// Its store, if that is memory.
-    pub store_image: Option<&'a StoreImage>,
 }
 
 /// A store that may grow: what it shows, what confines its workers, its number on the bus.
@@ -75,7 +73,11 @@ impl Devices {
         let port = console::open(memory, inputs.port_name, inputs.port)?;
         board.add(port)?;
         let owners = owners(app, inputs.host_user);
-        let shown = site.store_image.map_or(inputs.store, |_| &StoreView::None);
+        // What is memory nobody serves.
+        let shown = match inputs.store_image {
+            Some(_) => &StoreView::None,
+            None => inputs.store,
+        };
         let stores = (shown, inputs.image);
         let (shares, growing) = add_shares(&mut board, site, stores, owners)?;
         let mut cards = Vec::new();
@@ -89,8 +91,10 @@ impl Devices {
         let (device, vsock) = vsock::open(memory, GUEST_CID)?;
         board.add(device)?;
         let disks = add_disks(&mut board, site, inputs.store)?;
-        if let Some(image) = site.store_image {
-            board.add(pmem::open(memory, image.gpa(), image.memory().bytes()))?;
+        if let Some(StoreImage(region)) = inputs.store_image {
+            let bytes = region.bytes();
+            let gpa = board.place(region)?;
+            board.add(pmem::open(memory, gpa, bytes))?;
         }
         board.add(rng::open(memory))?;
         // Who has as many shares as there is room for goes without.

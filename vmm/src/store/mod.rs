@@ -10,23 +10,23 @@ pub mod erofs;
 mod tests;
 mod tree;
 
+use std::fs::File;
+use std::os::fd::AsFd as _;
 use std::path::Path;
+use std::sync::Arc;
 
 use anyhow::{Context, Result, ensure};
+use devices::virtio::region::{ALIGNMENT, Region};
 use kvm_ioctls::Cap;
 
 use crate::app::App;
 use crate::boot::modules;
 use crate::closure::Closure;
-use crate::memory::composed::Composed;
 use crate::settings::Setting;
 use crate::{cpuid, kvm, layout, state};
 use cache::{Cache, Head};
 use erofs::BLOCK_BYTES;
 use tree::Root;
-
-/// Linux adds memory in blocks of 2 MiB (`SUBSECTION_SIZE`).
-const UNIT_BYTES: u64 = 2 << 20;
 
 /// The guest has 64 bytes of its own memory for each page of such memory (`struct page`).
 const PAGES_TO_FACTS: u64 = 64;
@@ -42,10 +42,7 @@ const MAPS_MAX: &str = "/proc/sys/vm/max_map_count";
 
 /// Memory with a store in it.
 #[derive(Debug)]
-pub struct StoreImage {
-    memory: Composed,
-    gpa: u64,
-}
+pub struct StoreImage(pub Arc<Region>);
 
 impl StoreImage {
     /// That of `closure`, for a machine of `app` that boots `kernel`. Of a closure that had none yet it
@@ -66,7 +63,7 @@ impl StoreImage {
         let store = Root::store()?;
         let names = tree::names(closure.paths());
         let head = cache.get(&store, &names)?;
-        let bytes = (head.blocks * BLOCK_BYTES).next_multiple_of(UNIT_BYTES);
+        let bytes = (head.blocks * BLOCK_BYTES).next_multiple_of(ALIGNMENT);
         ensure_affordable(bytes, app.memory_bytes())?;
         let gpa = layout::above_memory(app.memory_bytes());
         ensure!(
@@ -82,18 +79,7 @@ impl StoreImage {
                 .and_then(|first| str::from_utf8(first).ok())
                 .is_some_and(|first| names.contains(first))
         };
-        let memory = compose(&head, bytes, &store, is_seen)?;
-        Ok(Self { memory, gpa })
-    }
-
-    /// Where the guest finds it.
-    pub const fn gpa(&self) -> u64 {
-        self.gpa
-    }
-
-    /// The memory.
-    pub const fn memory(&self) -> &Composed {
-        &self.memory
+        compose(&head, bytes, &store, is_seen).map(|region| Self(Arc::new(region)))
     }
 }
 
@@ -103,20 +89,28 @@ fn compose(
     bytes: u64,
     store: &Root,
     is_seen: impl Fn(&[u8]) -> bool,
-) -> Result<Composed> {
-    let mut memory = Composed::reserve(bytes)?;
-    memory.map(0, &head.file, head.bytes)?;
+) -> Result<Region> {
+    let region = Region::reserve(bytes)?;
+    let map = |block: u32, bytes: u64, file: &File| {
+        let start = u64::from(block) * BLOCK_BYTES;
+        region.map(
+            start..start + bytes.next_multiple_of(BLOCK_BYTES),
+            file.as_fd(),
+            0,
+        )
+    };
+    map(0, head.bytes, &head.file)?;
     for placed in &head.files {
-        let mut map = || {
+        let checked = || {
             ensure!(is_seen(&placed.path), "it is not of this closure");
             let file = store.file(&placed.path)?;
             let found = file.metadata()?.len();
             ensure!(found == placed.bytes, "its size has changed");
-            memory.map(u64::from(placed.block) * BLOCK_BYTES, &file, placed.bytes)
+            Ok(map(placed.block, placed.bytes, &file)?)
         };
-        map().with_context(|| format!("cannot map {}", placed.path.escape_ascii()))?;
+        checked().with_context(|| format!("cannot map {}", placed.path.escape_ascii()))?;
     }
-    Ok(memory)
+    Ok(region)
 }
 
 /// mvm's own kernel can; another one is looked at.

@@ -135,7 +135,7 @@ fn what_nobody_has_used_for_a_month_is_removed_when_one_is_made() {
     let path = fixture.cached().remove(0);
     let set_age = |days: u64| {
         let then = SystemTime::now() - Duration::from_secs(24 * 60 * 60 * days);
-        let file = fs::File::open(&path).unwrap();
+        let file = File::open(&path).unwrap();
         file.set_times(FileTimes::new().set_modified(then)).unwrap();
     };
     set_age(31);
@@ -158,7 +158,7 @@ fn what_it_is_composed_of_is_checked_once_more() {
     let fixture = Fixture::new();
     let root = Root::at(&fixture.store()).unwrap();
     let head = fixture.get(&NAMES);
-    let bytes = head.blocks * BLOCK_BYTES;
+    let bytes = (head.blocks * BLOCK_BYTES).next_multiple_of(ALIGNMENT);
     assert_eq!(
         compose(&head, bytes, &root, |_| true).unwrap().bytes(),
         bytes
@@ -168,7 +168,7 @@ fn what_it_is_composed_of_is_checked_once_more() {
         format!("{error:#}"),
         "cannot map two/large: it is not of this closure"
     );
-    let mut file = fs::File::options()
+    let mut file = File::options()
         .append(true)
         .open(fixture.store().join("one/large"))
         .unwrap();
