@@ -1,10 +1,8 @@
 //! The machine has the processors and the memory that its file names.
 
-use std::fs;
-
 use anyhow::Result;
 
-use crate::shell;
+use crate::{shell, where_machines_run};
 
 /// Prints the number of processors, those that ran a program, and the memory in KiB.
 const FACTS: &str = "
@@ -64,7 +62,10 @@ fn states(description: &str) -> Vec<&str> {
 
 #[test]
 fn what_the_hosts_processor_keeps_beside_the_usual_the_guests_does_too() -> Result<()> {
-    let host = fs::read_to_string("/proc/cpuinfo")?;
+    let host = where_machines_run(&["cat", "/proc/cpuinfo"])
+        .output()?
+        .stdout;
+    let host = String::from_utf8(host)?;
     let guest = shell("states", "cat /proc/cpuinfo").run()?.success();
     assert_eq!(states(&guest), states(&host));
     Ok(())

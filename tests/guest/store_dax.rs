@@ -97,7 +97,13 @@ print(last[:] == bytes(4096), first[:] == held)
 
 #[test]
 fn a_guest_may_touch_the_window_as_it_likes() -> Result<()> {
-    let machine = tool("touch", ["python3", "-c", TOUCH]).set("/store/data", "dax");
+    // What it writes there is an access to memory that KVM carries out itself, for which it knows no AVX.
+    let machine = tool("touch", ["python3", "-c", TOUCH])
+        .env(
+            "GLIBC_TUNABLES",
+            "glibc.cpu.hwcaps=-AVX_Fast_Unaligned_Load",
+        )
+        .set("/store/data", "dax");
     assert_eq!(machine.run()?.success(), "True False\nTrue True\n");
     Ok(())
 }

@@ -104,11 +104,11 @@ mod tests {
     use vm_memory::{Bytes as _, GuestAddress};
 
     use super::*;
-    use crate::memory::allocate;
+    use crate::memory::allocate_small;
     use crate::pause::Gate;
 
     fn boot() -> Boot {
-        let memory = allocate(2 << 20).unwrap();
+        let memory = allocate_small(2 << 20).unwrap();
         for (gpa, byte) in [(0, 0u8), (0x1000, 1)] {
             memory.write_obj(byte, GuestAddress(gpa)).unwrap();
         }

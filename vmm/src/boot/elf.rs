@@ -4,7 +4,7 @@
 //! its ragged ends are copied. So is what it writes to, writable segments but for large parts that are
 //! constant, and text that it rewrites as it starts, all of it or single pages: to take a private copy
 //! of a mapped page at its first write, which is an exit, costs far more than to have copied it. The
-//! rest of a segment (`.bss`) is memory that nobody has touched: zero.
+//! rest of a segment (`.bss`) is zero, and there: Linux clears it first of all.
 
 mod sections;
 
@@ -62,6 +62,9 @@ const MACHINE_X86_64: u16 = 62;
 const PT_LOAD: u32 = 1;
 const PF_W: u32 = 2;
 
+/// Of what is zero, that is there at once: Linux has some hundred KiB to a few MiB.
+const ZERO_BYTES_MAX: u64 = 8 << 20;
+
 /// Linux has five; this is what a file may make the monitor look at.
 const PROGRAM_HEADERS_MAX: u16 = 64;
 
@@ -90,10 +93,7 @@ pub fn load(memory: &Memory, file: &Window) -> anyhow::Result<Kernel> {
             segment.paddr
         );
         mapped.extend(place(memory, file, &segment, &sections)?);
-        let from_file = segment.paddr + segment.filesz;
-        present.push(
-            segment.paddr - segment.paddr % PAGE_BYTES..from_file.next_multiple_of(PAGE_BYTES),
-        );
+        present.push(be_there(memory, &segment));
         loaded.push(segment.paddr..end);
     }
     ensure!(
@@ -199,6 +199,18 @@ fn place(
     }
     copy(memory, file, segment, rest..in_memory(in_file.end))?;
     Ok(mapped)
+}
+
+/// Has what is zero in a segment be there, and returns the whole pages of the segment that are.
+fn be_there(memory: &Memory, segment: &ProgramHeader) -> Range<u64> {
+    let whole = |end: u64| end.next_multiple_of(PAGE_BYTES);
+    let start = segment.paddr - segment.paddr % PAGE_BYTES;
+    let from_file = whole(segment.paddr + segment.filesz);
+    let zero = segment.memsz - segment.filesz;
+    let end = whole(segment.paddr + segment.filesz + zero.min(ZERO_BYTES_MAX));
+    // Where the host cannot, pages come one by one.
+    let is_there = from_file < end && populate(memory, from_file..end).is_ok();
+    start..if is_there { end } else { from_file }
 }
 
 /// Maps the whole pages of a part of a segment, which are returned, and copies the rest, as well as

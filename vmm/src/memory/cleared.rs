@@ -118,7 +118,7 @@ fn is_zero(page: u64) -> bool {
 mod tests {
     use vm_memory::{Bytes, GuestAddress};
 
-    use super::super::{allocate, keep_sparse_small};
+    use super::super::{allocate, allocate_small, keep_sparse_small};
     use super::*;
 
     fn touched(memory: &Memory) -> Vec<u64> {
@@ -129,8 +129,7 @@ mod tests {
 
     #[test]
     fn zeroes_go_and_all_else_stays() {
-        let memory = allocate(4 << 20).unwrap();
-        // Of the first two MiB, which have small pages.
+        let memory = allocate_small(4 << 20).unwrap();
         let written = [
             (0, 0u8),
             (0x1000, 1),

@@ -1,25 +1,17 @@
 //! Huge pages under guest memory: a boot fills some of them and touches a page or two of others.
 //!
-//! Linux lays most of what it boots with side by side, at the end of memory and behind its own
+//! Linux lays most of what it boots with side by side, at both ends of memory and behind its own
 //! image. There a huge page saves 512 exits and costs nothing, so the host's policy is left as it is.
 
 use devices::Memory;
 use rustix::mm::Advice;
-use vm_memory::{GuestMemoryBackend as _, GuestMemoryMmap, GuestMemoryRegion as _};
+use vm_memory::{GuestMemoryBackend as _, GuestMemoryRegion as _};
 
 use super::advise;
 use super::pagemap::Pagemap;
 
 /// A huge page of the processor.
 pub(super) const HUGE_PAGE_BYTES: u64 = 2 << 20;
-
-/// Gives small pages to the first two MiB, of which a boot uses a handful.
-///
-/// # Errors
-/// The host has no huge pages, which is as good.
-pub fn keep_first_small(memory: &GuestMemoryMmap) -> anyhow::Result<()> {
-    advise(memory, 0..HUGE_PAGE_BYTES, Advice::LinuxNoHugepage)
-}
 
 /// Gives small pages to what is but partly there, as where the guest has returned pages: the host
 /// would gather the rest to a huge page again, with zeros for what was returned.
@@ -61,7 +53,7 @@ mod tests {
 
     use vm_memory::{Bytes, GuestAddress};
 
-    use super::super::{PAGE_BYTES, allocate};
+    use super::super::{PAGE_BYTES, allocate_small};
     use super::*;
 
     /// What the host says of the mapping that begins at `start` (`VmFlags` of proc(5)), if one does:
@@ -78,19 +70,9 @@ mod tests {
     }
 
     #[test]
-    fn the_first_two_mib_have_small_pages_and_the_rest_what_the_host_gives() {
-        let memory = allocate(8 << 20).unwrap();
-        let start = memory.get_host_address(GuestAddress(0)).unwrap() as u64;
-        assert!(flags_of_mapping(start).contains(" nh"));
-        assert!(!flags_of_mapping(start + HUGE_PAGE_BYTES).contains(" nh"));
-    }
-
-    #[test]
     fn what_is_partly_there_gets_small_pages_and_stays_as_it_is() {
-        let memory = allocate(8 << 20).unwrap();
+        let memory = allocate_small(8 << 20).unwrap();
         let host = |gpa| memory.get_host_address(GuestAddress(gpa)).unwrap() as u64;
-        // So that one page is a part, whatever the host gives for it.
-        advise(&memory, 0..8 << 20, Advice::LinuxNoHugepage).unwrap();
         let touched = [5u64 << 20, (5 << 20) + PAGE_BYTES];
         for gpa in touched {
             memory.write_obj(gpa, GuestAddress(gpa)).unwrap();
