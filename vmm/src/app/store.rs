@@ -12,7 +12,11 @@ use super::{App, SystemKernel, TmpfsSize, check, schema, switch_form};
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[schemars(extend(
     "if" = { "properties": { "mode": { "enum": ["all", "none"] } }, "required": ["mode"] },
-    "then" = { "properties": { "closure": false, "registerClosure": { "const": false }, "data": { "const": "plain" } } },
+    "then" = { "properties": { "closure": false, "registerClosure": { "const": false }, "data": { "not": { "const": "image" } } } },
+    "allOf" = [{
+        "if": { "properties": { "mode": { "const": "none" } }, "required": ["mode"] },
+        "then": { "properties": { "data": { "const": "plain" } } },
+    }],
 ))]
 pub struct Store {
     /// Which store paths it sees.
