@@ -341,6 +341,7 @@ mod tests {
             "mvm_vcpu_exits_total{machine=\"one\",vcpu=\"0\",reason=\"halt\"} 2\n",
             "mvm_fuse_requests_total{machine=\"two\",share=\"store\",request=\"LOOKUP\"} 3\n",
             "mvm_fuse_reply_bytes_total{machine=\"one\",share=\"store\"} 4096\n",
+            "mvm_fuse_mappings{machine=\"one\",share=\"store\"} 0\n",
             "mvm_network_received_packets_total{machine=\"one\",interface=\"eth0\"} 1\n",
             "mvm_network_sent_bytes_total{machine=\"two\",interface=\"eth0\"} 3000\n",
             "mvm_disk_written_bytes_total{machine=\"two\",disk=\"volume0\"} 1024\n",
@@ -348,7 +349,7 @@ mod tests {
             assert!(text.contains(lines), "{lines} is not in:\n{text}");
         }
         let families = text.matches("# TYPE ").count();
-        assert_eq!(families, 23);
+        assert_eq!(families, 24);
         assert!(text.ends_with("\n# EOF\n"));
     }
 }
