@@ -21,6 +21,10 @@ const SVM: u32 = 1 << 2;
 /// `CPUID.01H:EDX`: more than one logical CPU in a package.
 const HTT: u32 = 1 << 28;
 
+/// `CPUID.0DH.0:EAX`: AMX' configuration and its tiles, of which the second needs a permission that
+/// mvm does not ask for. KVM before Linux 6.4 lists the first all the same, and refuses it alone.
+const XTILE: u32 = 0b11 << 17;
+
 /// Level types of the topology leaves.
 const LEVEL_THREAD: u32 = 1;
 const LEVEL_CORE: u32 = 2;
@@ -66,6 +70,7 @@ fn cut_down(entries: &mut [kvm_cpuid_entry2], deadline: u32) {
             // No machines in machines: the code for them is the part of KVM with the most holes,
             // which a hostile guest shall not reach.
             0x8000_0001 => entry.ecx &= !SVM,
+            0xd if entry.index == 0 && entry.eax & XTILE != XTILE => entry.eax &= !XTILE,
             // What SVM can do; and performance counters, which are the host's.
             0x8000_000a | 0xa => (entry.eax, entry.ebx, entry.ecx, entry.edx) = (0, 0, 0, 0),
             _ => {}
@@ -179,6 +184,22 @@ mod tests {
         cut_down(&mut leaves, TSC_DEADLINE);
         assert_eq!(leaves.map(|leaf| leaf.ecx), [!VMX, !SVM, 0]);
         assert_eq!(leaves[2].ebx, 0);
+    }
+
+    #[test]
+    fn tiles_are_there_whole_or_not_at_all() {
+        let states = |eax| {
+            let mut leaves = [kvm_cpuid_entry2 {
+                function: 0xd,
+                eax,
+                ..Default::default()
+            }];
+            cut_down(&mut leaves, 0);
+            leaves[0].eax
+        };
+        assert_eq!(states(0x2_0007), 7);
+        assert_eq!(states(0x4_0007), 7);
+        assert_eq!(states(0x6_0007), 0x6_0007);
     }
 
     #[test]

@@ -114,7 +114,8 @@ impl Machine {
                 .name("kvm".into())
                 .spawn_scoped(scope, || processors(&memory, vcpus))
                 .context("cannot start a thread")?;
-            let kernel = load(app, own.as_ref(), &inputs.software, &memory)?;
+            let drivers = drivers(app, store_data);
+            let kernel = load(app, own.as_ref(), &inputs.software, &drivers, &memory)?;
             let site = Site {
                 app,
                 own: own.as_ref(),
@@ -314,6 +315,7 @@ fn load(
     app: &App,
     own: Option<&Toplevel>,
     software: &Software<'_>,
+    drivers: &[&'static str],
     memory: &Memory,
 ) -> anyhow::Result<boot::Loaded> {
     let init = own.map_or(initramfs::INIT, |_| initramfs::INIT_BESIDE);
@@ -327,10 +329,9 @@ fn load(
             &app.kernel.cmdline,
         ],
     );
-    let drivers = drivers(app);
     let modules = match own {
-        Some(own) => own.modules(&drivers)?,
-        None => modules::of_kernel(software.kernel, None, &drivers)?,
+        Some(own) => own.modules(drivers)?,
+        None => modules::of_kernel(software.kernel, None, drivers)?,
     };
     let initramfs = initramfs::of_init(init, software.init, &modules);
     let initrd = own.map(|own| Initrd::open(&own.initrd)).transpose()?;
@@ -347,12 +348,12 @@ fn load(
 pub(crate) const VOLUME_DRIVERS: [&str; 3] = ["virtio_blk", "crc32c_generic", "ext4"];
 
 /// Modules that this machine needs besides what all do.
-fn drivers(app: &App) -> Vec<&'static str> {
+fn drivers(app: &App, store_data: StoreData) -> Vec<&'static str> {
     let mut drivers = Vec::new();
     if !app.volumes.is_empty() {
         drivers.extend(VOLUME_DRIVERS);
     }
-    if app.store.data == StoreData::Image {
+    if store_data == StoreData::Image {
         drivers.extend(modules::MEMORY_DISK_MODULES);
     }
     if app.root.persist.is_some() || app.image.is_some() || app.store.writable.is_some() {

@@ -77,8 +77,7 @@ impl Vcpu {
             .with_context(|| format!("cannot create vCPU {id}"))?;
         fd.set_cpuid2(cpuid)
             .with_context(|| format!("cannot set the CPUID of vCPU {id}"))?;
-        enable_states(&fd, cpuid)
-            .with_context(|| format!("cannot set the extended states of vCPU {id}"))?;
+        enable_states(&fd, cpuid);
         Ok(Self {
             id,
             fd,
@@ -201,12 +200,12 @@ impl Vcpu {
         anyhow::Error::new(error).context(format!("cannot run the guest at rip {rip:#x}"))
     }
 
-    /// Memory of the guest that the host has not: of a file, for all other is there.
+    /// Memory of the guest that the host has not.
     fn unreadable(&mut self) -> anyhow::Error {
         let rip = self.rip();
         anyhow!(
             "cannot run the guest at rip {rip:#x}: a file that is mapped for it, of the store or its \
-             kernel's, was cut short or cannot be read"
+             kernel's, was cut short or cannot be read, or the host has no memory left"
         )
     }
 
@@ -269,16 +268,17 @@ fn is_interruption(error: kvm_ioctls::Error) -> bool {
 /// Has the vCPU begin with all processor states enabled that XSAVE keeps (XCR0, Intel SDM 13.3), as
 /// its guest will. KVM tells a guest their size by what it knows to be enabled, and where SVM is
 /// emulated it does not see the guest enable them: Linux would find the size wrong and go without AVX.
-fn enable_states(fd: &VcpuFd, cpuid: &CpuId) -> Result<(), kvm_ioctls::Error> {
+fn enable_states(fd: &VcpuFd, cpuid: &CpuId) {
     let Some(states) = cpuid::extended_states(cpuid) else {
-        return Ok(());
+        return;
     };
     let mut xcrs = kvm_xcrs {
         nr_xcrs: 1,
         ..kvm_xcrs::default()
     };
     xcrs.xcrs[0].value = states;
-    fd.set_xcrs(&xcrs)
+    // Where KVM will not, the guest begins as on a processor.
+    let _ = fd.set_xcrs(&xcrs);
 }
 
 /// Long mode with paging on, flat segments, interrupts off: what the 64-bit boot protocol asks.

@@ -82,8 +82,8 @@ impl Region {
         start..start.saturating_add(self.bytes)
     }
 
-    /// Puts pages of `file`, from byte `offset` on, at `range`: whole pages. What was there is gone, and where
-    /// this fails, zeros are.
+    /// Puts pages of `file`, from byte `offset` on, at `range`: whole pages. What was there is gone; where
+    /// the host does not map it, zeros are.
     ///
     /// # Errors
     /// `EINVAL`: the range is not of the region. Else as mmap(2).

@@ -77,7 +77,6 @@ mod tests {
         for gpa in touched {
             memory.write_obj(gpa, GuestAddress(gpa)).unwrap();
         }
-        advise(&memory, 0..8 << 20, Advice::LinuxHugepage).unwrap();
         assert_eq!(mapping(host(4 << 20)), None);
         keep_sparse_small(&memory).unwrap();
         assert!(flags_of_mapping(host(4 << 20)).contains(" nh"));

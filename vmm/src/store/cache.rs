@@ -162,7 +162,9 @@ impl Unfinished {
         Ok(Self { file, path })
     }
 
+    /// Gives it its name once the disk has it: what has its name is never looked at as a whole again.
     fn rename(self, to: &Path) -> Result<()> {
+        self.file.sync_data()?;
         Ok(fs::rename(&self.path, to)?)
     }
 }

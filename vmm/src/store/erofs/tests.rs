@@ -190,14 +190,15 @@ fn folders_that_end_with_a_block_are_in_it() {
     for more in 0..40 {
         let folder = format!("full-{more}");
         fixture.folder(&folder);
-        // 27 for "." and "..", and 17 times 239 is 4063; what is missing is one name's.
+        // 27 bytes for "." and "..", and 12 beside each name: from 4060 to 4099 of a block's 4096.
+        let mut bytes = 27;
         for nth in 0..17 {
-            let name = format!(
-                "{nth:02}{}",
-                "n".repeat(225 - usize::from(nth == 0) * (20 - more / 2))
-            );
+            let length = if nth == 0 { 195 + more } else { 225 };
+            let name = format!("{nth:02}{}", "n".repeat(length));
+            bytes += 12 + name.len();
             fixture.file(&format!("{folder}/{name}"), b"");
         }
+        assert_eq!(bytes, 4060 + more);
     }
     fixture.assert_same();
 }
