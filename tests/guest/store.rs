@@ -121,15 +121,20 @@ fn every_file_of_the_closure_is_the_hosts() -> Result<()> {
     Ok(())
 }
 
-#[test]
-fn odd_names_links_and_sizes_are_the_hosts() -> Result<()> {
+/// Looks at files with odd names, links and sizes, after `list` has told what there are.
+pub(crate) fn look_at_odd_files(list: &str) -> String {
     let odd = fixture("odd-files");
-    let script = format!(
-        "{LIST} list {odd}; find {odd} -type f -print0 | LC_ALL=C sort -z | xargs -0 md5sum; \
+    format!(
+        "{list} list {odd}; find {odd} -type f -print0 | LC_ALL=C sort -z | xargs -0 md5sum; \
          cd {odd}; cat links/relative links/absolute links/to-folder/../file; \
          cat links/dangling links/loop deep/level-0/no-such-file 2>&1; \
          dd if=sizes/five-million-1 bs=4097 skip=1220 status=none | md5sum; ls many | wc -l"
-    );
+    )
+}
+
+#[test]
+fn odd_names_links_and_sizes_are_the_hosts() -> Result<()> {
+    let script = look_at_odd_files(LIST);
     let output = shell("odd", &script).run()?;
     assert_same(&output, &on_host(&script));
     Ok(())

@@ -8,7 +8,7 @@ use anyhow::{Context, Result, ensure};
 use mvm_test::{Machine, Machines, closure, fixture};
 use tempfile::TempDir;
 
-use crate::store::{CHANGE, LOOK_OUTSIDE, assert_same};
+use crate::store::{CHANGE, LOOK_OUTSIDE, assert_same, look_at_odd_files};
 use crate::{on_host, shell, tool};
 
 /// As the other tests list a store, but for the sizes of folders, of which each file system has its own.
@@ -50,13 +50,7 @@ fn every_file_of_the_closure_is_the_hosts() -> Result<()> {
 
 #[test]
 fn odd_names_links_and_sizes_are_the_hosts() -> Result<()> {
-    let odd = fixture("odd-files");
-    let script = format!(
-        "{LIST} list {odd}; find {odd} -type f -print0 | LC_ALL=C sort -z | xargs -0 md5sum; \
-         cd {odd}; cat links/relative links/absolute links/to-folder/../file; \
-         cat links/dangling links/loop deep/level-0/no-such-file 2>&1; \
-         dd if=sizes/five-million-1 bs=4097 skip=1220 status=none | md5sum; ls many | wc -l"
-    );
+    let script = look_at_odd_files(LIST);
     let output = image("odd", &script).run()?;
     assert_same(&output, &on_host(&script));
     Ok(())
