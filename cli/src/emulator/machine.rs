@@ -47,7 +47,7 @@ const MEMORY_MIB: RangeInclusive<u64> = 2048..=8192;
 const CPUS: RangeInclusive<usize> = 2..=8;
 
 /// The kernel's command line.
-const CMDLINE: [&str; 15] = [
+const CMDLINE: [&str; 16] = [
     "console=ttyS0",
     // Only what ends it: KVM reports registers that it does not have at each start of a guest.
     "quiet",
@@ -64,6 +64,9 @@ const CMDLINE: [&str; 15] = [
     "8250.nr_uarts=1",
     // Nobody attacks an emulated processor's caches.
     "mitigations=off",
+    // QEMU translates a program's code for each address that it sees it at: where that differs at each
+    // start, it translates some seven thousand blocks before mvm has read a file.
+    "norandmaps",
     // Work that is asked for at idle is done while the last command's output is being read.
     "nowatchdog",
     "audit=0",

@@ -6,7 +6,9 @@
 //! of a mapped page at its first write, which is an exit, costs far more than to have copied it. The
 //! rest of a segment (`.bss`) is zero, and there: Linux clears it first of all.
 
+mod headers;
 mod sections;
+mod sites;
 
 use std::ops::Range;
 

@@ -387,27 +387,50 @@ fn a_part_amid_data_that_is_only_read_is_mapped() {
     assert_eq!(data(2, u64::MAX), [], "it is longer than all files");
 }
 
-/// The file with a table of alternatives to instructions at these places of [`TEXT`].
-fn with_alternatives(mut bytes: Vec<u8>, places: &[u64]) -> Vec<u8> {
-    const TABLE: u64 = 0x20_0000;
-    let names = b"\0.altinstructions\0";
-    let names_at = bytes.len() as u64;
-    bytes.extend(names);
-    let table_at = bytes.len() as u64;
-    for (at, place) in (TABLE..).step_by(14).zip(places) {
+/// Where a table of places in [`TEXT`] will be.
+const SITES: u64 = 0x20_0000;
+
+/// Entries of `entry_bytes` that tell of these places.
+fn sites(places: &[u64], entry_bytes: usize) -> Vec<u8> {
+    let entry = |(at, place): (u64, &u64)| {
         let distance = (TEXT.paddr + place).wrapping_sub(at) as i32;
-        bytes.extend(distance.to_le_bytes());
-        bytes.extend([0xee; 10]);
+        let mut entry = vec![0xee; entry_bytes];
+        entry[..4].copy_from_slice(&distance.to_le_bytes());
+        entry
+    };
+    let addresses = (SITES..).step_by(entry_bytes);
+    addresses.zip(places).flat_map(entry).collect()
+}
+
+/// The file with sections for its text, `table`, their names, which are of the `kind` of one of them,
+/// and `symbols`.
+fn with_table(mut bytes: Vec<u8>, name: &[u8], table: &[u8], symbols: &[(&str, u64)]) -> Vec<u8> {
+    let mut names = [b"\0", name, b"\0"].concat();
+    let mut entries = vec![0; 24];
+    for (name, value) in symbols {
+        entries.extend((names.len() as u32).to_le_bytes());
+        entries.extend([0; 4]);
+        entries.extend([*value, 0].map(u64::to_le_bytes).concat());
+        names.extend([name.as_bytes(), b"\0"].concat());
     }
+    let mut put_at_end = |part: &[u8]| {
+        let at = bytes.len() as u64;
+        bytes.extend(part);
+        (at, part.len() as u64)
+    };
+    let (names_at, names_bytes) = put_at_end(&names);
+    let (table_at, table_bytes) = put_at_end(table);
+    let (entries_at, entries_bytes) = put_at_end(&entries);
     let headers_at = bytes.len() as u64;
     let sections = [
-        (0, 0, 0, 0, 0),
-        (0, 6, TEXT.paddr, TEXT.offset, TEXT.filesz),
-        (1, 2, TABLE, table_at, places.len() as u64 * 14),
-        (0, 0, 0, names_at, names.len() as u64),
+        (0, 0, 0, 0, 0, 0),
+        (1 << 32, 6, TEXT.paddr, TEXT.offset, TEXT.filesz, 0),
+        (1 << 32 | 1, 2, SITES, table_at, table_bytes, 0),
+        (3 << 32, 0, 0, names_at, names_bytes, 0),
+        (2 << 32, 0, 0, entries_at, entries_bytes, 3),
     ];
-    for (name, flags, address, offset, size) in sections {
-        let words = [1 << 32 | name, flags, address, offset, size, 0, 0, 0];
+    for (name, flags, address, offset, size, link) in sections {
+        let words = [name, flags, address, offset, size, link, 0, 0];
         bytes.extend(words.map(u64::to_le_bytes).concat());
     }
     put(&mut bytes, SHOFF, &headers_at.to_le_bytes());
@@ -416,23 +439,61 @@ fn with_alternatives(mut bytes: Vec<u8>, places: &[u64]) -> Vec<u8> {
     bytes
 }
 
+/// The file with a table of alternatives to instructions at these places of [`TEXT`].
+fn with_alternatives(bytes: Vec<u8>, places: &[u64]) -> Vec<u8> {
+    with_table(bytes, b".altinstructions", &sites(places, 14), &[])
+}
+
+/// The file with a table of static calls at these places of [`TEXT`], which is from `start` to `stop`.
+fn with_static_calls(places: &[u64], start: u64, stop: u64) -> Vec<u8> {
+    let symbols = [
+        ("__start___jump_table", SITES),
+        ("__start_static_call_sites", start),
+        ("__stop_static_call_sites", stop),
+    ];
+    with_table(file(&[TEXT]), b".rodata", &sites(places, 8), &symbols)
+}
+
+/// Pages that are there once a kernel with [`TEXT`] is loaded.
+fn touched(bytes: &[u8]) -> usize {
+    let memory = memory::allocate(MEMORY_BYTES).unwrap();
+    let (_folder, path) = super::file(bytes);
+    let loaded = load(&memory, &path, &GIVEN).unwrap();
+    assert_loaded(&memory, bytes, TEXT);
+    assert_eq!(loaded.mapped, [WHOLE], "they stay mappings");
+    memory::Touched::of(&memory).unwrap().count()
+}
+
 #[test]
 fn pages_with_instructions_that_have_alternatives_are_copied() {
-    let copied = |places: &[u64]| {
-        let memory = memory::allocate(MEMORY_BYTES).unwrap();
-        let bytes = with_alternatives(file(&[TEXT]), places);
-        let (_folder, path) = super::file(&bytes);
-        let loaded = load(&memory, &path, &GIVEN).unwrap();
-        assert_loaded(&memory, &bytes, TEXT);
-        assert_eq!(loaded.mapped, [WHOLE], "they stay mappings");
-        memory::Touched::of(&memory).unwrap().count()
-    };
+    let copied = |places: &[u64]| touched(&with_alternatives(file(&[TEXT]), places));
     let none = copied(&[]);
     // In the second and the fourth page; once more there; in the first, which is broken.
     assert_eq!(copied(&[0x1000, 0x3100]) - none, 2);
     assert_eq!(copied(&[0x3200, 0x3100, 0x10]) - none, 1);
     let elsewhere = [0x1000, 0x10_0000];
     assert_eq!(copied(&elsewhere) - none, 0, "another form of table");
+}
+
+#[test]
+fn pages_with_static_calls_are_copied() {
+    let places = [0x1000, 0x3100, 0x3200];
+    let copied = |start, stop| touched(&with_static_calls(&places, start, stop));
+    let none = copied(SITES, SITES);
+    assert_eq!(copied(SITES, SITES + 8) - none, 1);
+    assert_eq!(copied(SITES, SITES + 3 * 8) - none, 2);
+    assert_eq!(
+        copied(SITES + 8, SITES) - none,
+        0,
+        "it ends before it begins"
+    );
+    assert_eq!(copied(SITES, u64::MAX) - none, 0, "it has no end");
+    assert_eq!(copied(8, 16) - none, 0, "it is in no section");
+    assert_eq!(
+        copied(SITES + 4, SITES + 12) - none,
+        0,
+        "another form of table"
+    );
 }
 
 #[test]
