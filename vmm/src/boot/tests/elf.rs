@@ -447,7 +447,7 @@ fn with_alternatives(bytes: Vec<u8>, places: &[u64]) -> Vec<u8> {
 /// The file with a table of static calls at these places of [`TEXT`], which is from `start` to `stop`.
 fn with_static_calls(places: &[u64], start: u64, stop: u64) -> Vec<u8> {
     let symbols = [
-        ("__start___jump_table", SITES),
+        ("__start_rodata", SITES),
         ("__start_static_call_sites", start),
         ("__stop_static_call_sites", stop),
     ];
