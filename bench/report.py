@@ -29,7 +29,8 @@ INTRODUCTION = """# Benchmarks
 
 `bench/run` has written this file, its plots and the README's table, of what it has measured; every figure of every round is in
 [benchmarks/](benchmarks/), and each bench tells what it does by `bench/NAME --help`. Figures are medians. Where there is no
-hardware KVM everything runs in the emulated host: there ratios and counts hold, milliseconds do not.
+hardware KVM everything runs in the emulated host: there ratios and counts hold, milliseconds do not. All programs that it runs
+are at the same addresses each time, since QEMU would translate them anew at others, at which no processor takes time.
 """
 
 

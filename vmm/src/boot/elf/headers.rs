@@ -50,15 +50,14 @@ const SECTIONS_MAX: u16 = 256;
 /// that was not takes longer than what is asked for is worth.
 const SYMBOLS_MAX: u64 = 256;
 
-/// Names that are looked for have at most as many, with the NUL at their end.
-const NAME_BYTES: usize = 32;
+/// The names of sections, or of so few symbols, have a few KiB.
+const NAMES_BYTES_MAX: u64 = 64 << 10;
 
 /// The sections of a file. All in them is what the file says, and may be wrong.
 pub struct Headers<'a> {
     pub file: &'a Window,
     pub all: Vec<SectionHeader>,
-    /// Which of them has their names.
-    names: usize,
+    names: Names,
 }
 
 impl<'a> Headers<'a> {
@@ -68,22 +67,26 @@ impl<'a> Headers<'a> {
         let mut all = vec![SectionHeader::new_zeroed(); count];
         file.read_at(all.as_mut_slice().as_mut_bytes(), header.shoff)
             .ok()?;
-        let names = usize::from(header.shstrndx);
-        Some(Self { file, all, names })
+        let names = all.get(usize::from(header.shstrndx));
+        let names = names.and_then(|section| Names::read(file, section));
+        Some(Self {
+            file,
+            names: names.unwrap_or_default(),
+            all,
+        })
     }
 
-    /// The section of this name, which ends in a NUL.
-    pub fn find(&self, name: &[u8]) -> Option<&SectionHeader> {
-        let names = self.all.get(self.names)?;
-        self.all
-            .iter()
-            .find(|section| self.is_named(names, section.name, name) == Some(true))
+    /// The section of this name.
+    pub fn find(&self, name: &str) -> Option<&SectionHeader> {
+        let is_it = |section: &&SectionHeader| self.names.at(section.name) == Some(name.as_bytes());
+        self.all.iter().find(is_it)
     }
 
-    /// The value of the symbol of this name, which ends in a NUL.
-    pub fn symbol(&self, name: &[u8]) -> Option<u64> {
+    /// The value of the symbol of this name.
+    pub fn symbol(&self, name: &str) -> Option<u64> {
         let table = self.all.iter().find(|section| section.kind == SYMBOLS)?;
         let names = self.all.get(usize::try_from(table.link).ok()?)?;
+        let names = Names::read(self.file, names)?;
         let count = table.size / size_of::<Symbol>() as u64;
         if count > SYMBOLS_MAX {
             return None;
@@ -92,10 +95,8 @@ impl<'a> Headers<'a> {
         self.file
             .read_at(symbols.as_mut_slice().as_mut_bytes(), table.offset)
             .ok()?;
-        let symbol = symbols
-            .iter()
-            .find(|symbol| self.is_named(names, symbol.name, name) == Some(true))?;
-        Some(symbol.value)
+        let is_it = |symbol: &&Symbol| names.at(symbol.name) == Some(name.as_bytes());
+        symbols.iter().find(is_it).map(|symbol| symbol.value)
     }
 
     /// Where in the file is what will be at this address, if it comes from the file.
@@ -106,13 +107,25 @@ impl<'a> Headers<'a> {
             .filter(|section| section.is_loaded())
             .find_map(within)
     }
+}
 
-    fn is_named(&self, names: &SectionHeader, at: u32, name: &[u8]) -> Option<bool> {
-        let mut found = [0; NAME_BYTES];
-        let found = found.get_mut(..name.len())?;
-        let offset = names.offset.checked_add(at.into())?;
-        self.file.read_at(found, offset).ok()?;
-        Some(found == name)
+/// A string table: names that end in a NUL each.
+#[derive(Default)]
+struct Names(Vec<u8>);
+
+impl Names {
+    fn read(file: &Window, section: &SectionHeader) -> Option<Self> {
+        if section.size > NAMES_BYTES_MAX {
+            return None;
+        }
+        let mut bytes = vec![0; usize::try_from(section.size).ok()?];
+        file.read_at(&mut bytes, section.offset).ok()?;
+        Some(Self(bytes))
+    }
+
+    fn at(&self, offset: u32) -> Option<&[u8]> {
+        let rest = self.0.get(usize::try_from(offset).ok()?..)?;
+        rest.split(|&byte| byte == 0).next()
     }
 }
 

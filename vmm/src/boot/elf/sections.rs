@@ -81,8 +81,8 @@ fn constant(section: &SectionHeader) -> Option<Range<u64>> {
 }
 
 fn rewritten(headers: &Headers<'_>) -> Option<Range<u64>> {
-    let returns = headers.find(b".return_sites\0")?;
-    let text = headers.find(b".text\0")?;
+    let returns = headers.find(".return_sites")?;
+    let text = headers.find(".text")?;
     let is_everywhere = returns.size / SITE_BYTES >= text.size.div_ceil(PAGE_BYTES);
     is_everywhere.then_some(text.in_file()?)
 }

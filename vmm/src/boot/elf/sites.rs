@@ -40,13 +40,13 @@ pub fn pages(headers: &Headers<'_>) -> Vec<Range<u64>> {
 }
 
 fn alternatives(headers: &Headers<'_>) -> Option<Range<u64>> {
-    let table = headers.find(b".altinstructions\0")?;
+    let table = headers.find(".altinstructions")?;
     Some(table.addr..table.addr.checked_add(table.size)?)
 }
 
 fn static_calls(headers: &Headers<'_>) -> Option<Range<u64>> {
-    let start = headers.symbol(b"__start_static_call_sites\0")?;
-    Some(start..headers.symbol(b"__stop_static_call_sites\0")?)
+    let start = headers.symbol("__start_static_call_sites")?;
+    Some(start..headers.symbol("__stop_static_call_sites")?)
 }
 
 /// The pages of the file that a table at these addresses tells of.
