@@ -4,12 +4,14 @@
 //! is looked for beside `mvm` before anywhere else. The one of a bundle is for who has `mvm` alone.
 
 use std::env;
-use std::fs;
+use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use vmm::app::App;
+use vmm::boot::initramfs::Content;
 use vmm::bundle::Bundle;
+use vmm::window::Window;
 
 /// The program's name in every folder.
 const NAME: &str = "mvm-init";
@@ -35,16 +37,26 @@ pub fn of(app: &App) -> Result<PathBuf> {
     }
 }
 
-/// Its bytes for a machine.
+/// Its bytes for a machine: those of a bundle are looked at first, which anybody may have written.
 ///
 /// # Errors
 /// As [`of`], or it cannot be read.
-pub fn read(app: &App) -> Result<Vec<u8>> {
+pub fn open(app: &App) -> Result<Content> {
     let path = of(app)?;
     if app.bundle.as_ref() == Some(&path) {
-        return Bundle::open(&path)?.init();
+        return Ok(Content::Bytes(Bundle::open(&path)?.init()?));
     }
-    fs::read(&path).with_context(|| format!("cannot read {}", path.display()))
+    open_file(&path)
+}
+
+/// The bytes of the program that is a file of its own.
+///
+/// # Errors
+/// It cannot be opened.
+pub fn open_file(path: &Path) -> Result<Content> {
+    let file = File::open(path).and_then(Window::whole);
+    let file = file.with_context(|| format!("cannot open {}", path.display()))?;
+    Ok(Content::File(file))
 }
 
 fn find_for(program: &Path, named: Option<PathBuf>) -> Result<PathBuf> {
@@ -65,6 +77,8 @@ fn find_for(program: &Path, named: Option<PathBuf>) -> Result<PathBuf> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]

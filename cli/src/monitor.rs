@@ -112,16 +112,16 @@ pub fn run(start: Start<'_>) -> anyhow::Result<Ended> {
     let secrets = start.secrets.files(app)?;
     let kernel = kernel(app)?;
     let store_image = seen.store_image(app, &kernel);
-    let init = init_binary::read(app)?;
+    let init = init_binary::open(app)?;
     let mut outside = Outside::open(app, start.sockets, places)?;
     let (host, port) = UnixStream::pair().context("cannot make a socket")?;
+    let software = Software {
+        kernel: &kernel,
+        init,
+        cmdline: app.system.as_ref().map_or("", |_| wishes(start.streams)),
+        credentials: credentials(app, start.secrets),
+    };
     let inputs = Inputs {
-        software: Software {
-            kernel: &kernel,
-            init: &init,
-            cmdline: app.system.as_ref().map_or("", |_| wishes(start.streams)),
-            credentials: credentials(app, start.secrets),
-        },
         port_name: PORT_NAME,
         port,
         store: &seen.store,
@@ -131,8 +131,8 @@ pub fn run(start: Start<'_>) -> anyhow::Result<Ended> {
         console: start.streams.console()?,
         host_user: host_user(),
     };
-    let machine =
-        Machine::new(app, inputs).with_context(|| format!("cannot start {}", app.name))?;
+    let machine = Machine::new(app, software, inputs)
+        .with_context(|| format!("cannot start {}", app.name))?;
     let ports = outside.wait_until_ready(&app.ports)?;
     let (running, exits) = machine.start()?;
     let running = Arc::new(running);

@@ -42,7 +42,7 @@ pub struct Software<'a> {
     /// The kernel's file.
     pub kernel: &'a Path,
     /// The program that the guest runs first, static.
-    pub init: &'a [u8],
+    pub init: initramfs::Content,
     /// Added to the kernel's command line, before what `kernel.cmdline` adds.
     pub cmdline: &'a str,
     /// What the services of a system find in its SMBIOS tables.
@@ -51,8 +51,6 @@ pub struct Software<'a> {
 
 /// What a machine is made from besides its `app.json`.
 pub struct Inputs<'a> {
-    /// What it runs first.
-    pub software: Software<'a>,
     /// Name of the port that init talks through.
     pub port_name: &'a str,
     /// The host's end of that port.
@@ -99,7 +97,7 @@ impl Machine {
     ///
     /// # Errors
     /// A part cannot be had; the message names it.
-    pub fn new(app: &App, mut inputs: Inputs<'_>) -> anyhow::Result<Self> {
+    pub fn new(app: &App, software: Software<'_>, mut inputs: Inputs<'_>) -> anyhow::Result<Self> {
         let vcpus = vcpus(app)?;
         if let (Some(system), None) = (&app.system, &app.bundle) {
             ensure_bootable(system).context("system.kernel")?;
@@ -115,7 +113,7 @@ impl Machine {
                 .spawn_scoped(scope, || processors(&memory, vcpus))
                 .context("cannot start a thread")?;
             let drivers = drivers(app, store_data);
-            let kernel = load(app, own.as_ref(), &inputs.software, &drivers, &memory)?;
+            let kernel = load(app, own.as_ref(), software, &drivers, &memory)?;
             let site = Site {
                 app,
                 own: own.as_ref(),
@@ -314,7 +312,7 @@ fn wire(vm: Arc<Vm>, doorbells: Vec<Doorbell>) -> anyhow::Result<()> {
 fn load(
     app: &App,
     own: Option<&Toplevel>,
-    software: &Software<'_>,
+    software: Software<'_>,
     drivers: &[&'static str],
     memory: &Memory,
 ) -> anyhow::Result<boot::Loaded> {
@@ -333,7 +331,7 @@ fn load(
         Some(own) => own.modules(drivers)?,
         None => modules::of_kernel(software.kernel, None, drivers)?,
     };
-    let initramfs = initramfs::of_init(init, software.init, &modules);
+    let initramfs = initramfs::of_init(init, software.init, modules)?;
     let initrd = own.map(|own| Initrd::open(&own.initrd)).transpose()?;
     let given = boot::Given {
         cmdline: &cmdline,

@@ -1,7 +1,7 @@
 //! A part of a file, which is read, copied and mapped as if it were a file of its own.
 
 use std::fs::File;
-use std::io::{ErrorKind, Seek, SeekFrom};
+use std::io::{ErrorKind, Read, Seek, SeekFrom, Write};
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
 
@@ -94,6 +94,18 @@ impl Window {
         memory
             .read_exact_volatile_from(gpa, &mut file, bytes)
             .context("it ends too early")
+    }
+
+    /// Writes all of it.
+    ///
+    /// # Errors
+    /// It ends before, cannot be read, or `to` takes no more.
+    pub fn write(&self, to: &mut dyn Write) -> anyhow::Result<()> {
+        let mut file = &self.file;
+        file.seek(SeekFrom::Start(self.start))?;
+        let written = std::io::copy(&mut file.take(self.bytes), to)?;
+        ensure!(written == self.bytes, "it ends too early");
+        Ok(())
     }
 
     /// Replaces guest pages by a private mapping of it, as [`memory::map_file`] does.

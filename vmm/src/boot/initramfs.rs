@@ -1,7 +1,14 @@
 //! A cpio archive in the "newc" format (Documentation/driver-api/early-userspace/buffer-format.rst):
 //! the first root file system, which holds mvm's init and the modules that it loads.
 
+use std::io::Write;
+
+use anyhow::Context;
+use devices::Memory;
+use vm_memory::{Address, Bytes, GuestAddress};
+
 use super::modules::Module;
+use crate::window::Window;
 
 /// Where mvm's init is, as the kernel is told.
 pub const INIT: &str = "/init";
@@ -14,29 +21,64 @@ pub const INIT_BESIDE: &str = "@mvm-init";
 /// The folder of the modules, whose name no other archive has.
 const MODULES: &str = "mvm-modules";
 
+/// The bytes of a file in an archive.
+#[derive(Debug)]
+pub enum Content {
+    /// These.
+    Bytes(Vec<u8>),
+    /// A file's, which are read when the archive is put where it is to be.
+    File(Window),
+}
+
+impl Content {
+    fn bytes(&self) -> u64 {
+        match self {
+            Self::Bytes(bytes) => bytes.len() as u64,
+            Self::File(file) => file.bytes(),
+        }
+    }
+
+    fn place(&self, memory: &Memory, at: GuestAddress) -> anyhow::Result<()> {
+        match self {
+            Self::Bytes(bytes) => Ok(memory.write_slice(bytes, at)?),
+            Self::File(file) => file.copy(memory, at, 0, usize::try_from(file.bytes())?),
+        }
+    }
+
+    fn write(&self, to: &mut dyn Write) -> anyhow::Result<()> {
+        match self {
+            Self::Bytes(bytes) => Ok(to.write_all(bytes)?),
+            Self::File(file) => file.write(to),
+        }
+    }
+}
+
 /// The archive that starts `init`, which is at `path`, as the first program: itself, the console
 /// that the kernel opens for it, and the modules that it loads, numbered in their order.
-#[must_use]
-pub fn of_init(path: &str, init: &[u8], modules: &[Module]) -> Vec<u8> {
+///
+/// # Errors
+/// A file has 4 GiB, which is too large for an archive.
+pub fn of_init(path: &str, init: Content, modules: Vec<Module>) -> anyhow::Result<Archive> {
     let mut archive = Archive::default();
-    archive.directory("dev");
-    archive.character_device("dev/console", (5, 1));
-    archive.file(path.trim_start_matches('/'), 0o755, init);
+    archive.directory("dev")?;
+    archive.character_device("dev/console", (5, 1))?;
+    archive.file(path.trim_start_matches('/'), 0o755, init)?;
     if !modules.is_empty() {
-        archive.directory(MODULES);
+        archive.directory(MODULES)?;
     }
-    for (number, module) in modules.iter().enumerate() {
+    for (number, module) in modules.into_iter().enumerate() {
         let path = format!("{MODULES}/{number:03}-{}", module.file_name);
-        archive.file(&path, 0o644, &module.content);
+        archive.file(&path, 0o644, Content::Bytes(module.content))?;
     }
     archive.finish()
 }
 
-/// Makes archives of a few files; the kernel makes parent folders itself no matter the order, so
-/// each must be added before what is in it.
-#[derive(Default)]
-struct Archive {
-    bytes: Vec<u8>,
+/// An archive of a few files; the kernel makes parent folders itself no matter the order, so each
+/// must be added before what is in it.
+#[derive(Debug, Default)]
+pub struct Archive {
+    /// Headers and padding, and between them the files' content.
+    parts: Vec<Content>,
     entries: u32,
 }
 
@@ -46,31 +88,73 @@ const DIRECTORY: u32 = 0o040_000;
 const CHARACTER: u32 = 0o020_000;
 
 impl Archive {
+    /// Its length.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.parts.iter().map(Content::bytes).sum()
+    }
+
+    /// Puts it into guest memory, with nothing in between.
+    ///
+    /// # Errors
+    /// There is no such memory, or a file cannot be read or has become shorter.
+    pub fn place(&self, memory: &Memory, mut at: GuestAddress) -> anyhow::Result<()> {
+        for part in &self.parts {
+            part.place(memory, at)?;
+            at = at.unchecked_add(part.bytes());
+        }
+        Ok(())
+    }
+
+    /// Writes it.
+    ///
+    /// # Errors
+    /// `to` takes no more, or a file cannot be read or has become shorter.
+    pub fn write(&self, to: &mut dyn Write) -> anyhow::Result<()> {
+        self.parts.iter().try_for_each(|part| part.write(to))
+    }
+
+    /// One that is no archive.
+    #[cfg(test)]
+    pub fn of_bytes(bytes: &[u8]) -> Self {
+        Self {
+            parts: vec![Content::Bytes(bytes.into())],
+            entries: 0,
+        }
+    }
+
     /// Adds a folder.
-    fn directory(&mut self, path: &str) {
-        self.entry(path, DIRECTORY | 0o755, (0, 0), &[]);
+    fn directory(&mut self, path: &str) -> anyhow::Result<()> {
+        self.entry(path, DIRECTORY | 0o755, (0, 0), None)
     }
 
     /// Adds a regular file with the permissions `mode`.
-    fn file(&mut self, path: &str, mode: u32, content: &[u8]) {
-        self.entry(path, REGULAR | mode, (0, 0), content);
+    fn file(&mut self, path: &str, mode: u32, content: Content) -> anyhow::Result<()> {
+        self.entry(path, REGULAR | mode, (0, 0), Some(content))
     }
 
     /// Adds a character device with the number `device` (major, minor).
-    fn character_device(&mut self, path: &str, device: (u32, u32)) {
-        self.entry(path, CHARACTER | 0o600, device, &[]);
+    fn character_device(&mut self, path: &str, device: (u32, u32)) -> anyhow::Result<()> {
+        self.entry(path, CHARACTER | 0o600, device, None)
     }
 
     /// Ends the archive.
-    fn finish(mut self) -> Vec<u8> {
-        self.entry("TRAILER!!!", 0, (0, 0), &[]);
-        self.bytes
+    fn finish(mut self) -> anyhow::Result<Self> {
+        self.entry("TRAILER!!!", 0, (0, 0), None)?;
+        Ok(self)
     }
 
-    fn entry(&mut self, path: &str, mode: u32, device: (u32, u32), content: &[u8]) {
+    fn entry(
+        &mut self,
+        path: &str,
+        mode: u32,
+        device: (u32, u32),
+        content: Option<Content>,
+    ) -> anyhow::Result<()> {
         self.entries += 1;
-        let size = u32::try_from(content.len()).expect("an archive's file is below 4 GiB");
-        let name_size = u32::try_from(path.len() + 1).expect("a path is short");
+        let size = content.as_ref().map_or(0, Content::bytes);
+        let size = u32::try_from(size).context("a file is too large for an archive")?;
+        let name_size = u32::try_from(path.len() + 1)?;
         let inode = self.entries;
         // magic, ino, mode, uid, gid, nlink, mtime, filesize, devmajor, devminor, rdevmajor,
         // rdevminor, namesize, check
@@ -78,40 +162,49 @@ impl Archive {
         let fields = [
             inode, mode, 0, 0, 1, 0, size, 0, 0, major, minor, name_size, 0,
         ];
-        self.bytes.extend(b"070701");
-        self.bytes.extend(
-            fields
-                .iter()
-                .flat_map(|field| format!("{field:08x}").into_bytes()),
-        );
-        self.bytes.extend(path.as_bytes());
-        self.bytes.push(0);
-        self.pad();
-        self.bytes.extend(content);
-        self.pad();
+        let fields = fields.map(|field| format!("{field:08x}")).concat();
+        let mut header = format!("070701{fields}{path}\0").into_bytes();
+        pad(&mut header);
+        self.parts.push(Content::Bytes(header));
+        self.parts.extend(content);
+        self.parts.push(Content::Bytes(vec![0; padding(size)]));
+        Ok(())
     }
+}
 
-    fn pad(&mut self) {
-        let padded = self.bytes.len().next_multiple_of(4);
-        self.bytes.resize(padded, 0);
-    }
+/// Bytes up to the next multiple of 4.
+fn padding(size: u32) -> usize {
+    (size.wrapping_neg() % 4) as usize
+}
+
+fn pad(bytes: &mut Vec<u8>) {
+    bytes.resize(bytes.len().next_multiple_of(4), 0);
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::memory;
 
     /// One entry: the fields that matter by their place, and the name and content as padded.
     fn entry(fields: [&str; 13], rest: &[u8]) -> Vec<u8> {
         [b"070701", fields.concat().as_bytes(), rest].concat()
     }
 
+    fn written(archive: &Archive) -> String {
+        let mut bytes = Vec::new();
+        archive.write(&mut bytes).unwrap();
+        assert_eq!(bytes.len() as u64, archive.bytes());
+        String::from_utf8(bytes).unwrap()
+    }
+
     #[test]
     fn an_archive_is_laid_out_as_the_kernel_reads_it() {
         let mut archive = Archive::default();
-        archive.directory("dev");
-        archive.character_device("dev/console", (5, 1));
-        archive.file("init", 0o755, b"12345");
+        archive.directory("dev").unwrap();
+        archive.character_device("dev/console", (5, 1)).unwrap();
+        let content = Content::Bytes(b"12345".into());
+        archive.file("init", 0o755, content).unwrap();
         let zero = "00000000";
         let one = "00000001";
         let expected = [
@@ -146,8 +239,8 @@ mod tests {
             ),
         ];
         assert_eq!(
-            String::from_utf8(archive.finish()),
-            String::from_utf8(expected.concat())
+            written(&archive.finish().unwrap()).as_bytes(),
+            expected.concat()
         );
     }
 
@@ -157,24 +250,45 @@ mod tests {
             file_name: name.into(),
             content: name.into(),
         };
-        let archive = of_init(INIT, b"init", &[module("z.ko"), module("a.ko")]);
-        let text = String::from_utf8(archive).unwrap();
+        let text = |modules| {
+            let init = Content::Bytes(b"init".into());
+            written(&of_init(INIT, init, modules).unwrap())
+        };
+        let with = text(vec![module("z.ko"), module("a.ko")]);
         let [folder, first, second] = [
             "mvm-modules\0",
             "mvm-modules/000-z.ko\0",
             "mvm-modules/001-a.ko\0",
         ]
-        .map(|name| text.find(name).unwrap());
+        .map(|name| with.find(name).unwrap());
         assert!(folder < first && first < second);
-        assert!(
-            !String::from_utf8(of_init(INIT, b"init", &[]))
-                .unwrap()
-                .contains("modules")
-        );
+        assert!(!text(Vec::new()).contains("modules"));
+    }
+
+    #[test]
+    fn a_file_is_read_once_the_archive_is_placed() {
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(b"-12345-").unwrap();
+        let archive = |content| of_init(INIT, content, Vec::new()).unwrap();
+        let of_file = || archive(Content::File(Window::part(file.try_clone().unwrap(), 1..6)));
+        let of_bytes = archive(Content::Bytes(b"12345".into()));
+        assert_eq!(written(&of_file()), written(&of_bytes));
+
+        let memory = memory::allocate(1 << 20).unwrap();
+        let at = GuestAddress(0x1001);
+        of_file().place(&memory, at).unwrap();
+        let mut placed = vec![0; written(&of_bytes).len()];
+        memory.read_slice(&mut placed, at).unwrap();
+        assert_eq!(placed, written(&of_bytes).as_bytes());
+
+        let shortened = of_file();
+        file.set_len(3).unwrap();
+        assert!(shortened.place(&memory, at).is_err());
+        assert!(shortened.write(&mut Vec::new()).is_err());
     }
 
     #[test]
     fn an_archive_of_nothing_is_its_trailer() {
-        assert_eq!(Archive::default().finish().len(), 124);
+        assert_eq!(Archive::default().finish().unwrap().bytes(), 124);
     }
 }

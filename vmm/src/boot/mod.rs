@@ -28,6 +28,7 @@ use crate::bundle::Bundle;
 use crate::layout;
 use crate::window::Window;
 
+use initramfs::Archive;
 pub use initrd::Initrd;
 pub use tables::{SEGMENTS, Segment};
 
@@ -60,8 +61,8 @@ pub struct Entry {
 pub struct Given<'a> {
     /// Kernel command line.
     pub cmdline: &'a str,
-    /// Initial root file system, a cpio archive.
-    pub initramfs: &'a [u8],
+    /// Initial root file system.
+    pub initramfs: &'a Archive,
     /// What is unpacked behind it.
     pub initrd: Option<&'a Initrd>,
 }
@@ -144,7 +145,7 @@ fn place_initramfs(
     kernel_end: u64,
 ) -> anyhow::Result<(u64, u64)> {
     // An archive that is not compressed must begin at a multiple of 4; between two there may be NULs.
-    let own = (given.initramfs.len() as u64).next_multiple_of(4);
+    let own = given.initramfs.bytes().next_multiple_of(4);
     let length = own.saturating_add(given.initrd.map_or(0, |initrd| initrd.file.bytes()));
     if length == 0 {
         return Ok((0, 0));
@@ -161,8 +162,9 @@ fn place_initramfs(
                 length.div_ceil(1 << 10)
             )
         })?;
-    memory
-        .write_slice(given.initramfs, GuestAddress(start))
+    given
+        .initramfs
+        .place(memory, GuestAddress(start))
         .context("cannot place the initramfs")?;
     if let Some(Initrd { path, file }) = given.initrd {
         let place = GuestAddress(start + own);

@@ -6,23 +6,29 @@ mod modules;
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
 
 use devices::Memory;
 use linux_loader::loader::bootparam::boot_params;
 use tempfile::TempDir;
 use vm_memory::{Bytes, GuestAddress};
 
+use super::initramfs::Archive;
 use super::{Entry, Given, Initrd, load};
 use crate::{layout, memory};
 
 /// Memory of the test machine.
 const MEMORY_BYTES: u64 = 32 << 20;
 
-const GIVEN: Given<'static> = Given {
-    cmdline: "console=ttyS0",
-    initramfs: b"an archive",
-    initrd: None,
-};
+static ARCHIVE: LazyLock<Archive> = LazyLock::new(|| Archive::of_bytes(b"an archive"));
+
+fn given() -> Given<'static> {
+    Given {
+        cmdline: "console=ttyS0",
+        initramfs: &ARCHIVE,
+        initrd: None,
+    }
+}
 
 /// Bytes that repeat at no page.
 fn pattern(bytes: usize) -> Vec<u8> {
@@ -40,7 +46,7 @@ fn file(bytes: &[u8]) -> (TempDir, PathBuf) {
 fn boot(bytes: &[u8]) -> (Memory, anyhow::Result<Entry>) {
     let memory = memory::allocate(MEMORY_BYTES).unwrap();
     let (_folder, path) = file(bytes);
-    let loaded = load(&memory, &path, &GIVEN);
+    let loaded = load(&memory, &path, &given());
     (memory, loaded.map(|loaded| loaded.entry))
 }
 
@@ -54,7 +60,7 @@ fn refusal_of(path: &Path, given: &Given<'_>) -> String {
 
 fn refusal(bytes: &[u8]) -> String {
     let (_folder, path) = file(bytes);
-    refusal_of(&path, &GIVEN)
+    refusal_of(&path, &given())
 }
 
 fn read(memory: &Memory, gpa: u64, bytes: usize) -> Vec<u8> {
@@ -66,7 +72,7 @@ fn read(memory: &Memory, gpa: u64, bytes: usize) -> Vec<u8> {
 #[test]
 fn a_file_that_is_not_there() {
     let folder = tempfile::tempdir().unwrap();
-    let reason = refusal_of(&folder.path().join("vmlinux"), &GIVEN);
+    let reason = refusal_of(&folder.path().join("vmlinux"), &given());
     assert_eq!(reason, "No such file or directory (os error 2)");
 }
 
@@ -74,7 +80,7 @@ fn a_file_that_is_not_there() {
 fn a_directory() {
     let folder = tempfile::tempdir().unwrap();
     assert_eq!(
-        refusal_of(folder.path(), &GIVEN),
+        refusal_of(folder.path(), &given()),
         "it is not a regular file"
     );
 }
@@ -85,12 +91,12 @@ fn a_fifo_that_nobody_writes_to() {
     let path = folder.path().join("fifo");
     let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
     rustix::fs::mknodat(rustix::fs::CWD, &path, rustix::fs::FileType::Fifo, mode, 0).unwrap();
-    assert_eq!(refusal_of(&path, &GIVEN), "it is not a regular file");
+    assert_eq!(refusal_of(&path, &given()), "it is not a regular file");
 }
 
 #[test]
 fn a_device_without_end() {
-    let reason = refusal_of(Path::new("/dev/zero"), &GIVEN);
+    let reason = refusal_of(Path::new("/dev/zero"), &given());
     assert_eq!(reason, "it is not a regular file");
 }
 
@@ -110,7 +116,7 @@ fn a_file_of_a_gibibyte_and_more() {
         .set_len((1 << 30) + 1)
         .unwrap();
     assert_eq!(
-        refusal_of(&path, &GIVEN),
+        refusal_of(&path, &given()),
         "it has 1024 MiB; no kernel is that large"
     );
 }
@@ -131,7 +137,7 @@ fn a_command_line_that_is_too_long() {
     let long = "x".repeat(layout::CMDLINE_BYTES_MAX);
     let given = Given {
         cmdline: &long,
-        ..GIVEN
+        ..given()
     };
     assert_eq!(
         refusal_of(&path, &given),
@@ -146,7 +152,7 @@ fn the_longest_command_line_there_can_be() {
     let long = "x".repeat(layout::CMDLINE_BYTES_MAX - 1);
     let given = Given {
         cmdline: &long,
-        ..GIVEN
+        ..given()
     };
     load(&memory, &path, &given).unwrap();
     let line = read(&memory, layout::CMDLINE, layout::CMDLINE_BYTES_MAX);
@@ -156,10 +162,10 @@ fn the_longest_command_line_there_can_be() {
 #[test]
 fn an_initramfs_that_does_not_fit_behind_the_kernel() {
     let (_folder, path) = file(&elf::kernel());
-    let large = vec![0; 16 << 20];
+    let large = Archive::of_bytes(&vec![0; 16 << 20]);
     let given = Given {
         initramfs: &large,
-        ..GIVEN
+        ..given()
     };
     assert_eq!(
         refusal_of(&path, &given),
@@ -177,7 +183,7 @@ fn an_initrd_stands_behind_the_archive() {
     let initrd = Initrd::open(&archive).unwrap();
     let given = Given {
         initrd: Some(&initrd),
-        ..GIVEN
+        ..given()
     };
     let loaded = load(&memory, &path, &given).unwrap();
     let params: boot_params = memory.read_obj(GuestAddress(loaded.entry.rsi)).unwrap();
@@ -200,7 +206,7 @@ fn an_initrd_that_does_not_fit_or_shrinks() {
         file.set_len(then).unwrap();
         let given = Given {
             initrd: Some(&initrd),
-            ..GIVEN
+            ..given()
         };
         refusal_of(&path, &given)
     };

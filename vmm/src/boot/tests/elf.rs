@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::{GIVEN, MEMORY_BYTES, boot, pattern, read, refusal};
+use super::{MEMORY_BYTES, boot, given, pattern, read, refusal};
 use crate::boot::load;
 use crate::memory;
 
@@ -296,7 +296,7 @@ fn a_kernel_above_what_the_cpu_can_reach() {
     let mut bytes = file(&[high]);
     put(&mut bytes, ENTRY_POINT, &high.paddr.to_le_bytes());
     let (_folder, path) = super::file(&bytes);
-    let error = load(&memory, &path, &GIVEN).unwrap_err();
+    let error = load(&memory, &path, &given()).unwrap_err();
     assert!(
         format!("{error:#}")
             .ends_with("it wants to be at 0x40000234, and a kernel is entered in the first GiB")
@@ -329,7 +329,7 @@ fn with_sections(mut bytes: Vec<u8>, returns: u64, text: &Range<u64>) -> Vec<u8>
 fn mapped(bytes: &[u8]) -> Vec<Range<u64>> {
     let memory = memory::allocate(MEMORY_BYTES).unwrap();
     let (_folder, path) = super::file(bytes);
-    let loaded = load(&memory, &path, &GIVEN).unwrap();
+    let loaded = load(&memory, &path, &given()).unwrap();
     assert_loaded(&memory, bytes, TEXT);
     loaded.mapped
 }
@@ -372,7 +372,7 @@ fn a_part_amid_data_that_is_only_read_is_mapped() {
         put(&mut content, SHNUM, &1u16.to_le_bytes());
         let memory = memory::allocate(MEMORY_BYTES).unwrap();
         let (_folder, path) = super::file(&content);
-        let loaded = load(&memory, &path, &GIVEN).unwrap();
+        let loaded = load(&memory, &path, &given()).unwrap();
         assert_loaded(&memory, &content, WRITABLE);
         loaded.mapped
     };
@@ -458,7 +458,7 @@ fn with_static_calls(places: &[u64], start: u64, stop: u64) -> Vec<u8> {
 fn touched(bytes: &[u8]) -> usize {
     let memory = memory::allocate(MEMORY_BYTES).unwrap();
     let (_folder, path) = super::file(bytes);
-    let loaded = load(&memory, &path, &GIVEN).unwrap();
+    let loaded = load(&memory, &path, &given()).unwrap();
     assert_loaded(&memory, bytes, TEXT);
     assert_eq!(loaded.mapped, [WHOLE], "they stay mappings");
     memory::Touched::of(&memory).unwrap().count()
