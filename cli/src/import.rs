@@ -7,6 +7,7 @@ pub mod dotenv;
 mod extends;
 mod known;
 mod mounts;
+mod names;
 mod ordered;
 mod program;
 mod project;

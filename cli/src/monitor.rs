@@ -156,7 +156,8 @@ pub fn run(start: Start<'_>) -> anyhow::Result<Ended> {
     // They go before the machine's end is told.
     let mut files = Vec::new();
     let setup = setup::setup(app, seen.store_mount(), &outside.network, secrets);
-    let bounds = start.contained.cloned().unwrap_or_default();
+    let own = || setup::bounds(&app.program());
+    let bounds = start.contained.cloned().unwrap_or_else(own);
     let mut is_oom = false;
     let finished = greet(app, host, &kernel).and_then(|mut guest| {
         end_of(Phase::Kernel);

@@ -28,6 +28,7 @@ mod kernel;
 pub(crate) mod label;
 mod limits;
 mod memory;
+mod names;
 mod place;
 mod port;
 pub(crate) mod problem;
@@ -49,6 +50,7 @@ pub(crate) mod switch_form;
 mod system;
 pub(crate) mod text;
 mod text_form;
+mod ulimit;
 mod user;
 mod volume;
 
@@ -71,12 +73,13 @@ pub use kernel::{Kernel, MAX_CMDLINE_SIZE};
 pub use label::{MAX_LABELS, is_label};
 pub use limits::{CpuQuota, IoLimits, Limits};
 pub use memory::Memory;
+pub use names::{Addresses, Dns};
 pub use place::{Place, Step};
 pub use port::{
     HostEnd, MAX_PORTS, MAX_SOCKET_NAME, MAX_SOCKET_PATH_SIZE, Port, PortRange, Protocol,
 };
 pub use problem::{Complaint, Problem, Problems};
-pub use program::{MAX_ARG_SIZE, MAX_ARGS, MAX_ENV, Program, Tty};
+pub use program::{MAX_ARG_SIZE, MAX_ARGS, MAX_ENV, MAX_GROUPS, Program, Tty};
 pub use rate::Rate;
 pub use restart::{Policy, Restart};
 pub use root::{Root, RootKind, TmpfsSize};
@@ -86,6 +89,7 @@ pub use signal::Signal;
 pub use store::{Registration, Store, StoreData, StoreMode, WritableStore};
 pub use system::{System, SystemKernel};
 pub use text::MAX_FILE_SIZE;
+pub use ulimit::{Ulimit, resource_number};
 pub use user::{Id, User};
 pub use volume::{MAX_VOLUMES, Volume, VolumeFileSystem, VolumeSize};
 
@@ -173,6 +177,13 @@ pub struct App {
     #[serde(default, deserialize_with = "port::read")]
     #[schemars(schema_with = "port::schema")]
     pub ports: Vec<Port>,
+    /// Addresses of names that the machine knows without asking: lines of its /etc/hosts.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(schema_with = "names::hosts")]
+    pub hosts: BTreeMap<String, Addresses>,
+    /// Whom it asks for all other names: its /etc/resolv.conf.
+    #[serde(default, skip_serializing_if = "Dns::is_empty")]
+    pub dns: Dns,
     /// The machine's root file system.
     #[serde(default)]
     pub root: Root,
@@ -238,6 +249,8 @@ impl App {
             volumes: Vec::new(),
             interfaces: None,
             ports: Vec::new(),
+            hosts: BTreeMap::new(),
+            dns: Dns::default(),
             root: Root::default(),
             secrets: BTreeMap::new(),
             healthcheck: None,

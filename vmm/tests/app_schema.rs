@@ -86,6 +86,8 @@ const BEYOND_SCHEMAS: &[&str] = &[
     "237-share-in-a-writable-store",
     "240-image-of-a-system",
     "241-image-of-a-bundle",
+    "247-hosts-of-a-system",
+    "248-hosts-of-a-folder",
 ];
 
 fn validator() -> Validator {

@@ -7,7 +7,7 @@ use super::known::Known;
 use super::ordered::Ordered;
 use super::section::{Section, boolean};
 use super::yaml::{self, Yaml};
-use super::{mounts, program, resources, words};
+use super::{mounts, names, program, resources, words};
 
 /// Why nobody says addresses.
 pub const FOLLOWS: &str = "addresses follow from the names of networks and machines";
@@ -64,6 +64,7 @@ pub fn convert(name: &str, service: &Section<'_>, yaml: &Yaml, known: &Known<'_>
     resources::convert(service, &mut converted);
     mounts::convert(service, known, &mut converted);
     converted.put("ports", ports(service));
+    names::convert(service, &mut converted);
     converted.put("healthcheck", healthcheck(service));
     converted.put("restart", restart(service));
     converted.put("dependsOn", depends_on(service));

@@ -1,14 +1,19 @@
 //! What the guest is told: an [`App`] as the setup and the execution of the guest's protocol.
 
+use std::net::IpAddr;
 use std::path::Path;
 use std::time::Duration;
 
 use guest::notify;
 use guest::protocol::{
-    Bounds, Exec, FileSystem, Init, Link, Mount, Root, SecretFile, Setup, Tty, Upper, User as Entry,
+    Bounds, Exec, FileSystem, Init, Limit, Link, Mount, Resolver, Root, SecretFile, Setup, Tty,
+    Upper, User as Entry,
 };
 use rustix::termios::Winsize;
-use vmm::app::{App, IMAGE_TAG, RootKind, SECRETS_DIR, STORE_TAG, SystemKernel, User};
+use vmm::app::{
+    Addresses, App, IMAGE_TAG, Program, RootKind, SECRETS_DIR, STORE_TAG, SystemKernel, User,
+    resource_number,
+};
 use vmm::bundle;
 use vmm::closure::STORE_DIR;
 use vmm::net::Network;
@@ -119,11 +124,12 @@ pub fn setup(app: &App, store: Store, network: &Network, secrets: Vec<SecretFile
         mounts,
         users: user(app).into_iter().collect(),
         write_etc: app.root.kind != RootKind::Folder,
-        nameservers: network
-            .name_servers
-            .iter()
-            .map(ToString::to_string)
-            .collect(),
+        hosts: hosts(app),
+        resolver: Resolver {
+            servers: network.name_servers.clone(),
+            search: app.dns.search.clone(),
+            options: app.dns.options.clone(),
+        },
         links: links(network),
         console_level: None,
         // What is in the way of a stage 1 of the system's own are its file systems.
@@ -136,6 +142,14 @@ pub fn setup(app: &App, store: Store, network: &Network, secrets: Vec<SecretFile
         working_folder: app.image.as_ref().map(|_| app.program().cwd().into()),
         ports: Vec::new(),
     }
+}
+
+/// Each address of each name, a line of the machine's `/etc/hosts`.
+fn hosts(app: &App) -> Vec<(IpAddr, String)> {
+    let hosts = app.hosts.iter().flat_map(|(name, Addresses(addresses))| {
+        addresses.iter().map(|address| (*address, name.clone()))
+    });
+    hosts.collect()
 }
 
 /// What keeps what the machine adds to its store.
@@ -205,6 +219,22 @@ pub fn user(app: &App) -> Option<Entry> {
         uid,
         gid,
     })
+}
+
+/// What the machine's program may do, and those that run as it does.
+pub fn bounds(program: &Program) -> Bounds {
+    let limits = program.ulimits.iter().filter_map(|(name, limit)| {
+        Some(Limit {
+            resource: resource_number(name)?,
+            soft: limit.soft,
+            hard: limit.hard,
+        })
+    });
+    Bounds {
+        groups: program.groups.clone(),
+        limits: limits.collect(),
+        umask: None,
+    }
 }
 
 /// The program as the guest starts it; with `window`, on a terminal of that size.

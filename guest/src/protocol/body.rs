@@ -27,8 +27,10 @@ pub struct Setup {
     /// Whether to write `/etc/{passwd,group,hosts,hostname,resolv.conf,nsswitch.conf}`. A root that
     /// is the host's own tree has them already.
     pub write_etc: bool,
-    /// Addresses for `/etc/resolv.conf`.
-    pub nameservers: Vec<String>,
+    /// Lines of `/etc/hosts` besides the machine's own: an address and a name each.
+    pub hosts: Vec<(IpAddr, String)>,
+    /// What `/etc/resolv.conf` says.
+    pub resolver: Resolver,
     /// Network interfaces to set up.
     pub links: Vec<Link>,
     /// Kernel messages below this level go to the console (`/proc/sys/kernel/printk`); `None` keeps
@@ -42,6 +44,18 @@ pub struct Setup {
     /// Names of more ports at which the host speaks this protocol; each is served by a process of
     /// its own.
     pub ports: Vec<String>,
+}
+
+/// Whom programs ask for names (resolv.conf(5)).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Resolver {
+    /// Addresses of servers.
+    pub servers: Vec<IpAddr>,
+    /// Domains in which short names are looked for.
+    pub search: Vec<String>,
+    /// Further options.
+    pub options: Vec<String>,
 }
 
 /// The root file system.
@@ -244,8 +258,8 @@ pub struct Exec {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Bounds {
-    /// Groups beside those that its user has.
-    pub groups: Vec<u32>,
+    /// Groups beside those that its user has: names of `/etc/group`, or numbers.
+    pub groups: Vec<String>,
     /// Limits of its process; others are as all programs have them.
     pub limits: Vec<Limit>,
     /// Permissions that files which it makes do not get; `None` is 022.

@@ -102,6 +102,8 @@ pub fn values(app: &App) -> Vec<Complaint> {
     }
     check.interfaces(app.interfaces.as_deref().unwrap_or_default());
     check.ports(&app.ports);
+    check.hosts(&app.hosts);
+    check.dns(&app.dns);
     if let Some(path) = &app.console.path {
         check.host_path(path, root().key("console").key("path"));
     }

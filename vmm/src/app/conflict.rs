@@ -33,6 +33,7 @@ pub fn between(app: &App) -> Vec<Complaint> {
     }
     network::between(app, &mut complaints);
     root(app, &mut complaints);
+    names(app, &mut complaints);
     own_kernel::between(app, &mut complaints);
     bundle::between(app, &mut complaints);
     store(app, &mut complaints);
@@ -197,6 +198,23 @@ fn root(app: &App, complaints: &mut Vec<Complaint>) {
         place: Place::root().key("root").key("type"),
         message: message.into(),
     });
+}
+
+/// Files of an /etc that is not mvm's to write.
+fn names(app: &App, complaints: &mut Vec<Complaint>) {
+    let mut complain = refusals(complaints, "is of no use");
+    let root = Place::root;
+    let is_folder = app.root.kind == RootKind::Folder;
+    let reason = "the /etc of a root of type \"folder\" is left as it is";
+    complain(
+        is_folder && !app.hosts.is_empty(),
+        root().key("hosts"),
+        reason,
+    );
+    complain(is_folder && !app.dns.is_empty(), root().key("dns"), reason);
+    let reason = "`networking.hosts` of the system's configuration says them";
+    let is_systems = app.system.is_some() && !app.hosts.is_empty();
+    complain(is_systems, root().key("hosts"), reason);
 }
 
 fn store(app: &App, complaints: &mut Vec<Complaint>) {

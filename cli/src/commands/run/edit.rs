@@ -2,12 +2,13 @@
 
 mod mount;
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 
 use anyhow::{Context, bail};
 use vmm::app::{
-    App, Complaint, CpuQuota, Duration, Interface, InterfaceKind, MAX_VCPUS, Policy, Port, Program,
-    Restart, Signal, Step, Tty,
+    Addresses, App, Complaint, CpuQuota, Duration, Interface, InterfaceKind, MAX_VCPUS, Policy,
+    Port, Program, Restart, Signal, Step, Tty, Ulimit,
 };
 
 use crate::environment;
@@ -38,6 +39,13 @@ pub struct Edits {
     /// is looked up in the image; in a machine without one it is a user of that name, made for it
     #[arg(long, short, value_name = "USER")]
     user: Option<String>,
+    /// A group that it has besides those of its user, and those of `app.groups`: a name or a gid
+    #[arg(long, value_name = "GROUP")]
+    group_add: Vec<String>,
+    /// A limit of each of its processes, such as nofile=1024:2048, core=0 or memlock=unlimited, instead
+    /// of that of `app.ulimits`; -1 is unlimited
+    #[arg(long, value_name = "NAME=SOFT[:HARD]", value_parser = ulimit)]
+    ulimit: Vec<(String, Ulimit)>,
     /// Folder in the machine that the program starts in, instead of `app.cwd`
     #[arg(long, short, value_name = "FOLDER")]
     workdir: Option<String>,
@@ -88,6 +96,19 @@ pub struct Edits {
     /// What the machine is called in the networks of --network, besides its name
     #[arg(long, value_name = "NAME", requires = "network")]
     network_alias: Vec<String>,
+    /// An address of a name that the machine knows without asking, instead of those that `hosts` has
+    /// for it
+    #[arg(long, value_name = "NAME:ADDRESS", value_parser = host)]
+    add_host: Vec<(String, IpAddr)>,
+    /// A name server that the machine asks, instead of those of `dns`
+    #[arg(long, value_name = "ADDRESS")]
+    dns: Vec<IpAddr>,
+    /// A domain in which it looks for short names, instead of those of `dns`
+    #[arg(long, value_name = "DOMAIN")]
+    dns_search: Vec<String>,
+    /// A word for `options` of its /etc/resolv.conf, instead of those of `dns`
+    #[arg(long, value_name = "OPTION")]
+    dns_option: Vec<String>,
     /// Whether the machine is started again when it has ended, instead of `restart`: no,
     /// on-failure[:N], always or unless-stopped. Only a machine in the background is
     #[arg(long, value_name = "POLICY")]
@@ -155,6 +176,7 @@ impl Edits {
             app.ports.extend(ports);
         }
         self.add_networks(app);
+        self.set_names(app);
         for mount in &self.volume {
             mount.add_to(app)?;
         }
@@ -179,6 +201,19 @@ impl Edits {
         app.interfaces = Some(interfaces);
     }
 
+    fn set_names(&self, app: &mut App) {
+        for (name, _) in &self.add_host {
+            app.hosts.remove(name);
+        }
+        for (name, address) in &self.add_host {
+            let Addresses(addresses) = app.hosts.entry(name.clone()).or_default();
+            addresses.push(*address);
+        }
+        replace(&mut app.dns.servers, &self.dns);
+        replace(&mut app.dns.search, &self.dns_search);
+        replace(&mut app.dns.options, &self.dns_option);
+    }
+
     fn set_program(&self, program: &mut Program) -> anyhow::Result<()> {
         if let Some(entrypoint) = &self.entrypoint {
             program.entrypoint = vec![entrypoint.clone()];
@@ -190,6 +225,8 @@ impl Edits {
         if let Some(user) = &self.user {
             program.user = Some(user.clone());
         }
+        program.groups.extend(self.group_add.iter().cloned());
+        program.ulimits.extend(self.ulimit.iter().cloned());
         if let Some(folder) = &self.workdir {
             program.cwd = Some(folder.clone());
         }
@@ -203,6 +240,38 @@ impl Edits {
         }
         environment::set(&mut program.env, &self.env)
     }
+}
+
+/// What a flag says, if it does, in the place of what the file says.
+fn replace<T: Clone>(of_file: &mut Vec<T>, of_flag: &[T]) {
+    if !of_flag.is_empty() {
+        of_file.clear();
+        of_file.extend_from_slice(of_flag);
+    }
+}
+
+/// A name and its address, which may stand in brackets.
+fn host(text: &str) -> Result<(String, IpAddr), String> {
+    let wrong = || "must be a name, \":\" and an address, such as db:10.0.0.7".to_owned();
+    let (name, address) = text.split_once([':', '=']).ok_or_else(wrong)?;
+    let bare = address
+        .strip_prefix('[')
+        .and_then(|rest| rest.strip_suffix(']'));
+    let address = bare.unwrap_or(address).parse().map_err(|_| wrong())?;
+    Ok((name.into(), address))
+}
+
+/// A limit as the file has it behind its name, or with -1 for none.
+fn ulimit(text: &str) -> Result<(String, Ulimit), String> {
+    let (name, limit) = text
+        .split_once('=')
+        .ok_or("must be a limit's name, \"=\" and a number, such as nofile=1024")?;
+    let values = limit.split(':').map(|value| match value {
+        "-1" => "unlimited",
+        other => other,
+    });
+    let limit = values.collect::<Vec<_>>().join(":").parse()?;
+    Ok((name.into(), limit))
 }
 
 /// A port as the file has it in short form, or the machine's alone.
@@ -235,10 +304,16 @@ fn words(complaint: &Complaint) -> String {
         ["ports", ..] => "--publish",
         ["interfaces", "network"] => "--network",
         ["interfaces", "aliases"] => "--network-alias",
+        ["hosts", ..] => "--add-host",
+        ["dns"] | ["dns", "servers"] => "--dns",
+        ["dns", "search"] => "--dns-search",
+        ["dns", "options"] => "--dns-option",
         ["shares" | "volumes", ..] => "--volume",
         ["app", "entrypoint"] => "--entrypoint",
         ["app", "args"] => "arguments behind \"--\"",
         ["app", "user"] => "--user",
+        ["app", "groups"] => "--group-add",
+        ["app", "ulimits", ..] => "--ulimit",
         ["app", "cwd"] => "--workdir",
         ["app", "env", ..] => "--env",
         _ => return complaint.to_string(),
@@ -337,6 +412,47 @@ mod tests {
     }
 
     #[test]
+    fn limits_and_groups_come_to_those_of_the_file() {
+        let mut app = App::new("a", vec!["sh".into()]);
+        app.app.groups.push("tty".into());
+        for name in ["core", "nofile"] {
+            app.app.ulimits.insert(name.into(), "7".parse().unwrap());
+        }
+        let flags =
+            "mvm --group-add 44 --ulimit nofile=5:9 --ulimit memlock=-1:-1 --ulimit nproc=3";
+        let line = Line::try_parse_from(flags.split(' ')).unwrap();
+        line.edits.apply(&mut app).unwrap();
+        assert_eq!(app.app.groups, ["tty", "44"]);
+        let limits = app.app.ulimits.iter();
+        let limits = limits.map(|(name, limit)| format!("{name}={limit}"));
+        let expected = ["core=7", "memlock=unlimited", "nofile=5:9", "nproc=3"];
+        assert_eq!(limits.collect::<Vec<_>>(), expected);
+    }
+
+    #[test]
+    fn names_and_who_is_asked_for_them_are_those_of_the_flags() {
+        let mut app = App::new("a", vec!["sh".into()]);
+        let addresses = |texts: &[&str]| texts.iter().map(|text| text.parse().unwrap()).collect();
+        for name in ["db", "web"] {
+            let of_file = Addresses(addresses(&["10.0.0.1"]));
+            app.hosts.insert(name.into(), of_file);
+        }
+        app.dns.servers = addresses(&["10.0.0.1"]);
+        app.dns.search = vec!["of.file".into()];
+        let flags = "mvm --add-host db:10.0.0.7 --add-host db=[fd00::7] --add-host v6:::1 \
+            --dns 10.0.0.3 --dns ::3 --dns-option ndots:2";
+        let line = Line::try_parse_from(flags.split_whitespace()).unwrap();
+        line.edits.apply(&mut app).unwrap();
+        let of = |name: &str| app.hosts[name].0.clone();
+        assert_eq!(of("db"), addresses(&["10.0.0.7", "fd00::7"]) as Vec<_>);
+        assert_eq!(of("v6"), addresses(&["::1"]) as Vec<_>);
+        assert_eq!(of("web"), addresses(&["10.0.0.1"]) as Vec<_>);
+        assert_eq!(app.dns.servers, addresses(&["10.0.0.3", "::3"]) as Vec<_>);
+        assert_eq!(app.dns.search, ["of.file"]);
+        assert_eq!(app.dns.options, ["ndots:2"]);
+    }
+
+    #[test]
     fn checks_can_be_left_out() {
         let mut app = App::new("a", vec!["sh".into()]);
         app.healthcheck = Some(HealthCheck::of_command(vec!["true".into()]));
@@ -373,6 +489,33 @@ mod tests {
             ("--hostname -", "--hostname: must be 1 to 64 letters"),
             ("-l =a", "--label: a label's name must be 1 to 255 bytes"),
             ("-u Root", "--user: must be a user name or a uid, or either"),
+            (
+                "--group-add A",
+                "--group-add: must be the name of a group or",
+            ),
+            (
+                "--ulimit nfile=1",
+                "--ulimit: there is no limit \"nfile\"; did you mean \"nofile\"?",
+            ),
+            (
+                "--ulimit nofile=1048577",
+                "--ulimit: must be at most 1048576, is 1048577",
+            ),
+            (
+                "--ulimit nofile",
+                "error: invalid value 'nofile' for '--ulimit <NAME=SOFT[:HARD]>'",
+            ),
+            ("--ulimit nofile=2:1", "error: invalid value 'nofile=2:1'"),
+            ("--add-host /:::1", "--add-host: must be 1 to 64 letters"),
+            (
+                "--add-host db",
+                "error: invalid value 'db' for '--add-host <NAME:ADDRESS>'",
+            ),
+            ("--dns-search .", "--dns-search: must be 1 to 253 letters"),
+            (
+                "--dns ::1 --dns ::2 --dns ::3 --dns ::4",
+                "--dns: must be at most 3 servers",
+            ),
             ("-w srv", "--workdir: must be an absolute path, is \"srv\""),
             (
                 "-e A= --entrypoint=",
