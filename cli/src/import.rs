@@ -14,6 +14,7 @@ mod project;
 mod resources;
 mod section;
 mod service;
+mod tmpfs;
 mod words;
 mod yaml;
 

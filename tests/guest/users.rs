@@ -78,7 +78,7 @@ fn groups_besides_are_those_of_the_machine() -> Result<()> {
     };
     assert_eq!(
         groups("nobody", json!(["tty", "44", "7"]))?.success(),
-        "65534 5 44 7\n"
+        "65534 5 7 44\n"
     );
     assert_eq!(groups("7:8", json!(["8", "tty"]))?.success(), "8 5\n");
     let output = groups("nobody", json!(["nemo"]))?;

@@ -88,6 +88,9 @@ const BEYOND_SCHEMAS: &[&str] = &[
     "241-image-of-a-bundle",
     "247-hosts-of-a-system",
     "248-hosts-of-a-folder",
+    "250-read-only-and-written",
+    "252-system-that-is-not-written",
+    "253-read-only-system",
 ];
 
 fn validator() -> Validator {

@@ -57,9 +57,12 @@ fn ulimits(service: &Section<'_>) -> Map<String, Value> {
             let read = |key| limit.read(key, "a number", ulimit);
             let both = read("soft").zip(read("hard"));
             limit.finish();
-            both.map(|(soft, hard)| match soft == hard {
-                true => soft,
-                false => format!("{soft}:{hard}"),
+            both.map(|(soft, hard)| {
+                if soft == hard {
+                    soft
+                } else {
+                    format!("{soft}:{hard}")
+                }
             })
         };
         match limit {

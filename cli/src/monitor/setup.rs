@@ -72,6 +72,12 @@ pub fn setup(app: &App, store: Store, network: &Network, secrets: Vec<SecretFile
             upper: None,
         })
     });
+    let tmpfs = app.tmpfs.iter().map(|tmpfs| Mount {
+        file_system: FileSystem::Tmpfs,
+        options: format!("mode=1777,size={}k", app.tmpfs_bytes(tmpfs.size) >> 10),
+        fill: app.image.is_some(),
+        ..virtiofs("tmpfs".into(), &tmpfs.mount_point.to_string_lossy(), false)
+    });
     let upper = store_upper(app);
     let store = (store != Store::None).then(|| match store {
         Store::Disk => Mount {
@@ -108,7 +114,8 @@ pub fn setup(app: &App, store: Store, network: &Network, secrets: Vec<SecretFile
         beside: false,
         upper: None,
     });
-    let all = run.into_iter().chain(store).chain(shares).chain(volumes);
+    let all = run.into_iter().chain(store).chain(shares);
+    let all = all.chain(volumes).chain(tmpfs);
     // A stage 1 of the system's own mounts what the system's configuration says.
     let mut mounts: Vec<Mount> = all.filter(|_| app.own_kernel().is_none()).collect();
     // What is mounted in another comes behind it.
@@ -121,6 +128,7 @@ pub fn setup(app: &App, store: Store, network: &Network, secrets: Vec<SecretFile
         hostname: Some(app.hostname().into()),
         clock_ns: None,
         root: root(app),
+        read_only: app.root.read_only,
         mounts,
         users: user(app).into_iter().collect(),
         write_etc: app.root.kind != RootKind::Folder,
@@ -246,7 +254,7 @@ pub fn execution(app: &App, window: Option<Winsize>, bounds: Bounds) -> Exec {
     });
     let mut env = environment::lines(&program.env);
     if app.is_heard() {
-        let socket = notify::socket(app.own_kernel().is_some());
+        let socket = notify::socket(app.is_heard_by_name());
         env.push(format!("NOTIFY_SOCKET={socket}").as_str().into());
     }
     // As a container's manager tells a system.

@@ -20,6 +20,8 @@ pub struct Setup {
     pub clock_ns: Option<u64>,
     /// What `/` is.
     pub root: Root,
+    /// Whether nothing can be written to it once all is in place.
+    pub read_only: bool,
     /// File systems to mount on it, in this order.
     pub mounts: Vec<Mount>,
     /// Entries of `/etc/passwd` besides root and nobody. Each gets a group of its name and number.
@@ -139,8 +141,8 @@ pub struct Mount {
     /// A file at its top, which alone is at the mount point: the rest is not seen.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub file: Option<ByteString>,
-    /// Of a volume: whether it gets what is at the mount point while it is empty, as container engines
-    /// have it for an image's.
+    /// Of a volume or memory: whether it gets what is at the mount point while it is empty, as
+    /// container engines have it for an image's.
     #[serde(default)]
     pub fill: bool,
     /// Whether what is at the mount point already shows beside it, read-only as a whole: names of

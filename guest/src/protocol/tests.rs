@@ -186,6 +186,7 @@ fn a_setup_comes_back() {
             home: "/home/web".into(),
         }],
         write_etc: true,
+        read_only: true,
         hosts: vec![("10.0.0.7".parse().unwrap(), "db".into())],
         resolver: Resolver {
             servers: vec!["10.0.2.3".parse().unwrap()],

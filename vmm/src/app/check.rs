@@ -97,6 +97,7 @@ pub fn values(app: &App) -> Vec<Complaint> {
     }
     check.shares(&app.shares);
     check.volumes(&app.volumes);
+    check.tmpfs(&app.tmpfs);
     if let Some(persist) = &app.root.persist {
         check.shared_name(persist, root().key("root").key("persist"));
     }

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use anyhow::{Context, bail};
 use vmm::app::{
     Addresses, App, Complaint, CpuQuota, Duration, Interface, InterfaceKind, MAX_VCPUS, Policy,
-    Port, Program, Restart, Signal, Step, Tty, Ulimit,
+    Port, Program, Restart, Signal, Step, Tmpfs, Tty, Ulimit,
 };
 
 use crate::environment;
@@ -82,6 +82,13 @@ pub struct Edits {
     /// ":ro" it may be a single file
     #[arg(long, short, value_name = "HOST:GUEST[:ro]")]
     volume: Vec<Mount>,
+    /// Have a folder of the machine in its memory, besides those of `tmpfs`, with a size such as 64M or
+    /// 10% if that is to be another than half of it
+    #[arg(long, value_name = "PATH[:size=SIZE]", value_parser = tmpfs)]
+    tmpfs: Vec<Tmpfs>,
+    /// Have nothing be written to the machine's root, as `root.readOnly` has it
+    #[arg(long)]
+    read_only: bool,
     /// Have a port of the host lead to one of the machine, besides those of `ports`; without a number
     /// for the host one is picked. With "unix:" and a path for the host, a socket leads there that this
     /// user alone can connect to
@@ -180,6 +187,11 @@ impl Edits {
         for mount in &self.volume {
             mount.add_to(app)?;
         }
+        app.tmpfs.extend(self.tmpfs.iter().cloned());
+        app.root.read_only |= self.read_only;
+        if self.read_only {
+            image::add_folders(app).context("--read-only")?;
+        }
         match app.check().first() {
             Some(complaint) => bail!("{}", words(complaint)),
             None => Ok(()),
@@ -250,6 +262,22 @@ fn replace<T: Clone>(of_file: &mut Vec<T>, of_flag: &[T]) {
     }
 }
 
+/// A folder in memory, and how much it may hold.
+fn tmpfs(text: &str) -> Result<Tmpfs, String> {
+    let (place, options) = text.split_once(':').unwrap_or((text, ""));
+    let mut tmpfs = Tmpfs {
+        mount_point: place.into(),
+        ..Tmpfs::default()
+    };
+    for option in options.split(',').filter(|option| !option.is_empty()) {
+        let size = option.strip_prefix("size=");
+        tmpfs.size = size
+            .ok_or_else(|| format!("must be \"size=\" and a size behind \":\", is {option:?}"))?
+            .parse()?;
+    }
+    Ok(tmpfs)
+}
+
 /// A name and its address, which may stand in brackets.
 fn host(text: &str) -> Result<(String, IpAddr), String> {
     let wrong = || "must be a name, \":\" and an address, such as db:10.0.0.7".to_owned();
@@ -304,6 +332,8 @@ fn words(complaint: &Complaint) -> String {
         ["ports", ..] => "--publish",
         ["interfaces", "network"] => "--network",
         ["interfaces", "aliases"] => "--network-alias",
+        ["tmpfs", ..] => "--tmpfs",
+        ["root", "readOnly"] => "--read-only",
         ["hosts", ..] => "--add-host",
         ["dns"] | ["dns", "servers"] => "--dns",
         ["dns", "search"] => "--dns-search",
@@ -405,6 +435,10 @@ mod tests {
         assert_eq!((app.shares.len(), app.volumes.len()), (1, 1));
         assert_eq!(app.app.env["A"].as_deref(), Some("1"));
         assert_eq!((app.app.stdin, app.app.tty), (false, Tty::Auto));
+        let app = edited(&["--read-only", "--tmpfs=/run", "--tmpfs=/tmp:size=1M"]).unwrap();
+        let sizes = app.tmpfs.iter().map(|tmpfs| tmpfs.size.to_string());
+        assert_eq!(sizes.collect::<Vec<_>>(), ["50%", "1M"]);
+        assert!(app.root.read_only);
         let labels = edited(&["-l", "a=b=c", "-l", "d"]).unwrap().labels;
         assert_eq!((&*labels["a"], &*labels["d"]), ("b=c", ""));
         let app = edited(&["-it"]).unwrap();
@@ -515,6 +549,18 @@ mod tests {
             (
                 "--dns ::1 --dns ::2 --dns ::3 --dns ::4",
                 "--dns: must be at most 3 servers",
+            ),
+            (
+                "--tmpfs run",
+                "--tmpfs: must be an absolute path, is \"run\"",
+            ),
+            (
+                "--tmpfs /a --tmpfs /a",
+                "--tmpfs: \"/a\" is the mountPoint of tmpfs[0] too",
+            ),
+            (
+                "--tmpfs /a:mode=700",
+                "error: invalid value '/a:mode=700' for '--tmpfs",
             ),
             ("-w srv", "--workdir: must be an absolute path, is \"srv\""),
             (

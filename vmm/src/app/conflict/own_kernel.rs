@@ -29,6 +29,11 @@ pub(super) fn between(app: &App, complaints: &mut Vec<Complaint>) {
          what `regInfo=` names",
     );
     complain(
+        !app.tmpfs.is_empty(),
+        root().key("tmpfs"),
+        "the system's `fileSystems` say what is in memory",
+    );
+    complain(
         !app.dns.is_empty(),
         root().key("dns"),
         "`networking` of the system's configuration says whom it asks",
