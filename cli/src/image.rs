@@ -181,6 +181,20 @@ pub fn exposed_ports(app: &App) -> Result<Vec<Port>> {
     Ok(ports.into_iter().filter(is_new).collect())
 }
 
+/// Has `app` have in memory what its image says to be written to and nothing else is mounted at, where
+/// nothing can be written to its root.
+///
+/// # Errors
+/// The image cannot be read.
+pub fn add_folders(app: &mut App) -> Result<()> {
+    let image = app.image.as_deref();
+    if let Some(name) = image.filter(|name| !is_root_folder(Path::new(name))) {
+        let image = read(name)?;
+        config::add_folders(app, &image.config);
+    }
+    Ok(())
+}
+
 /// Whether `path` is a root file system as it is.
 fn is_root_folder(path: &Path) -> bool {
     path.is_dir() && !is_layout(path)

@@ -7,12 +7,14 @@ pub mod dotenv;
 mod extends;
 mod known;
 mod mounts;
+mod names;
 mod ordered;
 mod program;
 mod project;
 mod resources;
 mod section;
 mod service;
+mod tmpfs;
 mod words;
 mod yaml;
 

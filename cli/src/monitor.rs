@@ -156,7 +156,7 @@ pub fn run(start: Start<'_>) -> anyhow::Result<Ended> {
     // They go before the machine's end is told.
     let mut files = Vec::new();
     let setup = setup::setup(app, seen.store_mount(), &outside.network, secrets);
-    let bounds = start.contained.cloned().unwrap_or_default();
+    let bounds = bounds(app, start.contained);
     let mut is_oom = false;
     let finished = greet(app, host, &kernel).and_then(|mut guest| {
         end_of(Phase::Kernel);
@@ -366,6 +366,12 @@ struct Kept {
     keeper: Box<dyn Keep + Send>,
     /// Who else sees it, of a machine in the background.
     audience: Option<Audience>,
+}
+
+/// What the program may do: what its container says, or its file.
+fn bounds(app: &App, contained: Option<&Bounds>) -> Bounds {
+    let own = || setup::bounds(&app.program());
+    contained.cloned().unwrap_or_else(own)
 }
 
 /// Runs the program, whose output goes to `kept` or to this process' own streams.

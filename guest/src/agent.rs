@@ -224,7 +224,7 @@ impl Agent {
 
 /// The numbers of a user and its group, by the guest's `/etc/passwd` and `/etc/group`.
 pub fn ids(user: &str) -> Result<(u32, u32)> {
-    let account = accounts::Account::find(user)?;
+    let account = accounts::Account::find(user, &[])?;
     Ok((account.uid, account.gid))
 }
 

@@ -102,6 +102,9 @@ fn set_up(setup: &Setup) -> Result<()> {
     }
     network::set_up(&setup.links)?;
     secrets::write_all(&setup.secrets)?;
+    if setup.read_only {
+        root::protect()?;
+    }
     for name in &setup.ports {
         let port = port::open(name)?;
         serve_apart(&port).with_context(|| format!("cannot serve the port {name}"))?;

@@ -22,8 +22,8 @@ pub const NOTIFY: &str = "notify";
 /// Where it listens.
 const SOCKET: &str = "/run/mvm/notify";
 
-/// Where it listens to a system whose stage 1 mounts another `/run`: at a name that is in no file
-/// system, as `$NOTIFY_SOCKET` has it.
+/// Where it listens to a system whose stage 1 mounts another `/run`, and where no file can be made: at a
+/// name that is in no file system, as `$NOTIFY_SOCKET` has it.
 const NAMED_SOCKET: &str = "@mvm/notify";
 
 /// Bytes of what is told at once; systemd, too, ignores what is longer (`NOTIFY_BUFFER_MAX`).
@@ -32,14 +32,14 @@ pub const MAX: usize = 4096;
 /// Stands behind each on standard output, and alone there once it listens.
 pub const END: u8 = 0;
 
-/// Where it listens: `is_own` for a system with a stage 1 of its own.
-pub fn socket(is_own: bool) -> &'static str {
-    if is_own { NAMED_SOCKET } else { SOCKET }
+/// Where it listens: `is_named` where that is no file.
+pub fn socket(is_named: bool) -> &'static str {
+    if is_named { NAMED_SOCKET } else { SOCKET }
 }
 
 /// What the host has executed, as root. The agent is this program, wherever its file is.
-pub fn execution(is_own: bool) -> Exec {
-    let argv = ["/proc/self/exe", NOTIFY, socket(is_own)];
+pub fn execution(is_named: bool) -> Exec {
+    let argv = ["/proc/self/exe", NOTIFY, socket(is_named)];
     Exec {
         argv: argv.map(ByteString::from).into(),
         ..Exec::default()

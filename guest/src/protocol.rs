@@ -32,7 +32,8 @@ mod secret;
 mod tests;
 
 pub use body::{
-    Bounds, Connect, Exec, FileSystem, Init, Limit, Link, Mount, Root, Setup, Tty, Upper, User,
+    Bounds, Connect, Exec, FileSystem, Init, Limit, Link, Mount, Resolver, Root, Setup, Tty, Upper,
+    User,
 };
 pub use bytes::ByteString;
 pub use decode::Decoder;

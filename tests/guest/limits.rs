@@ -62,6 +62,32 @@ fn a_quota_throttles_a_busy_guest() -> Result<()> {
 }
 
 #[test]
+fn limits_of_processes_hold_for_all_that_run_as_the_program() -> Result<()> {
+    const TELL: &str = "ulimit -Sn; ulimit -Hn; ulimit -c; ulimit -l";
+    let limits = json!({ "nofile": "300:400", "core": 0 });
+    let of_both = "300\n400\n0\nunlimited\n";
+    let machine = |name| {
+        shell(name, TELL)
+            .user("nobody")
+            .set("/app/ulimits", limits.clone())
+    };
+    let output = machine("told").flag("--ulimit").flag("memlock=-1").run()?;
+    assert_eq!(output.success(), of_both);
+
+    let machines = Machines::new()?;
+    let check = json!({
+        "exec": ["bash", "-c", "test $(ulimit -n) = 300"], "interval": "100ms", "retries": 1000,
+    });
+    let machine = shell("asked", "sleep 1000").set("/app/ulimits", limits.clone());
+    let machine = machine.set("/healthcheck", check).flag("--wait");
+    machines.start(machine.flag("--ulimit").flag("memlock=unlimited"))?;
+    let output = machines.mvm(["exec", "asked", "bash", "-c", TELL])?;
+    assert_eq!(output.success(), of_both);
+    ok(&machines.mvm(["kill", "asked"])?);
+    Ok(())
+}
+
+#[test]
 fn a_part_of_a_processor_on_the_command_line_is_a_quota() -> Result<()> {
     let machines = Machines::new()?;
     let half = shell("half", "nproc; read").flag("--cpus").flag("1.5");

@@ -37,6 +37,7 @@ mod notify;
 mod ordinary_user;
 mod power;
 mod processors;
+mod read_only;
 mod requests;
 mod restart;
 mod secrets;

@@ -75,6 +75,27 @@ fn converse(stream: &mut (impl Read + Write), question: &[u8]) -> Result<String>
 }
 
 #[test]
+fn names_that_are_given_are_known_and_others_asked_for_as_is_said() -> Result<()> {
+    let machine = shell("named", "cat /etc/hosts /etc/resolv.conf");
+    let output = machine
+        .set(
+            "/hosts",
+            json!({ "db": "10.0.0.7", "mail": ["10.0.0.25", "fd00::25"] }),
+        )
+        .set(
+            "/dns",
+            json!({ "servers": ["10.0.0.53"], "options": ["ndots:2"] }),
+        )
+        .flag("--add-host=db:10.0.0.8")
+        .flag("--dns-search=example")
+        .run()?;
+    let expected = "127.0.0.1 localhost\n::1 localhost\n127.0.1.1 named\n10.0.0.8 db\n10.0.0.25 mail\n\
+        fd00::25 mail\nnameserver 10.0.0.53\nsearch example\noptions ndots:2\n";
+    assert_eq!(output.success(), expected);
+    Ok(())
+}
+
+#[test]
 fn ports_of_the_host_lead_to_the_machine() -> Result<()> {
     let (tcp, udp) = (free_port(), free_port());
     let ports = json!([format!("{tcp}:80"), { "host": udp, "guest": 53, "protocol": "udp" }]);

@@ -113,7 +113,7 @@ fn on_its_own_kernel_it_is_told_where_to_say_so() -> Result<()> {
     is_ready_and_has_its_credentials(own("box"))
 }
 
-fn is_ready_and_has_its_credentials(machine: Machine) -> Result<()> {
+pub fn is_ready_and_has_its_credentials(machine: Machine) -> Result<()> {
     let machines = Machines::new()?;
     let machine = machine.set("/secrets/token", json!({ "env": "TOKEN" }));
     let machine = machine.host_env("TOKEN", "hunter2");

@@ -5,7 +5,10 @@ use anyhow::Result;
 use mvm_test::{Machine, Machines, fixture};
 use serde_json::json;
 
-use crate::nixos::{inside, serves_reboots_and_switches_itself_off, with_own_kernel};
+use crate::nixos::{
+    inside, is_ready_and_has_its_credentials, serves_reboots_and_switches_itself_off,
+    with_own_kernel,
+};
 use crate::until;
 
 /// One on mvm's kernel. Debian's systemd looks for its own programs outside the store.
@@ -24,6 +27,11 @@ fn a_system_with_nixos_init_does_what_others_do() -> Result<()> {
 #[test]
 fn on_its_own_kernel_it_does_so_too() -> Result<()> {
     serves_reboots_and_switches_itself_off(with_own_kernel("box", "system-init"))
+}
+
+#[test]
+fn it_is_ready_when_its_first_process_says_so_and_has_its_credentials() -> Result<()> {
+    is_ready_and_has_its_credentials(prepared("system-init"))
 }
 
 const LOOK: &str = "

@@ -77,9 +77,10 @@ fn a_volume_has_at_first_what_the_image_has_there() -> Result<()> {
             b"of the image",
         )
         .full("data/in", EntryType::Directory, 0o700, (7, 8), "", &[])
+        .full("data/in/hard", EntryType::Link, 0, (0, 0), "data/file", &[])
         .link("data/link", "file");
     let script = "cd /data; stat -c '%n %a %u:%g' . file in; readlink link; ls; cat file; echo
-        echo changed > file";
+        stat -c %h file; echo changed > file; cat in/hard";
     let config = json!({ "Cmd": ["/bin/sh", "-c", script], "Env": ["PATH=/bin"] });
     let image = saved(vec![layer], &config);
     let path = folder.path().join("web.tar");
@@ -89,10 +90,13 @@ fn a_volume_has_at_first_what_the_image_has_there() -> Result<()> {
     };
     let there = "in 700 7:8\nfile\nfile\nin\nlink\n";
     let first = run()?;
-    let expected = format!(". 750 1000:100\nfile 640 1000:100\n{there}of the image\n");
+    let expected = format!(". 750 1000:100\nfile 640 1000:100\n{there}of the image\n2\nchanged\n");
     assert_eq!((first.status, first.stdout()), (0, expected), "{first}");
     let second = run()?.success();
-    assert!(second.ends_with("\nlink\nchanged\n\n"), "{second}");
+    assert!(
+        second.ends_with("\nlink\nchanged\n\n2\nchanged\n"),
+        "{second}"
+    );
     Ok(())
 }
 

@@ -1,6 +1,8 @@
 //! The program runs as the user that the file names.
 
 use anyhow::Result;
+use mvm_test::Machines;
+use serde_json::{Value, json};
 
 use crate::shell;
 
@@ -65,6 +67,38 @@ fn a_name_is_a_user_with_a_home_of_its_own() -> Result<()> {
         output.success(),
         "uid=1000(web) gid=1000(web) groups=1000(web)\n/home/web\nweb 700\n"
     );
+    Ok(())
+}
+
+#[test]
+fn groups_besides_are_those_of_the_machine() -> Result<()> {
+    let groups = |user: &str, groups: Value| {
+        let machine = shell("users", "id -G").user(user);
+        machine.set("/app/groups", groups).run()
+    };
+    assert_eq!(
+        groups("nobody", json!(["tty", "44", "7"]))?.success(),
+        "65534 5 7 44\n"
+    );
+    assert_eq!(groups("7:8", json!(["8", "tty"]))?.success(), "8 5\n");
+    let output = groups("nobody", json!(["nemo"]))?;
+    let words = output.stderr();
+    assert_eq!(output.status, 126, "{words}");
+    assert!(
+        words.contains("there is no group \"nemo\" in /etc/group"),
+        "{words}"
+    );
+
+    let machines = Machines::new()?;
+    machines.start(
+        shell("joined", "sleep 1000")
+            .user("nobody")
+            .set("/app/groups", json!(["44"])),
+    )?;
+    let exec = |flags: &[&str]| machines.mvm([&["exec"], flags, &["joined", "id", "-G"]].concat());
+    assert_eq!(exec(&[])?.success(), "65534 44\n");
+    // Another user has its own.
+    assert_eq!(exec(&["-u", "7:8"])?.success(), "8\n");
     Ok(())
 }
 

@@ -28,6 +28,7 @@ mod kernel;
 pub(crate) mod label;
 mod limits;
 mod memory;
+mod names;
 mod place;
 mod port;
 pub(crate) mod problem;
@@ -49,6 +50,8 @@ pub(crate) mod switch_form;
 mod system;
 pub(crate) mod text;
 mod text_form;
+mod tmpfs;
+mod ulimit;
 mod user;
 mod volume;
 
@@ -71,12 +74,13 @@ pub use kernel::{Kernel, MAX_CMDLINE_SIZE};
 pub use label::{MAX_LABELS, is_label};
 pub use limits::{CpuQuota, IoLimits, Limits};
 pub use memory::Memory;
+pub use names::{Addresses, Dns};
 pub use place::{Place, Step};
 pub use port::{
     HostEnd, MAX_PORTS, MAX_SOCKET_NAME, MAX_SOCKET_PATH_SIZE, Port, PortRange, Protocol,
 };
 pub use problem::{Complaint, Problem, Problems};
-pub use program::{MAX_ARG_SIZE, MAX_ARGS, MAX_ENV, Program, Tty};
+pub use program::{MAX_ARG_SIZE, MAX_ARGS, MAX_ENV, MAX_GROUPS, Program, Tty};
 pub use rate::Rate;
 pub use restart::{Policy, Restart};
 pub use root::{Root, RootKind, TmpfsSize};
@@ -86,6 +90,8 @@ pub use signal::Signal;
 pub use store::{Registration, Store, StoreData, StoreMode, WritableStore};
 pub use system::{System, SystemKernel};
 pub use text::MAX_FILE_SIZE;
+pub use tmpfs::{MAX_TMPFS, Tmpfs};
+pub use ulimit::{Ulimit, resource_number};
 pub use user::{Id, User};
 pub use volume::{MAX_VOLUMES, Volume, VolumeFileSystem, VolumeSize};
 
@@ -165,6 +171,14 @@ pub struct App {
     #[serde(default)]
     #[schemars(length(max = MAX_VOLUMES))]
     pub volumes: Vec<Volume>,
+    /// Folders in its memory, beside those of its root; a string is the mount point.
+    #[serde(
+        default,
+        deserialize_with = "tmpfs::read",
+        skip_serializing_if = "Vec::is_empty"
+    )]
+    #[schemars(schema_with = "tmpfs::list")]
+    pub tmpfs: Vec<Tmpfs>,
     /// Its network cards. By default one of type "user" where `ports` are given, else none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Vec<Interface>", length(max = MAX_INTERFACES))]
@@ -173,6 +187,13 @@ pub struct App {
     #[serde(default, deserialize_with = "port::read")]
     #[schemars(schema_with = "port::schema")]
     pub ports: Vec<Port>,
+    /// Addresses of names that the machine knows without asking: lines of its /etc/hosts.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(schema_with = "names::hosts")]
+    pub hosts: BTreeMap<String, Addresses>,
+    /// Whom it asks for all other names: its /etc/resolv.conf.
+    #[serde(default, skip_serializing_if = "Dns::is_empty")]
+    pub dns: Dns,
     /// The machine's root file system.
     #[serde(default)]
     pub root: Root,
@@ -236,8 +257,11 @@ impl App {
             store: Store::default(),
             shares: Vec::new(),
             volumes: Vec::new(),
+            tmpfs: Vec::new(),
             interfaces: None,
             ports: Vec::new(),
+            hosts: BTreeMap::new(),
+            dns: Dns::default(),
             root: Root::default(),
             secrets: BTreeMap::new(),
             healthcheck: None,
@@ -269,7 +293,8 @@ impl App {
         self.tmpfs_bytes(self.root.size)
     }
 
-    fn tmpfs_bytes(&self, size: TmpfsSize) -> u64 {
+    /// Most bytes that a file system of that size in the machine's memory may hold, likewise.
+    pub fn tmpfs_bytes(&self, size: TmpfsSize) -> u64 {
         let memory_kib = self.memory_bytes() / size::KIB;
         let kib = match size {
             TmpfsSize::Kib(kib) => kib,
@@ -297,9 +322,19 @@ impl App {
             .collect()
     }
 
+    /// How the program is asked whether it does well, if it is.
+    pub fn health_check(&self) -> Option<&HealthCheck> {
+        self.healthcheck.as_ref().filter(|check| !check.disable)
+    }
+
     /// Whether the program is to speak for itself, at a socket of its machine.
     pub fn is_heard(&self) -> bool {
         self.ready == Ready::Notify || self.watchdog.is_some()
+    }
+
+    /// Whether that socket is no file, since its stage 1 would hide one or nobody can make one.
+    pub fn is_heard_by_name(&self) -> bool {
+        self.own_kernel().is_some() || self.root.read_only
     }
 
     /// The volume that `root.persist` names, by its number.

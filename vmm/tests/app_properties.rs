@@ -6,8 +6,8 @@ use proptest::prelude::*;
 use proptest::sample::{Index, select};
 use vmm::app::{
     App, AppFile, Bytes, ConsoleMode, Duration, HealthCheck, KernelMessages, Memory, OnFailure,
-    Problems, Rate, Secret, Share, StoreMode, Tcp, TmpfsSize, Tty, Volume, VolumeFileSystem,
-    VolumeSize, WritableStore,
+    Problems, Rate, Secret, Share, StoreMode, Tcp, TmpfsSize, Tty, Ulimit, Volume,
+    VolumeFileSystem, VolumeSize, WritableStore,
 };
 
 /// A file with every key, to be damaged.
@@ -16,7 +16,8 @@ const WHOLE: &str = r#"{
   "labels": { "team": "a b", "x-of": "" },
   "vcpus": 2, "memory": "1.5G", "kernel": { "path": "vmlinux", "cmdline": "debug" },
   "app": { "entrypoint": ["/bin/sh", "-c"], "args": ["true", "\u00e9\n"],
-    "env": { "A": "b", "C": null }, "cwd": "/srv", "user": "1000:1000", "tty": "auto", "stdin": true,
+    "env": { "A": "b", "C": null }, "cwd": "/srv", "user": "1000:1000", "groups": ["tty", "7"],
+    "ulimits": { "nofile": "1024:2048", "core": 0, "memlock": "unlimited" }, "tty": "auto", "stdin": true,
     "x-note": [1.5e3, null] },
   "store": { "mode": "closure", "closure": "paths", "data": "image" },
   "shares": [{ "source": "./www", "mountPoint": "/srv", "readOnly": true, "tag": "www" }],
@@ -26,6 +27,9 @@ const WHOLE: &str = r#"{
   "interfaces": [{}, { "type": "tap", "name": "lan0", "hostName": "tap0", "mac": "02:00:00:00:00:01",
     "mtu": 9000, "addresses": ["fd00::2/64"], "gateway": "fd00::1", "rateLimit": { "bytesPerSecond": "1M" } }],
   "ports": ["8080:80", { "host": "5000-5009", "guest": "6000-6009", "address": "::1", "protocol": "udp" }],
+  "tmpfs": ["/run", { "mountPoint": "/tmp", "size": "64M" }],
+  "hosts": { "db": "10.0.0.7", "mail": ["10.0.0.25", "::1"] },
+  "dns": { "servers": ["10.0.0.53"], "search": ["example"], "options": ["ndots:2"] },
   "root": { "type": "tmpfs", "size": "50%", "persist": "system" },
   "limits": { "cpu": "150%", "cpuWeight": 50, "cpus": "0-1", "memory": "3G", "memoryHigh": "2G", "swap": "0K",
     "pids": 64, "ioWeight": 100, "io": { "/var": { "readBps": "1M", "writeIops": 10 } } },
@@ -141,13 +145,21 @@ fn app_with_program() -> impl Strategy<Value = App> {
         "[a-z_][a-z0-9_-]{0,31}(:[0-9]{1,9})?",
         "[0-9]{1,9}(:[a-z_]{1,32})?"
     ];
-    let rest = (args, env, "/[a-z/]{0,8}", user, tty);
+    let limit = (0..1000u64, 0..1000u64).prop_map(|(soft, more)| Ulimit {
+        soft,
+        hard: soft + more,
+    });
+    let ulimits =
+        prop::collection::btree_map(select(vec!["core".into(), "nofile".into()]), limit, 0..3);
+    let rest = (args, env, "/[a-z/]{0,8}", (user, ulimits), tty);
     (name, entrypoint, rest).prop_map(|(name, (first, more), (args, env, cwd, user, tty))| {
+        let (user, ulimits) = user;
         let mut app = App::new(name, [vec![first], more].concat());
         app.app.args = args;
         app.app.env = env;
         app.app.cwd = Some(cwd);
         app.app.user = Some(user);
+        app.app.ulimits = ulimits;
         app.app.tty = tty;
         app
     })
@@ -217,6 +229,7 @@ fn serving_app() -> impl Strategy<Value = App> {
                         http: None,
                         tcp: Some(Tcp { port }),
                         unix: None,
+                        disable: false,
                         interval,
                         timeout,
                         retries,

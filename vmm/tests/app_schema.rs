@@ -86,6 +86,11 @@ const BEYOND_SCHEMAS: &[&str] = &[
     "237-share-in-a-writable-store",
     "240-image-of-a-system",
     "241-image-of-a-bundle",
+    "247-hosts-of-a-system",
+    "248-hosts-of-a-folder",
+    "250-read-only-and-written",
+    "252-system-that-is-not-written",
+    "253-read-only-system",
 ];
 
 fn validator() -> Validator {

@@ -64,7 +64,7 @@ pub fn left_out(app: &App) -> Vec<&'static str> {
     let keys = [
         ("shares", !app.shares.is_empty()),
         ("secrets", !app.secrets.is_empty()),
-        ("healthcheck", app.healthcheck.is_some()),
+        ("healthcheck", app.health_check().is_some()),
     ];
     let is_there = keys.into_iter().filter(|(_, is_there)| *is_there);
     is_there.map(|(key, _)| key).collect()

@@ -5,14 +5,15 @@ use std::io::{self, IsTerminal};
 use std::process::ExitCode;
 
 use anyhow::Result;
-use guest::protocol::{Exec, Tty};
-use vmm::app::App;
+use guest::protocol::{Bounds, Exec, Tty};
+use vmm::app::{App, Program};
 
 use super::attach::Keys;
 use crate::agent::{self, HELLO_TIMEOUT};
-use crate::attach::{Program, Stdio, attach, launch};
+use crate::attach::{self, Stdio, attach, launch};
 use crate::environment;
 use crate::machines;
+use crate::monitor::setup;
 use crate::terminal;
 
 /// Run one more program in a machine that runs
@@ -117,6 +118,7 @@ pub fn run_in(name: &str, how: &How, command: &[OsString]) -> Result<ExitCode> {
             env: environment::lines(&env),
             cwd: Some(how.workdir.as_deref().unwrap_or(program.cwd()).into()),
             user: Some(how.user.as_deref().unwrap_or(program.user()).into()),
+            bounds: bounds(&program, how.user.is_none()),
             tty: how.tty.then(tty),
             stdin: how.interactive && !how.detach,
             ..Exec::default()
@@ -127,30 +129,43 @@ pub fn run_in(name: &str, how: &How, command: &[OsString]) -> Result<ExitCode> {
 /// Runs `mvm shell`.
 pub fn shell(args: &ShellArgs) -> Result<ExitCode> {
     execute(&args.name, Some(&args.keys), |app| {
-        let program = app.program();
-        let user = args.user.as_deref().unwrap_or(program.user());
-        Ok(shell_of(app, user))
+        Ok(shell_of(app, args.user.as_deref()))
     })
 }
 
 /// Runs `mvm login`.
 pub fn login(args: &LoginArgs) -> Result<ExitCode> {
     execute(&args.name, Some(&args.keys), |app| {
-        Ok(shell_of(app, "root"))
+        Ok(shell_of(app, Some("root")))
     })
 }
 
-fn shell_of(app: &App, user: &str) -> Exec {
+/// A shell of `user`, or of who the machine's program runs as.
+fn shell_of(app: &App, user: Option<&str>) -> Exec {
     let is_terminal = io::stdin().is_terminal() && io::stdout().is_terminal();
     let program = app.program();
     Exec {
         argv: Vec::new(),
         env: environment::lines(&program.env),
         cwd: Some(program.cwd().into()),
-        user: Some(user.into()),
+        user: Some(user.unwrap_or(program.user()).into()),
+        bounds: bounds(&program, user.is_none()),
         tty: is_terminal.then(tty),
         stdin: true,
         ..Exec::default()
+    }
+}
+
+/// What it may do: limits are the machine's, groups those of its program's user.
+fn bounds(program: &Program, is_its_user: bool) -> Bounds {
+    let groups = if is_its_user {
+        program.groups.clone()
+    } else {
+        Vec::new()
+    };
+    Bounds {
+        groups,
+        ..setup::bounds(program)
     }
 }
 
@@ -178,7 +193,7 @@ fn execute(
         None => launch(&mut guest, &exec, HELLO_TIMEOUT),
         Some(keys) => attach(
             &mut guest,
-            Program::New(&exec),
+            attach::Program::New(&exec),
             Stdio::inherited()?,
             keys.company(),
         ),

@@ -226,7 +226,10 @@ impl Outlook {
         let Some(info) = &state.info else {
             return Self::Open;
         };
-        let health = info.health.as_ref().filter(|_| app.healthcheck.is_some());
+        let health = info
+            .health
+            .as_ref()
+            .filter(|_| app.health_check().is_some());
         match health.map(|health| (health.status, &health.last)) {
             None if info.ready => Self::Reached,
             None | Some((HealthStatus::Starting, _)) => Self::Open,

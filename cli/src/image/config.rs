@@ -2,9 +2,11 @@
 //!
 //! The one thing to know: the file wins over the image, field by field.
 
+use std::path::Path;
+
 use anyhow::{Context, Result};
 use image::Config;
-use vmm::app::{App, Duration, HealthCheck, Id, MAX_LABELS, Port, Signal, User, is_label};
+use vmm::app::{App, Duration, HealthCheck, Id, MAX_LABELS, Port, Signal, Tmpfs, User, is_label};
 
 /// Has `app` be run as `config` says where it says nothing itself. `ids` tells the numbers of a user
 /// that is not named as an app.json would.
@@ -53,7 +55,29 @@ pub fn fill_in(
             label.or_insert_with(|| text.clone());
         }
     }
+    add_folders(app, config);
     Ok(())
+}
+
+/// Has `app` have in memory the folders that its image says to be written to, where nothing can be
+/// written to its root.
+pub fn add_folders(app: &mut App, config: &Config) {
+    if !app.root.read_only {
+        return;
+    }
+    for folder in config.volumes().map(Path::new) {
+        let shares = app.shares.iter().map(|share| &share.mount_point);
+        let volumes = app.volumes.iter().flat_map(|volume| &volume.mount_point);
+        let tmpfs = app.tmpfs.iter().map(|tmpfs| &tmpfs.mount_point);
+        let mut mounted = shares.chain(volumes).chain(tmpfs);
+        let is_own = mounted.any(|point| point.components().eq(folder.components()));
+        if !is_own {
+            app.tmpfs.push(Tmpfs {
+                mount_point: folder.into(),
+                ..Tmpfs::default()
+            });
+        }
+    }
 }
 
 fn user_of(user: &str, ids: impl Fn(&str) -> Result<(u32, u32)>) -> Result<String> {
@@ -96,6 +120,8 @@ fn health_check(check: &image::HealthCheck) -> Option<HealthCheck> {
 #[cfg(test)]
 mod tests {
     use anyhow::bail;
+    use serde_json::json;
+    use vmm::app::{Volume, VolumeSize};
 
     use super::*;
 
@@ -185,6 +211,54 @@ mod tests {
         };
         let error = filled(App::new("a", words(&["sh"])), &config).unwrap_err();
         assert!(format!("{error:#}").starts_with("the image's StopSignal: must be a signal"));
+    }
+
+    #[test]
+    fn what_is_written_to_is_in_memory_where_the_root_is_read_only() {
+        let config = Config {
+            volumes: Some(
+                ["/data", "/log/"]
+                    .map(|path| (path.into(), json!({})))
+                    .into(),
+            ),
+            ..Config::default()
+        };
+        let mut app = App::new("a", words(&["sh"]));
+        assert!(filled(app.clone(), &config).unwrap().tmpfs.is_empty());
+        app.root.read_only = true;
+        app.volumes.push(Volume {
+            mount_point: Some("/data".into()),
+            ..Volume::named("data", VolumeSize::default())
+        });
+        let once = filled(app, &config).unwrap();
+        let points = once.tmpfs.iter().map(|tmpfs| &tmpfs.mount_point);
+        assert_eq!(points.collect::<Vec<_>>(), [Path::new("/log/")]);
+        assert_eq!(filled(once.clone(), &config).unwrap(), once);
+    }
+
+    #[test]
+    fn a_file_can_do_without_the_images_check() {
+        let config = Config {
+            healthcheck: Some(image::HealthCheck {
+                test: Some(words(&["CMD", "true"])),
+                ..image::HealthCheck::default()
+            }),
+            ..Config::default()
+        };
+        let mut app = App::new("a", Vec::new());
+        let checks = |app: &App| {
+            filled(app.clone(), &config)
+                .unwrap()
+                .health_check()
+                .is_some()
+        };
+        assert!(checks(&app));
+        app.healthcheck = Some(HealthCheck {
+            exec: None,
+            disable: true,
+            ..HealthCheck::of_command(Vec::new())
+        });
+        assert!(!checks(&app));
     }
 
     #[test]

@@ -9,8 +9,8 @@ use serde_json::{Map, Value, json};
 use super::known::Known;
 use super::ordered::Ordered;
 use super::section::Section;
-use super::words;
 use super::yaml::Yaml;
+use super::{tmpfs, words};
 
 /// What is mounted where.
 struct Mount<'a> {
@@ -22,6 +22,8 @@ struct Mount<'a> {
 /// Converts `volumes`, `secrets` and `configs`.
 pub fn convert(service: &Section<'_>, known: &Known<'_>, converted: &mut Ordered) {
     let (mut shares, mut volumes) = (Vec::new(), Vec::new());
+    let mut in_memory = tmpfs::convert(service);
+    let is_read_only = tmpfs::is_read_only(service);
     for (nth, item) in service
         .take("volumes")
         .into_iter()
@@ -31,8 +33,15 @@ pub fn convert(service: &Section<'_>, known: &Known<'_>, converted: &mut Ordered
         let place = service.at("volumes").index(nth);
         let say = |message: &str| service.remarks.say(item, &place, message);
         let mount = match item.text() {
+            Some(text) if is_read_only && is_nameless(text) => {
+                in_memory.push(tmpfs::folder(text, None));
+                None
+            }
             Some(text) => short(text, &say),
-            None => long(&Section::of(item, place.clone(), service.remarks), &say),
+            None => {
+                let section = Section::of(item, place.clone(), service.remarks);
+                long(&section, &mut in_memory, &say)
+            }
         };
         let Some(mount) = mount else { continue };
         let target = words::text(mount.target);
@@ -49,6 +58,7 @@ pub fn convert(service: &Section<'_>, known: &Known<'_>, converted: &mut Ordered
     }
     converted.put("shares", shares);
     converted.put("volumes", volumes);
+    converted.put("tmpfs", in_memory);
     let mut values = values(service, "secrets", &known.secrets);
     values.extend(configs(service, known));
     converted.put("secrets", values);
@@ -120,6 +130,11 @@ fn home() -> PathBuf {
     env::var_os("HOME").unwrap_or_default().into()
 }
 
+/// Whether a volume is one that nobody else has, nor the next container.
+fn is_nameless(text: &str) -> bool {
+    words::split(text).len() == 1
+}
+
 /// `[SOURCE:]TARGET[:OPTIONS]`.
 fn short<'a>(text: &'a str, say: &impl Fn(&str)) -> Option<Mount<'a>> {
     let parts = words::split(text);
@@ -151,7 +166,12 @@ fn short<'a>(text: &'a str, say: &impl Fn(&str)) -> Option<Mount<'a>> {
     })
 }
 
-fn long<'a>(mount: &Section<'a>, say: &impl Fn(&str)) -> Option<Mount<'a>> {
+/// As a section has it. What is no mount is told, or goes to `in_memory`.
+fn long<'a>(
+    mount: &Section<'a>,
+    in_memory: &mut Vec<Value>,
+    say: &impl Fn(&str),
+) -> Option<Mount<'a>> {
     let kind = mount.text("type").unwrap_or("volume");
     let (source, target) = (mount.text("source"), mount.text("target"));
     let is_read_only = mount.flag("read_only");
@@ -168,9 +188,8 @@ fn long<'a>(mount: &Section<'a>, say: &impl Fn(&str)) -> Option<Mount<'a>> {
         section.finish();
     }
     mount.take("consistency");
-    if kind == "tmpfs" {
-        say("is left out: the machine's root is in memory");
-        mount.take("tmpfs");
+    if let ("tmpfs", Some(target)) = (kind, target) {
+        in_memory.push(tmpfs::of_volume(target, mount));
         return None;
     }
     let is_known = ["volume", "bind"].contains(&kind);

@@ -23,6 +23,9 @@ pub fn convert(service: &Section<'_>, known: &Known<'_>) -> Ordered {
     if let Some(user) = service.text("user") {
         app.put("user", words::text(user));
     }
+    let groups = service.texts("group_add").into_iter().map(words::text);
+    app.put("groups", groups.collect::<Vec<_>>());
+    app.put("ulimits", ulimits(service));
     for (key, own) in [("tty", "tty"), ("stdin_open", "stdin")] {
         if service.flag(key) {
             app.put(own, true);
@@ -38,6 +41,46 @@ pub fn convert(service: &Section<'_>, known: &Known<'_>) -> Ordered {
     );
     app.put("stopTimeout", patience);
     app
+}
+
+/// Limits of its processes: one number, or one that holds and one that may be set.
+fn ulimits(service: &Section<'_>) -> Map<String, Value> {
+    let mut converted = Map::new();
+    let Some(limits) = service.section("ulimits") else {
+        return converted;
+    };
+    for (name, yaml) in limits.take_all() {
+        let limit = if let Some(text) = yaml.text() {
+            ulimit(text)
+        } else {
+            let limit = Section::of(yaml, limits.at(name), limits.remarks);
+            let read = |key| limit.read(key, "a number", ulimit);
+            let both = read("soft").zip(read("hard"));
+            limit.finish();
+            both.map(|(soft, hard)| {
+                if soft == hard {
+                    soft
+                } else {
+                    format!("{soft}:{hard}")
+                }
+            })
+        };
+        match limit {
+            Some(limit) => drop(converted.insert(name.clone(), limit.into())),
+            None => limits.say(name, yaml, "is not converted: it is no limit that mvm has"),
+        }
+    }
+    converted
+}
+
+/// One number of a limit, of which -1 is none.
+fn ulimit(text: &str) -> Option<String> {
+    if text == "-1" {
+        return Some("unlimited".into());
+    }
+    words::has_variable(text)
+        .then(|| words::text(text))
+        .or_else(|| text.parse::<u64>().ok().map(|number| number.to_string()))
 }
 
 /// A program and its arguments: those of a list, or the words of a line.

@@ -7,7 +7,7 @@ use super::known::Known;
 use super::ordered::Ordered;
 use super::section::{Section, boolean};
 use super::yaml::{self, Yaml};
-use super::{mounts, program, resources, words};
+use super::{mounts, names, program, resources, tmpfs, words};
 
 /// Why nobody says addresses.
 pub const FOLLOWS: &str = "addresses follow from the names of networks and machines";
@@ -17,13 +17,12 @@ const OWN_KERNEL: &str =
     "a machine has a kernel of its own, in which its programs may do all that its user may";
 
 /// Keys for which there is nothing to do, and why.
-const LEFT: [(&str, &str); 18] = [
+const LEFT: [(&str, &str); 17] = [
     (
         "expose",
         "machines of a network reach all ports of each other",
     ),
     ("init", "each machine has a process 1 that does that"),
-    ("tmpfs", "the machine's root is in memory"),
     ("pull_policy", "mvm fetches no images"),
     ("shm_size", "/dev/shm may take half of the machine's memory"),
     (
@@ -63,7 +62,9 @@ pub fn convert(name: &str, service: &Section<'_>, yaml: &Yaml, known: &Known<'_>
     converted.put("kernel", kernel(service));
     resources::convert(service, &mut converted);
     mounts::convert(service, known, &mut converted);
+    converted.put("root", tmpfs::root(service));
     converted.put("ports", ports(service));
+    names::convert(service, &mut converted);
     converted.put("healthcheck", healthcheck(service));
     converted.put("restart", restart(service));
     converted.put("dependsOn", depends_on(service));
@@ -207,7 +208,11 @@ fn healthcheck(service: &Section<'_>) -> Value {
         return Value::Null;
     };
     let test = check.take("test");
-    let is_off = check.flag("disable");
+    if check.flag("disable") || test.is_some_and(is_none) {
+        // Docker minds nothing else of it.
+        check.take_all();
+        return json!({ "disable": true });
+    }
     let texts: Vec<&str> = test
         .into_iter()
         .flat_map(Yaml::items)
@@ -216,7 +221,7 @@ fn healthcheck(service: &Section<'_>) -> Value {
     let is_list = test.is_some_and(|test| test.text().is_none());
     let exec: Vec<String> = match (&texts[..], is_list) {
         (["CMD", command @ ..], true) => command.iter().map(|word| words::text(word)).collect(),
-        (["CMD-SHELL", line], true) | ([line], false) if !is_off => {
+        (["CMD-SHELL", line], true) | ([line], false) => {
             vec!["/bin/sh".into(), "-c".into(), words::text(line)]
         }
         _ => Vec::new(),
@@ -240,16 +245,20 @@ fn healthcheck(service: &Section<'_>) -> Value {
         "in the start period a check comes each second",
     );
     check.finish();
-    if is_off || exec.is_empty() {
+    if exec.is_empty() {
         if let Some(yaml) = service.take("healthcheck") {
-            let message =
-                "is not converted: a check of the image cannot be changed or left out alone";
+            let message = "is not converted: a check of the image cannot be changed in part";
             service.say("healthcheck", yaml, message);
         }
         return Value::Null;
     }
     converted.insert("exec".into(), exec.into());
     converted.into()
+}
+
+/// Whether a test says that there is none.
+fn is_none(test: &Yaml) -> bool {
+    test.items().first().and_then(Yaml::text) == Some("NONE")
 }
 
 fn restart(service: &Section<'_>) -> Value {

@@ -70,7 +70,6 @@ fn each_key_of_a_service_is_converted_or_named() {
         "annotations",
         "blkio_config",
         "devices",
-        "dns",
         "no_such_key",
         "gpus",
     ] {

@@ -72,7 +72,7 @@ impl Health {
     /// Of the machine `name`, whose program does not run yet.
     pub fn new(name: String, app: &App) -> Self {
         let known = Known {
-            state: app.healthcheck.as_ref().map(|_| State::default()),
+            state: app.health_check().map(|_| State::default()),
             ..Known::default()
         };
         Self(Arc::new(Shared {
@@ -122,7 +122,7 @@ impl Health {
         events::note(&self.0.name, Happened::Started);
         let is_ready = match self.0.ready {
             Ready::Started => true,
-            Ready::Healthy => app.healthcheck.is_none(),
+            Ready::Healthy => app.health_check().is_none(),
             Ready::Notify => false,
         };
         if is_ready {
@@ -134,7 +134,7 @@ impl Health {
             ends.push(end);
             program
         };
-        if let Some(check) = &app.healthcheck {
+        if let Some(check) = app.health_check() {
             let checked = Checked {
                 health: self.clone(),
                 check: check.clone(),

@@ -1,14 +1,19 @@
 //! What the guest is told: an [`App`] as the setup and the execution of the guest's protocol.
 
+use std::net::IpAddr;
 use std::path::Path;
 use std::time::Duration;
 
 use guest::notify;
 use guest::protocol::{
-    Bounds, Exec, FileSystem, Init, Link, Mount, Root, SecretFile, Setup, Tty, Upper, User as Entry,
+    Bounds, Exec, FileSystem, Init, Limit, Link, Mount, Resolver, Root, SecretFile, Setup, Tty,
+    Upper, User as Entry,
 };
 use rustix::termios::Winsize;
-use vmm::app::{App, IMAGE_TAG, RootKind, SECRETS_DIR, STORE_TAG, SystemKernel, User};
+use vmm::app::{
+    Addresses, App, IMAGE_TAG, Program, RootKind, SECRETS_DIR, STORE_TAG, SystemKernel, User,
+    resource_number,
+};
 use vmm::bundle;
 use vmm::closure::STORE_DIR;
 use vmm::net::Network;
@@ -67,6 +72,12 @@ pub fn setup(app: &App, store: Store, network: &Network, secrets: Vec<SecretFile
             upper: None,
         })
     });
+    let tmpfs = app.tmpfs.iter().map(|tmpfs| Mount {
+        file_system: FileSystem::Tmpfs,
+        options: format!("mode=1777,size={}k", app.tmpfs_bytes(tmpfs.size) >> 10),
+        fill: app.image.is_some(),
+        ..virtiofs("tmpfs".into(), &tmpfs.mount_point.to_string_lossy(), false)
+    });
     let upper = store_upper(app);
     let store = (store != Store::None).then(|| match store {
         Store::Disk => Mount {
@@ -103,7 +114,8 @@ pub fn setup(app: &App, store: Store, network: &Network, secrets: Vec<SecretFile
         beside: false,
         upper: None,
     });
-    let all = run.into_iter().chain(store).chain(shares).chain(volumes);
+    let all = run.into_iter().chain(store).chain(shares);
+    let all = all.chain(volumes).chain(tmpfs);
     // A stage 1 of the system's own mounts what the system's configuration says.
     let mut mounts: Vec<Mount> = all.filter(|_| app.own_kernel().is_none()).collect();
     // What is mounted in another comes behind it.
@@ -116,14 +128,16 @@ pub fn setup(app: &App, store: Store, network: &Network, secrets: Vec<SecretFile
         hostname: Some(app.hostname().into()),
         clock_ns: None,
         root: root(app),
+        read_only: app.root.read_only,
         mounts,
         users: user(app).into_iter().collect(),
         write_etc: app.root.kind != RootKind::Folder,
-        nameservers: network
-            .name_servers
-            .iter()
-            .map(ToString::to_string)
-            .collect(),
+        hosts: hosts(app),
+        resolver: Resolver {
+            servers: network.name_servers.clone(),
+            search: app.dns.search.clone(),
+            options: app.dns.options.clone(),
+        },
         links: links(network),
         console_level: None,
         // What is in the way of a stage 1 of the system's own are its file systems.
@@ -136,6 +150,14 @@ pub fn setup(app: &App, store: Store, network: &Network, secrets: Vec<SecretFile
         working_folder: app.image.as_ref().map(|_| app.program().cwd().into()),
         ports: Vec::new(),
     }
+}
+
+/// Each address of each name, a line of the machine's `/etc/hosts`.
+fn hosts(app: &App) -> Vec<(IpAddr, String)> {
+    let hosts = app.hosts.iter().flat_map(|(name, Addresses(addresses))| {
+        addresses.iter().map(|address| (*address, name.clone()))
+    });
+    hosts.collect()
 }
 
 /// What keeps what the machine adds to its store.
@@ -207,6 +229,22 @@ pub fn user(app: &App) -> Option<Entry> {
     })
 }
 
+/// What the machine's program may do, and those that run as it does.
+pub fn bounds(program: &Program) -> Bounds {
+    let limits = program.ulimits.iter().filter_map(|(name, limit)| {
+        Some(Limit {
+            resource: resource_number(name)?,
+            soft: limit.soft,
+            hard: limit.hard,
+        })
+    });
+    Bounds {
+        groups: program.groups.clone(),
+        limits: limits.collect(),
+        umask: None,
+    }
+}
+
 /// The program as the guest starts it; with `window`, on a terminal of that size.
 pub fn execution(app: &App, window: Option<Winsize>, bounds: Bounds) -> Exec {
     let program = app.program();
@@ -216,7 +254,7 @@ pub fn execution(app: &App, window: Option<Winsize>, bounds: Bounds) -> Exec {
     });
     let mut env = environment::lines(&program.env);
     if app.is_heard() {
-        let socket = notify::socket(app.own_kernel().is_some());
+        let socket = notify::socket(app.is_heard_by_name());
         env.push(format!("NOTIFY_SOCKET={socket}").as_str().into());
     }
     // As a container's manager tells a system.

@@ -6,7 +6,7 @@ use anyhow::{Context, Result, bail};
 use guest::protocol::{Bounds, Limit};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use vmm::app::{App, Memory, RootKind, StoreMode, Tty};
+use vmm::app::{App, Memory, RootKind, StoreMode, Tty, resource_number};
 
 use super::INSIDE;
 use super::config::Host;
@@ -33,26 +33,6 @@ const INITS: [&str; 4] = [
     "/dev/init",
     "/sbin/docker-init",
     "/usr/bin/catatonit",
-];
-
-/// Linux' numbers of the resources that config.json names (`asm-generic/resource.h`).
-const RESOURCES: [&str; 16] = [
-    "CPU",
-    "FSIZE",
-    "DATA",
-    "STACK",
-    "CORE",
-    "RSS",
-    "NPROC",
-    "NOFILE",
-    "MEMLOCK",
-    "AS",
-    "LOCKS",
-    "SIGPENDING",
-    "MSGQUEUE",
-    "NICE",
-    "RTPRIO",
-    "RTTIME",
 ];
 
 /// What the process of a container is told of its machine.
@@ -103,9 +83,10 @@ impl Process {
     /// # Errors
     /// It has a limit of a resource that Linux does not know.
     pub fn bounds(&self) -> Result<Bounds> {
+        let groups = self.user.additional_gids.iter();
         let limits = self.rlimits.iter().map(Rlimit::of_linux);
         Ok(Bounds {
-            groups: self.user.additional_gids.clone(),
+            groups: groups.map(ToString::to_string).collect(),
             limits: limits.collect::<Result<_>>()?,
             umask: self.user.umask,
         })
@@ -130,10 +111,9 @@ impl Process {
 impl Rlimit {
     fn of_linux(&self) -> Result<Limit> {
         let name = self.kind.strip_prefix("RLIMIT_").unwrap_or(&self.kind);
-        let resource = RESOURCES.iter().position(|known| *known == name);
-        let resource = resource.with_context(|| format!("there is no limit {:?}", self.kind))?;
+        let resource = resource_number(&name.to_ascii_lowercase());
         Ok(Limit {
-            resource: u32::try_from(resource)?,
+            resource: resource.with_context(|| format!("there is no limit {:?}", self.kind))?,
             soft: self.soft,
             hard: self.hard,
         })
@@ -300,7 +280,7 @@ mod tests {
             hard: 4096,
         };
         let bounds = Bounds {
-            groups: vec![5, 6],
+            groups: vec!["5".into(), "6".into()],
             limits: vec![limit],
             umask: Some(0o27),
         };

@@ -130,7 +130,7 @@ mod tests {
             cwd: "/srv".into(),
             terminal: true,
             bounds: Bounds {
-                groups: vec![7],
+                groups: vec!["7".into()],
                 limits: vec![Limit {
                     resource: 4,
                     soft: 0,

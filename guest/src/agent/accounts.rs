@@ -29,17 +29,28 @@ impl Account {
         }
     }
 
-    /// `name`, `uid`, `name:group` or `uid:gid`, looked up in this machine's files.
-    pub(super) fn find(user: &str) -> Result<Self> {
+    /// `name`, `uid`, `name:group` or `uid:gid`, looked up in this machine's files, as are `groups`
+    /// that it has besides.
+    pub(super) fn find(user: &str, groups: &[String]) -> Result<Self> {
         // Files that are missing or unreadable have no entries.
         let read = |path| std::fs::read(path).unwrap_or_default();
         let passwd = read("/etc/passwd");
         let group = read("/etc/group");
-        Self::resolve(
-            user,
-            &String::from_utf8_lossy(&passwd),
-            &String::from_utf8_lossy(&group),
-        )
+        let group = String::from_utf8_lossy(&group);
+        let mut account = Self::resolve(user, &String::from_utf8_lossy(&passwd), &group)?;
+        account.join(groups, &group)?;
+        Ok(account)
+    }
+
+    /// Adds groups by their names or numbers, each once.
+    fn join(&mut self, groups: &[String], group: &str) -> Result<()> {
+        for word in groups {
+            let gid = group_of(group, word)?;
+            if !self.groups.contains(&gid) {
+                self.groups.push(gid);
+            }
+        }
+        Ok(())
     }
 
     fn resolve(user: &str, passwd: &str, group: &str) -> Result<Self> {
@@ -63,9 +74,7 @@ impl Account {
             (None, Err(_)) => bail!("there is no user {user:?} in /etc/passwd"),
         };
         if let Some(word) = group_word {
-            account.gid = group_number(group, word)
-                .or_else(|| word.parse().ok())
-                .with_context(|| format!("there is no group {word:?} in /etc/group"))?;
+            account.gid = group_of(group, word)?;
         } else if let Some(name) = &account.name {
             account.groups = memberships(group, name);
         }
@@ -105,10 +114,11 @@ fn groups(group: &str) -> impl Iterator<Item = (&str, u32, &str)> {
     })
 }
 
-fn group_number(group: &str, word: &str) -> Option<u32> {
-    groups(group)
-        .find(|(name, ..)| *name == word)
-        .map(|(_, gid, _)| gid)
+/// The number of a group by its name, or that number itself.
+fn group_of(group: &str, word: &str) -> Result<u32> {
+    let named = groups(group).find(|(name, ..)| *name == word);
+    let gid = named.map(|(_, gid, _)| gid).or_else(|| word.parse().ok());
+    gid.with_context(|| format!("there is no group {word:?} in /etc/group"))
 }
 
 fn memberships(group: &str, user: &str) -> Vec<u32> {
@@ -152,6 +162,22 @@ mod tests {
     fn an_explicit_group_is_the_only_one() {
         assert_eq!(resolve("web:video").unwrap(), web(44, &[]));
         assert_eq!(resolve("1000:7").unwrap(), web(7, &[]));
+    }
+
+    #[test]
+    fn groups_besides_are_names_or_numbers_each_once() {
+        let join = |user, groups: &[&str]| {
+            let mut account = resolve(user).unwrap();
+            let groups: Vec<_> = groups.iter().map(|word| (*word).to_owned()).collect();
+            account.join(&groups, GROUP).map(|()| account.groups)
+        };
+        assert_eq!(
+            join("web", &["audio", "7", "44", "7"]).unwrap(),
+            [44, 29, 7]
+        );
+        assert_eq!(join("web:users", &["video"]).unwrap(), [44]);
+        let error = join("web", &["nemo"]).unwrap_err().to_string();
+        assert_eq!(error, "there is no group \"nemo\" in /etc/group");
     }
 
     #[test]

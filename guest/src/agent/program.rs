@@ -75,15 +75,13 @@ pub(super) enum Step {
 impl Program {
     /// Takes `exec` apart; fails if the kernel could not be asked at all.
     pub(super) fn new(exec: &Exec) -> Result<Self, Refusal> {
-        let mut account = match &exec.user {
-            None => None,
-            Some(user) => {
-                Some(Account::find(user).map_err(|error| Refusal::new(126, format!("{error:#}")))?)
-            }
-        };
-        if let Some(account) = &mut account {
-            account.groups.extend(&exec.bounds.groups);
-        }
+        let account = exec
+            .user
+            .as_ref()
+            .map(|user| Account::find(user, &exec.bounds.groups));
+        let account = account
+            .transpose()
+            .map_err(|error| Refusal::new(126, format!("{error:#}")))?;
         let mut env = environment(exec, account.as_ref());
         let (candidates, argv) = match exec.argv.first() {
             Some(name) if name.as_bytes() == SELF.as_bytes() => {

@@ -6,9 +6,10 @@
 use std::fmt::Write;
 use std::fs;
 use std::io;
+use std::net::IpAddr;
 use std::os::unix::fs::{DirBuilderExt, chown};
 
-use crate::protocol::{Setup, User};
+use crate::protocol::{Resolver, Setup, User};
 use anyhow::{Context, Result};
 
 /// Files, then DNS; without this file glibc's defaults differ between versions.
@@ -73,9 +74,9 @@ pub fn of_users(users: &[User]) -> [(&'static str, String); 3] {
 fn of_machine(setup: &Setup) -> [(&'static str, String); 3] {
     let hostname = setup.hostname.as_deref().unwrap_or("localhost");
     [
-        ("/etc/hosts", hosts(hostname)),
+        ("/etc/hosts", hosts(hostname, &setup.hosts)),
         ("/etc/hostname", format!("{hostname}\n")),
-        ("/etc/resolv.conf", resolv_conf(&setup.nameservers)),
+        ("/etc/resolv.conf", resolv_conf(&setup.resolver)),
     ]
 }
 
@@ -123,20 +124,29 @@ fn group(users: &[User]) -> String {
     text
 }
 
-fn hosts(hostname: &str) -> String {
+fn hosts(hostname: &str, others: &[(IpAddr, String)]) -> String {
     let mut text = String::from("127.0.0.1 localhost\n::1 localhost\n");
     if hostname != "localhost" {
         // As Debian does: the name resolves even where there is no network.
         let _ = writeln!(text, "127.0.1.1 {hostname}");
     }
+    for (address, name) in others {
+        let _ = writeln!(text, "{address} {name}");
+    }
     text
 }
 
-fn resolv_conf(nameservers: &[String]) -> String {
-    let lines = nameservers
-        .iter()
-        .map(|address| format!("nameserver {address}\n"));
-    lines.collect()
+fn resolv_conf(resolver: &Resolver) -> String {
+    let mut text = String::new();
+    for address in &resolver.servers {
+        let _ = writeln!(text, "nameserver {address}");
+    }
+    for (word, list) in [("search", &resolver.search), ("options", &resolver.options)] {
+        if !list.is_empty() {
+            let _ = writeln!(text, "{word} {}", list.join(" "));
+        }
+    }
+    text
 }
 
 #[cfg(test)]
@@ -167,12 +177,14 @@ mod tests {
     }
 
     #[test]
-    fn the_host_name_resolves() {
+    fn the_host_name_resolves_and_those_that_are_given() {
+        let db = ("10.0.0.7".parse().unwrap(), "db".into());
         assert_eq!(
-            hosts("box"),
-            "127.0.0.1 localhost\n::1 localhost\n127.0.1.1 box\n"
+            hosts("box", &[db]),
+            "127.0.0.1 localhost\n::1 localhost\n127.0.1.1 box\n10.0.0.7 db\n"
         );
-        assert_eq!(hosts("localhost"), "127.0.0.1 localhost\n::1 localhost\n");
+        let localhost = hosts("localhost", &[]);
+        assert_eq!(localhost, "127.0.0.1 localhost\n::1 localhost\n");
     }
 
     #[test]
@@ -190,14 +202,17 @@ mod tests {
         let setup = Setup {
             hostname: Some("box".into()),
             users: users(),
-            nameservers: vec!["::1".into()],
+            resolver: Resolver {
+                servers: vec!["::1".parse().unwrap()],
+                ..Resolver::default()
+            },
             ..Setup::default()
         };
         complete_at(root, &setup).unwrap();
         let read = |name| fs::read_to_string(etc.join(name)).unwrap();
         assert_eq!(read("passwd"), "app:x:7:7::/:/bin/sh\n");
         assert_eq!(read("group"), group(&users()));
-        assert_eq!(read("hosts"), hosts("box"));
+        assert_eq!(read("hosts"), hosts("box", &[]));
         assert_eq!(read("hostname"), "box\n");
         assert_eq!(read("resolv.conf"), "nameserver ::1\n");
         assert_eq!(fs::read_to_string(outside).unwrap(), "not to be written");
@@ -206,11 +221,16 @@ mod tests {
 
     #[test]
     fn each_name_server_has_a_line() {
-        let servers = ["10.0.2.3".to_owned(), "::1".to_owned()];
-        assert_eq!(
-            resolv_conf(&servers),
-            "nameserver 10.0.2.3\nnameserver ::1\n"
-        );
+        let mut resolver = Resolver {
+            servers: ["10.0.2.3", "::1"].map(|one| one.parse().unwrap()).into(),
+            ..Resolver::default()
+        };
+        let servers = "nameserver 10.0.2.3\nnameserver ::1\n";
+        assert_eq!(resolv_conf(&resolver), servers);
+        resolver.search = vec!["a.example".into(), "example".into()];
+        resolver.options = vec!["ndots:2".into()];
+        let expected = format!("{servers}search a.example example\noptions ndots:2\n");
+        assert_eq!(resolv_conf(&resolver), expected);
     }
 
     #[test]

@@ -45,15 +45,12 @@ fn mount_one(wanted: &Mount) -> Result<()> {
         })?;
         return file::show(&file, mount_point);
     }
+    let has_below = wanted.beside || (wanted.fill && mount_point.is_dir());
     make_mount_point(mount_point)?;
-    let below = (wanted.beside || wanted.fill)
-        .then(|| open_below(mount_point))
-        .transpose()?;
+    let below = has_below.then(|| open_below(mount_point)).transpose()?;
     if wanted.file_system == FileSystem::Ext4 {
         volumes::mount_volume(&wanted.source, mount_point, wanted.read_only)?;
-        return below.map_or(Ok(()), |below| {
-            volumes::fill(mount_point, &below).context("cannot copy to it what the image has there")
-        });
+        return fill(mount_point, below.as_ref());
     }
     let options = match wanted.file_system {
         FileSystem::Plan9 => plan9_options(&wanted.options)?,
@@ -80,11 +77,21 @@ fn mount_one(wanted: &Mount) -> Result<()> {
     if wanted.file_system == FileSystem::Virtiofs {
         read_further_ahead(mount_point).context("cannot set its read-ahead")?;
     }
+    if wanted.fill {
+        return fill(mount_point, below.as_ref());
+    }
     match (&wanted.upper, below) {
         (Some(upper), below) => store::lay_over(mount_point, below.as_ref(), upper),
         (None, Some(below)) => show_beside(mount_point, &below),
         (None, None) => Ok(()),
     }
+}
+
+/// Has what is mounted have what the image has there, if it has anything.
+fn fill(mount_point: &Path, below: Option<&OwnedFd>) -> Result<()> {
+    below.map_or(Ok(()), |below| {
+        volumes::fill(mount_point, below).context("cannot copy to it what the image has there")
+    })
 }
 
 /// What is at a mount point before something is mounted there.

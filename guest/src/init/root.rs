@@ -14,7 +14,7 @@ use std::path::Path;
 use crate::protocol::{Root, Setup, Upper};
 use anyhow::{Context, Result, bail};
 use rustix::io::Errno;
-use rustix::mount::{MountFlags, mount, mount_move};
+use rustix::mount::{MountFlags, mount, mount_move, mount_remount};
 use rustix::process::{chdir, chroot};
 
 use super::mounts::plan9_options;
@@ -127,6 +127,12 @@ pub(super) fn switch(setup: &Setup) -> Result<()> {
         etc::complete(setup).context("cannot write to the image's /etc")?;
     }
     Ok(())
+}
+
+/// Has nothing be written to the root any more; what is mounted in it stays as it is.
+pub(super) fn protect() -> Result<()> {
+    let flags = MountFlags::BIND | MountFlags::RDONLY | MountFlags::NODEV;
+    mount_remount("/", flags, c"").context("cannot make the root file system read-only")
 }
 
 fn mount_root(setup: &Setup) -> Result<()> {

@@ -4,6 +4,8 @@
 //! kernel numbers disks as it finds them. After a crash the kernel replays the journal when it mounts
 //! one, which is all the repair that ext4 needs; nothing here runs `fsck`.
 
+use std::collections::HashMap;
+use std::ffi::CStr;
 use std::fs::{self, File};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::{MetadataExt, chown, lchown, symlink};
@@ -11,6 +13,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context, Result};
+use rustix::buffer::spare_capacity;
+use rustix::fs::{XattrFlags, lgetxattr, llistxattr, lsetxattr};
 use rustix::io::Errno;
 use rustix::mount::{MountFlags, mount, mount_remount};
 
@@ -21,9 +25,13 @@ const DISKS: &str = "/sys/block";
 /// zero already, and would take room if the kernel made them so. And a file is not said to be longer
 /// before what it is longer by is on the disk: else a machine that is killed may leave zeros at the end
 /// of a log, between two flushes of its program, which a data base takes for damage.
-const OPTIONS: &std::ffi::CStr = c"discard,noinit_itable,dioread_lock";
+const OPTIONS: &CStr = c"discard,noinit_itable,dioread_lock";
 
 const FLAGS: MountFlags = MountFlags::NOSUID.union(MountFlags::NODEV);
+
+/// Most bytes of the names of a file's extended attributes, and of the value of one (`XATTR_LIST_MAX`,
+/// `XATTR_SIZE_MAX`).
+const ATTRIBUTES_SIZE: usize = 64 * 1024;
 
 /// The topmost folders of those that can be written, wherever they are mounted.
 static WRITABLE: Mutex<Vec<OwnedFd>> = Mutex::new(Vec::new());
@@ -65,37 +73,66 @@ pub(super) fn fill(mount_point: &Path, below: &OwnedFd) -> Result<()> {
         chown(mount_point, Some(top.uid()), Some(top.gid()))?;
     }
     fs::set_permissions(mount_point, top.permissions())?;
-    copy_all(
-        Path::new(&format!("/proc/self/fd/{}", below.as_raw_fd())),
-        mount_point,
-    )
+    let below = PathBuf::from(format!("/proc/self/fd/{}/.", below.as_raw_fd()));
+    copy_attributes(&below, mount_point)?;
+    copy_all(&below, mount_point)
 }
 
-/// Copies what is in a folder to another one: files, links and folders, with owners and modes.
+/// Copies what is in a folder to another one: files, links and folders, with owners, modes and extended
+/// attributes. What is one file there is one here.
 fn copy_all(from: &Path, to: &Path) -> Result<()> {
     // Depth does not matter to it, which an image decides.
     let mut waiting = vec![(from.to_path_buf(), to.to_path_buf())];
+    let mut copied = HashMap::new();
     while let Some((from, to)) = waiting.pop() {
         for entry in fs::read_dir(&from)? {
             let name = entry?.file_name();
             let (from, to) = (from.join(&name), to.join(&name));
             let there = fs::symlink_metadata(&from)?;
             let kind = there.file_type();
+            let file = (there.dev(), there.ino());
             if kind.is_symlink() {
                 symlink(fs::read_link(&from)?, &to)?;
             } else if kind.is_dir() {
                 fs::create_dir(&to)?;
-                waiting.push((from, to.clone()));
-            } else if kind.is_file() {
-                fs::copy(&from, &to)?;
-            } else {
+                waiting.push((from.clone(), to.clone()));
+            } else if !kind.is_file() {
                 continue;
+            } else if let Some(first) = copied.get(&file) {
+                fs::hard_link(first, &to)?;
+                continue;
+            } else {
+                fs::copy(&from, &to)?;
+                if there.nlink() > 1 {
+                    copied.insert(file, to.clone());
+                }
             }
             lchown(&to, Some(there.uid()), Some(there.gid()))?;
-            // After the owner, with whom set-uid bits go.
+            // After the owner, with whom set-uid bits and capabilities go.
             if !kind.is_symlink() {
                 fs::set_permissions(&to, there.permissions())?;
             }
+            copy_attributes(&from, &to)?;
+        }
+    }
+    Ok(())
+}
+
+/// Copies the extended attributes that the file system at `to` can have.
+fn copy_attributes(from: &Path, to: &Path) -> Result<()> {
+    let mut names = Vec::with_capacity(ATTRIBUTES_SIZE);
+    match llistxattr(from, spare_capacity(&mut names)) {
+        Err(Errno::OPNOTSUPP) => return Ok(()),
+        other => other?,
+    };
+    let mut value = Vec::with_capacity(if names.is_empty() { 0 } else { ATTRIBUTES_SIZE });
+    for name in names.split_inclusive(|byte| *byte == 0) {
+        let name = CStr::from_bytes_with_nul(name)?;
+        value.clear();
+        lgetxattr(from, name, spare_capacity(&mut value))?;
+        match lsetxattr(to, name, &value, XattrFlags::empty()) {
+            Err(Errno::OPNOTSUPP) => {}
+            other => other?,
         }
     }
     Ok(())
@@ -145,4 +182,40 @@ pub(super) fn disk(serial: &str) -> Result<PathBuf> {
         }
     }
     anyhow::bail!("there is no such disk")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[test]
+    fn a_copy_has_links_and_attributes_as_they_were() {
+        let folder = tempfile::tempdir().unwrap();
+        let place = |name: &str| folder.path().join(name);
+        for name in ["from", "from/in", "to"] {
+            fs::create_dir(place(name)).unwrap();
+        }
+        fs::write(place("from/one"), "content").unwrap();
+        fs::set_permissions(place("from/one"), fs::Permissions::from_mode(0o640)).unwrap();
+        fs::hard_link(place("from/one"), place("from/in/other")).unwrap();
+        fs::write(place("from/alone"), "").unwrap();
+        symlink("one", place("from/link")).unwrap();
+        for name in ["from/one", "from/in"] {
+            lsetxattr(place(name), c"user.note", b"kept", XattrFlags::empty()).unwrap();
+        }
+        copy_all(&place("from"), &place("to")).unwrap();
+        let facts = |name: &str| fs::symlink_metadata(place(name)).unwrap();
+        let (one, other) = (facts("to/one"), facts("to/in/other"));
+        assert_eq!((one.ino(), one.nlink()), (other.ino(), 2));
+        assert_eq!(one.mode() & 0o7777, 0o640);
+        assert_eq!(facts("to/alone").nlink(), 1);
+        assert!(facts("to/link").is_symlink());
+        for name in ["to/in/other", "to/in"] {
+            let mut value = Vec::with_capacity(8);
+            lgetxattr(place(name), c"user.note", spare_capacity(&mut value)).unwrap();
+            assert_eq!(value, b"kept", "{name}");
+        }
+    }
 }

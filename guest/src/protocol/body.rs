@@ -20,6 +20,8 @@ pub struct Setup {
     pub clock_ns: Option<u64>,
     /// What `/` is.
     pub root: Root,
+    /// Whether nothing can be written to it once all is in place.
+    pub read_only: bool,
     /// File systems to mount on it, in this order.
     pub mounts: Vec<Mount>,
     /// Entries of `/etc/passwd` besides root and nobody. Each gets a group of its name and number.
@@ -27,8 +29,10 @@ pub struct Setup {
     /// Whether to write `/etc/{passwd,group,hosts,hostname,resolv.conf,nsswitch.conf}`. A root that
     /// is the host's own tree has them already.
     pub write_etc: bool,
-    /// Addresses for `/etc/resolv.conf`.
-    pub nameservers: Vec<String>,
+    /// Lines of `/etc/hosts` besides the machine's own: an address and a name each.
+    pub hosts: Vec<(IpAddr, String)>,
+    /// What `/etc/resolv.conf` says.
+    pub resolver: Resolver,
     /// Network interfaces to set up.
     pub links: Vec<Link>,
     /// Kernel messages below this level go to the console (`/proc/sys/kernel/printk`); `None` keeps
@@ -42,6 +46,18 @@ pub struct Setup {
     /// Names of more ports at which the host speaks this protocol; each is served by a process of
     /// its own.
     pub ports: Vec<String>,
+}
+
+/// Whom programs ask for names (resolv.conf(5)).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Resolver {
+    /// Addresses of servers.
+    pub servers: Vec<IpAddr>,
+    /// Domains in which short names are looked for.
+    pub search: Vec<String>,
+    /// Further options.
+    pub options: Vec<String>,
 }
 
 /// The root file system.
@@ -125,8 +141,8 @@ pub struct Mount {
     /// A file at its top, which alone is at the mount point: the rest is not seen.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub file: Option<ByteString>,
-    /// Of a volume: whether it gets what is at the mount point while it is empty, as container engines
-    /// have it for an image's.
+    /// Of a volume or memory: whether it gets what is at the mount point while it is empty, as
+    /// container engines have it for an image's.
     #[serde(default)]
     pub fill: bool,
     /// Whether what is at the mount point already shows beside it, read-only as a whole: names of
@@ -244,8 +260,8 @@ pub struct Exec {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Bounds {
-    /// Groups beside those that its user has.
-    pub groups: Vec<u32>,
+    /// Groups beside those that its user has: names of `/etc/group`, or numbers.
+    pub groups: Vec<String>,
     /// Limits of its process; others are as all programs have them.
     pub limits: Vec<Limit>,
     /// Permissions that files which it makes do not get; `None` is 022.

@@ -186,7 +186,13 @@ fn a_setup_comes_back() {
             home: "/home/web".into(),
         }],
         write_etc: true,
-        nameservers: vec!["10.0.2.3".into()],
+        read_only: true,
+        hosts: vec![("10.0.0.7".parse().unwrap(), "db".into())],
+        resolver: Resolver {
+            servers: vec!["10.0.2.3".parse().unwrap()],
+            search: vec!["example".into()],
+            options: vec!["ndots:2".into()],
+        },
         links: vec![Link {
             mac: [2, 0, 0, 0, 0, 1],
             name: "eth0".into(),

@@ -157,6 +157,12 @@ pub fn read_some<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Ip
     read(deserializer).map(Some)
 }
 
+/// Reads a list of addresses.
+pub fn read_all<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<IpAddr>, D::Error> {
+    let addresses = Vec::<Address>::deserialize(deserializer)?;
+    Ok(addresses.into_iter().map(|one| one.0).collect())
+}
+
 /// The schema of an address.
 pub fn schema(_: &mut SchemaGenerator) -> Schema {
     json_schema!({ "type": "string", "anyOf": [
@@ -165,7 +171,8 @@ pub fn schema(_: &mut SchemaGenerator) -> Schema {
     ] })
 }
 
-struct Address(IpAddr);
+/// An address as a value of its own.
+pub struct Address(pub IpAddr);
 
 impl FromStr for Address {
     type Err = String;

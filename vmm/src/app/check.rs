@@ -97,11 +97,14 @@ pub fn values(app: &App) -> Vec<Complaint> {
     }
     check.shares(&app.shares);
     check.volumes(&app.volumes);
+    check.tmpfs(&app.tmpfs);
     if let Some(persist) = &app.root.persist {
         check.shared_name(persist, root().key("root").key("persist"));
     }
     check.interfaces(app.interfaces.as_deref().unwrap_or_default());
     check.ports(&app.ports);
+    check.hosts(&app.hosts);
+    check.dns(&app.dns);
     if let Some(path) = &app.console.path {
         check.host_path(path, root().key("console").key("path"));
     }

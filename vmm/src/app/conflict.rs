@@ -11,8 +11,8 @@ use super::place::Place;
 use super::problem::Complaint;
 use super::quote::quoted;
 use super::{
-    App, Bytes, ConsoleMode, IMAGE_ID, MAX_SHARES, MAX_VOLUMES, OnFailure, Policy, RootKind,
-    StoreMode, Volume,
+    App, Bytes, ConsoleMode, IMAGE_ID, MAX_SHARES, MAX_TMPFS, MAX_VOLUMES, OnFailure, Policy,
+    RootKind, StoreMode, Volume,
 };
 use crate::closure::STORE_DIR;
 
@@ -25,14 +25,18 @@ const ADDITIONS_DIR: &str = "/nix/.rw-store";
 /// Complaints about values that do not go together, each at one of them.
 pub fn between(app: &App) -> Vec<Complaint> {
     let mut complaints = Vec::new();
-    // Each share and volume is compared with each: only as many as there may be.
-    if app.shares.len() <= MAX_SHARES && app.volumes.len() <= MAX_VOLUMES {
+    // Each share, volume and tmpfs is compared with each: only as many as there may be.
+    if app.shares.len() <= MAX_SHARES
+        && app.volumes.len() <= MAX_VOLUMES
+        && app.tmpfs.len() <= MAX_TMPFS
+    {
         mount_points(app, &mut complaints);
         tags(app, &mut complaints);
         volumes(app, &mut complaints);
     }
     network::between(app, &mut complaints);
     root(app, &mut complaints);
+    names(app, &mut complaints);
     own_kernel::between(app, &mut complaints);
     bundle::between(app, &mut complaints);
     store(app, &mut complaints);
@@ -75,7 +79,11 @@ fn mounted(app: &App) -> Vec<Mounted<'_>> {
             point: volume.mount_point.as_deref()?,
         })
     });
-    shares.chain(volumes).collect()
+    let tmpfs = app.tmpfs.iter().enumerate().map(|(nth, tmpfs)| Mounted {
+        place: at("tmpfs", nth),
+        point: &tmpfs.mount_point,
+    });
+    shares.chain(volumes).chain(tmpfs).collect()
 }
 
 fn mount_points(app: &App, complaints: &mut Vec<Complaint>) {
@@ -182,6 +190,21 @@ fn volumes(app: &App, complaints: &mut Vec<Complaint>) {
 }
 
 fn root(app: &App, complaints: &mut Vec<Complaint>) {
+    let why_written = if app.system.is_some() {
+        Some("a system writes to its root")
+    } else if app.root.persist.is_some() {
+        Some("`persist` keeps what is written")
+    } else if app.root.kind == RootKind::Folder {
+        Some("the folder of the host is what is written to")
+    } else {
+        None
+    };
+    if let (true, Some(why)) = (app.root.read_only, why_written) {
+        complaints.push(Complaint {
+            place: Place::root().key("root").key("readOnly"),
+            message: format!("must be false: {why}"),
+        });
+    }
     if app.root.kind != RootKind::Folder {
         return;
     }
@@ -197,6 +220,23 @@ fn root(app: &App, complaints: &mut Vec<Complaint>) {
         place: Place::root().key("root").key("type"),
         message: message.into(),
     });
+}
+
+/// Files of an /etc that is not mvm's to write.
+fn names(app: &App, complaints: &mut Vec<Complaint>) {
+    let mut complain = refusals(complaints, "is of no use");
+    let root = Place::root;
+    let is_folder = app.root.kind == RootKind::Folder;
+    let reason = "the /etc of a root of type \"folder\" is left as it is";
+    complain(
+        is_folder && !app.hosts.is_empty(),
+        root().key("hosts"),
+        reason,
+    );
+    complain(is_folder && !app.dns.is_empty(), root().key("dns"), reason);
+    let reason = "`networking.hosts` of the system's configuration says them";
+    let is_systems = app.system.is_some() && !app.hosts.is_empty();
+    complain(is_systems, root().key("hosts"), reason);
 }
 
 fn store(app: &App, complaints: &mut Vec<Complaint>) {
@@ -276,7 +316,7 @@ fn restart(app: &App, complaints: &mut Vec<Complaint>) {
             message,
         });
     }
-    let on_failure = app.healthcheck.as_ref().map(|health| health.on_failure);
+    let on_failure = app.health_check().map(|health| health.on_failure);
     if on_failure == Some(OnFailure::Restart) && policy == Policy::No {
         let message = "\"restart\" needs a restart.policy other than \"no\"".into();
         complaints.push(Complaint {

@@ -11,13 +11,14 @@ pub const MAX_HTTP_ANSWER: usize = 64 * 1024;
 /// Bytes of a text that an answer is to contain.
 pub const MAX_CONTAINS: usize = 4096;
 
-/// How the program is asked, from inside the machine, whether it does well. One of exec, http, tcp
-/// and unix.
+/// How the program is asked, from inside the machine, whether it does well. One of exec, http, tcp,
+/// unix and disable.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[schemars(extend("oneOf" = [
     { "required": ["exec"] }, { "required": ["http"] },
     { "required": ["tcp"] }, { "required": ["unix"] },
+    { "required": ["disable"], "properties": { "disable": { "const": true } } },
 ]))]
 pub struct HealthCheck {
     /// A program and its arguments, run as the machine's program is; it exits with 0 if all is
@@ -37,6 +38,9 @@ pub struct HealthCheck {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::guest_path")]
     pub unix: Option<String>,
+    /// Whether it is not asked at all: neither as the machine's image says.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub disable: bool,
     /// Time between the end of a check and the next; the first comes after as long.
     #[serde(default = "thirty_seconds")]
     pub interval: Duration,
@@ -64,6 +68,7 @@ impl HealthCheck {
             http: None,
             tcp: None,
             unix: None,
+            disable: false,
             interval: thirty_seconds(),
             timeout: thirty_seconds(),
             retries: three(),

@@ -7,7 +7,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{self, Deserialize, Deserializer, SeqAccess, Unexpected, Visitor};
 use serde::{Serialize, Serializer};
 
-use super::{Duration, Signal, User, schema};
+use super::{Duration, Id, Signal, Ulimit, User, schema, ulimit};
 
 /// Items of `entrypoint` and `args` together; far more than anyone writes by hand.
 pub const MAX_ARGS: usize = 4096;
@@ -17,6 +17,9 @@ pub const MAX_ENV: usize = 4096;
 
 /// Bytes of one argument or one `NAME=value`, with its NUL (the kernel's `MAX_ARG_STRLEN`).
 pub const MAX_ARG_SIZE: usize = 128 * 1024;
+
+/// Groups besides those of the user (the kernel's `NGROUPS_MAX` is 65536; nobody lists so many).
+pub const MAX_GROUPS: usize = 256;
 
 /// The program that the machine runs. When it ends, the machine ends. What is not said here is as the
 /// machine's image says, if it has one.
@@ -49,6 +52,15 @@ pub struct Program {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "String", regex(pattern = User::PATTERN))]
     pub user: Option<String>,
+    /// Groups that it has besides those of its user: names of the machine's /etc/group, or gids.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "groups_schema")]
+    pub groups: Vec<String>,
+    /// Limits of each of its processes by their names in `setrlimit(2)`, in lower case, such as
+    /// "nofile": a number, "unlimited", or "SOFT:HARD".
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(schema_with = "ulimit::schema")]
+    pub ulimits: BTreeMap<String, Ulimit>,
     /// Whether it gets a terminal: true, false, or "auto", which is to have one if mvm has one.
     #[serde(default)]
     pub tty: Tty,
@@ -208,6 +220,14 @@ fn one_or_more_schema(_: &mut SchemaGenerator) -> Schema {
 
 fn args_schema(_: &mut SchemaGenerator) -> Schema {
     json_schema!({ "type": "array", "items": schema::argument(), "maxItems": MAX_ARGS })
+}
+
+fn groups_schema(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "array",
+        "items": { "type": "string", "pattern": Id::PATTERN },
+        "maxItems": MAX_GROUPS,
+    })
 }
 
 fn env_schema(_: &mut SchemaGenerator) -> Schema {

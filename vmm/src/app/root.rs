@@ -24,6 +24,10 @@ pub struct Root {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "String", regex(pattern = super::check::SHARED_NAME_PATTERN))]
     pub persist: Option<String>,
+    /// Whether nothing can be written to it once the program runs. Shares, volumes and tmpfs in it are
+    /// as they say themselves.
+    #[serde(default)]
+    pub read_only: bool,
 }
 
 /// What a root file system is made of.

@@ -85,6 +85,11 @@ impl std::str::FromStr for User {
     }
 }
 
+impl Id {
+    /// All that can stand for one.
+    pub(super) const PATTERN: &str = "^([a-z_][a-z0-9_-]{0,31}|[0-9]{1,10})$";
+}
+
 impl std::str::FromStr for Id {
     type Err = ();
 

@@ -108,8 +108,10 @@ impl Check<'_> {
                 continue;
             };
             let app = &other.app;
+            // Of an image nobody knows yet whether it has one.
+            let may_be_images = app.image.is_some() && app.healthcheck.is_none();
             let may_be_healthy =
-                app.healthcheck.is_some() || app.image.is_some() || app.ready == Ready::Notify;
+                app.health_check().is_some() || may_be_images || app.ready == Ready::Notify;
             let ends = matches!(app.restart.policy, Policy::No | Policy::OnFailure);
             let shown = quoted(needed);
             match condition {

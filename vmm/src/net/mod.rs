@@ -109,7 +109,9 @@ impl Network {
             leads_out |= interface.kind != InterfaceKind::Network;
         }
         // Behind those of networks, which refuse to speak of names that are not theirs.
-        if leads_out {
+        if !app.dns.servers.is_empty() {
+            network.name_servers.extend(&app.dns.servers);
+        } else if leads_out {
             network.name_servers.extend(resolver::name_servers());
         }
         Ok(network)

@@ -2,12 +2,13 @@
 
 mod mount;
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 
 use anyhow::{Context, bail};
 use vmm::app::{
-    App, Complaint, CpuQuota, Duration, Interface, InterfaceKind, MAX_VCPUS, Policy, Port, Program,
-    Restart, Signal, Step, Tty,
+    Addresses, App, Complaint, CpuQuota, Duration, Interface, InterfaceKind, MAX_VCPUS, Policy,
+    Port, Program, Restart, Signal, Step, Tmpfs, Tty, Ulimit,
 };
 
 use crate::environment;
@@ -38,6 +39,13 @@ pub struct Edits {
     /// is looked up in the image; in a machine without one it is a user of that name, made for it
     #[arg(long, short, value_name = "USER")]
     user: Option<String>,
+    /// A group that it has besides those of its user, and those of `app.groups`: a name or a gid
+    #[arg(long, value_name = "GROUP")]
+    group_add: Vec<String>,
+    /// A limit of each of its processes, such as nofile=1024:2048, core=0 or memlock=unlimited, instead
+    /// of that of `app.ulimits`; -1 is unlimited
+    #[arg(long, value_name = "NAME=SOFT[:HARD]", value_parser = ulimit)]
+    ulimit: Vec<(String, Ulimit)>,
     /// Folder in the machine that the program starts in, instead of `app.cwd`
     #[arg(long, short, value_name = "FOLDER")]
     workdir: Option<String>,
@@ -74,6 +82,13 @@ pub struct Edits {
     /// ":ro" it may be a single file
     #[arg(long, short, value_name = "HOST:GUEST[:ro]")]
     volume: Vec<Mount>,
+    /// Have a folder of the machine in its memory, besides those of `tmpfs`, with a size such as 64M or
+    /// 10% if that is to be another than half of it
+    #[arg(long, value_name = "PATH[:size=SIZE]", value_parser = tmpfs)]
+    tmpfs: Vec<Tmpfs>,
+    /// Have nothing be written to the machine's root, as `root.readOnly` has it
+    #[arg(long)]
+    read_only: bool,
     /// Have a port of the host lead to one of the machine, besides those of `ports`; without a number
     /// for the host one is picked. With "unix:" and a path for the host, a socket leads there that this
     /// user alone can connect to
@@ -88,6 +103,19 @@ pub struct Edits {
     /// What the machine is called in the networks of --network, besides its name
     #[arg(long, value_name = "NAME", requires = "network")]
     network_alias: Vec<String>,
+    /// An address of a name that the machine knows without asking, instead of those that `hosts` has
+    /// for it
+    #[arg(long, value_name = "NAME:ADDRESS", value_parser = host)]
+    add_host: Vec<(String, IpAddr)>,
+    /// A name server that the machine asks, instead of those of `dns`
+    #[arg(long, value_name = "ADDRESS")]
+    dns: Vec<IpAddr>,
+    /// A domain in which it looks for short names, instead of those of `dns`
+    #[arg(long, value_name = "DOMAIN")]
+    dns_search: Vec<String>,
+    /// A word for `options` of its /etc/resolv.conf, instead of those of `dns`
+    #[arg(long, value_name = "OPTION")]
+    dns_option: Vec<String>,
     /// Whether the machine is started again when it has ended, instead of `restart`: no,
     /// on-failure[:N], always or unless-stopped. Only a machine in the background is
     #[arg(long, value_name = "POLICY")]
@@ -155,8 +183,14 @@ impl Edits {
             app.ports.extend(ports);
         }
         self.add_networks(app);
+        self.set_names(app);
         for mount in &self.volume {
             mount.add_to(app)?;
+        }
+        app.tmpfs.extend(self.tmpfs.iter().cloned());
+        app.root.read_only |= self.read_only;
+        if self.read_only {
+            image::add_folders(app).context("--read-only")?;
         }
         match app.check().first() {
             Some(complaint) => bail!("{}", words(complaint)),
@@ -179,6 +213,19 @@ impl Edits {
         app.interfaces = Some(interfaces);
     }
 
+    fn set_names(&self, app: &mut App) {
+        for (name, _) in &self.add_host {
+            app.hosts.remove(name);
+        }
+        for (name, address) in &self.add_host {
+            let Addresses(addresses) = app.hosts.entry(name.clone()).or_default();
+            addresses.push(*address);
+        }
+        replace(&mut app.dns.servers, &self.dns);
+        replace(&mut app.dns.search, &self.dns_search);
+        replace(&mut app.dns.options, &self.dns_option);
+    }
+
     fn set_program(&self, program: &mut Program) -> anyhow::Result<()> {
         if let Some(entrypoint) = &self.entrypoint {
             program.entrypoint = vec![entrypoint.clone()];
@@ -190,6 +237,8 @@ impl Edits {
         if let Some(user) = &self.user {
             program.user = Some(user.clone());
         }
+        program.groups.extend(self.group_add.iter().cloned());
+        program.ulimits.extend(self.ulimit.iter().cloned());
         if let Some(folder) = &self.workdir {
             program.cwd = Some(folder.clone());
         }
@@ -203,6 +252,54 @@ impl Edits {
         }
         environment::set(&mut program.env, &self.env)
     }
+}
+
+/// What a flag says, if it does, in the place of what the file says.
+fn replace<T: Clone>(of_file: &mut Vec<T>, of_flag: &[T]) {
+    if !of_flag.is_empty() {
+        of_file.clear();
+        of_file.extend_from_slice(of_flag);
+    }
+}
+
+/// A folder in memory, and how much it may hold.
+fn tmpfs(text: &str) -> Result<Tmpfs, String> {
+    let (place, options) = text.split_once(':').unwrap_or((text, ""));
+    let mut tmpfs = Tmpfs {
+        mount_point: place.into(),
+        ..Tmpfs::default()
+    };
+    for option in options.split(',').filter(|option| !option.is_empty()) {
+        let size = option.strip_prefix("size=");
+        tmpfs.size = size
+            .ok_or_else(|| format!("must be \"size=\" and a size behind \":\", is {option:?}"))?
+            .parse()?;
+    }
+    Ok(tmpfs)
+}
+
+/// A name and its address, which may stand in brackets.
+fn host(text: &str) -> Result<(String, IpAddr), String> {
+    let wrong = || "must be a name, \":\" and an address, such as db:10.0.0.7".to_owned();
+    let (name, address) = text.split_once([':', '=']).ok_or_else(wrong)?;
+    let bare = address
+        .strip_prefix('[')
+        .and_then(|rest| rest.strip_suffix(']'));
+    let address = bare.unwrap_or(address).parse().map_err(|_| wrong())?;
+    Ok((name.into(), address))
+}
+
+/// A limit as the file has it behind its name, or with -1 for none.
+fn ulimit(text: &str) -> Result<(String, Ulimit), String> {
+    let (name, limit) = text
+        .split_once('=')
+        .ok_or("must be a limit's name, \"=\" and a number, such as nofile=1024")?;
+    let values = limit.split(':').map(|value| match value {
+        "-1" => "unlimited",
+        other => other,
+    });
+    let limit = values.collect::<Vec<_>>().join(":").parse()?;
+    Ok((name.into(), limit))
 }
 
 /// A port as the file has it in short form, or the machine's alone.
@@ -235,10 +332,18 @@ fn words(complaint: &Complaint) -> String {
         ["ports", ..] => "--publish",
         ["interfaces", "network"] => "--network",
         ["interfaces", "aliases"] => "--network-alias",
+        ["tmpfs", ..] => "--tmpfs",
+        ["root", "readOnly"] => "--read-only",
+        ["hosts", ..] => "--add-host",
+        ["dns"] | ["dns", "servers"] => "--dns",
+        ["dns", "search"] => "--dns-search",
+        ["dns", "options"] => "--dns-option",
         ["shares" | "volumes", ..] => "--volume",
         ["app", "entrypoint"] => "--entrypoint",
         ["app", "args"] => "arguments behind \"--\"",
         ["app", "user"] => "--user",
+        ["app", "groups"] => "--group-add",
+        ["app", "ulimits", ..] => "--ulimit",
         ["app", "cwd"] => "--workdir",
         ["app", "env", ..] => "--env",
         _ => return complaint.to_string(),
@@ -330,10 +435,55 @@ mod tests {
         assert_eq!((app.shares.len(), app.volumes.len()), (1, 1));
         assert_eq!(app.app.env["A"].as_deref(), Some("1"));
         assert_eq!((app.app.stdin, app.app.tty), (false, Tty::Auto));
+        let app = edited(&["--read-only", "--tmpfs=/run", "--tmpfs=/tmp:size=1M"]).unwrap();
+        let sizes = app.tmpfs.iter().map(|tmpfs| tmpfs.size.to_string());
+        assert_eq!(sizes.collect::<Vec<_>>(), ["50%", "1M"]);
+        assert!(app.root.read_only);
         let labels = edited(&["-l", "a=b=c", "-l", "d"]).unwrap().labels;
         assert_eq!((&*labels["a"], &*labels["d"]), ("b=c", ""));
         let app = edited(&["-it"]).unwrap();
         assert_eq!((app.app.stdin, app.app.tty), (true, Tty::Always));
+    }
+
+    #[test]
+    fn limits_and_groups_come_to_those_of_the_file() {
+        let mut app = App::new("a", vec!["sh".into()]);
+        app.app.groups.push("tty".into());
+        for name in ["core", "nofile"] {
+            app.app.ulimits.insert(name.into(), "7".parse().unwrap());
+        }
+        let flags =
+            "mvm --group-add 44 --ulimit nofile=5:9 --ulimit memlock=-1:-1 --ulimit nproc=3";
+        let line = Line::try_parse_from(flags.split(' ')).unwrap();
+        line.edits.apply(&mut app).unwrap();
+        assert_eq!(app.app.groups, ["tty", "44"]);
+        let limits = app.app.ulimits.iter();
+        let limits = limits.map(|(name, limit)| format!("{name}={limit}"));
+        let expected = ["core=7", "memlock=unlimited", "nofile=5:9", "nproc=3"];
+        assert_eq!(limits.collect::<Vec<_>>(), expected);
+    }
+
+    #[test]
+    fn names_and_who_is_asked_for_them_are_those_of_the_flags() {
+        let mut app = App::new("a", vec!["sh".into()]);
+        let addresses = |texts: &[&str]| texts.iter().map(|text| text.parse().unwrap()).collect();
+        for name in ["db", "web"] {
+            let of_file = Addresses(addresses(&["10.0.0.1"]));
+            app.hosts.insert(name.into(), of_file);
+        }
+        app.dns.servers = addresses(&["10.0.0.1"]);
+        app.dns.search = vec!["of.file".into()];
+        let flags = "mvm --add-host db:10.0.0.7 --add-host db=[fd00::7] --add-host v6:::1 \
+            --dns 10.0.0.3 --dns ::3 --dns-option ndots:2";
+        let line = Line::try_parse_from(flags.split_whitespace()).unwrap();
+        line.edits.apply(&mut app).unwrap();
+        let of = |name: &str| app.hosts[name].0.clone();
+        assert_eq!(of("db"), addresses(&["10.0.0.7", "fd00::7"]) as Vec<_>);
+        assert_eq!(of("v6"), addresses(&["::1"]) as Vec<_>);
+        assert_eq!(of("web"), addresses(&["10.0.0.1"]) as Vec<_>);
+        assert_eq!(app.dns.servers, addresses(&["10.0.0.3", "::3"]) as Vec<_>);
+        assert_eq!(app.dns.search, ["of.file"]);
+        assert_eq!(app.dns.options, ["ndots:2"]);
     }
 
     #[test]
@@ -373,6 +523,45 @@ mod tests {
             ("--hostname -", "--hostname: must be 1 to 64 letters"),
             ("-l =a", "--label: a label's name must be 1 to 255 bytes"),
             ("-u Root", "--user: must be a user name or a uid, or either"),
+            (
+                "--group-add A",
+                "--group-add: must be the name of a group or",
+            ),
+            (
+                "--ulimit nfile=1",
+                "--ulimit: there is no limit \"nfile\"; did you mean \"nofile\"?",
+            ),
+            (
+                "--ulimit nofile=1048577",
+                "--ulimit: must be at most 1048576, is 1048577",
+            ),
+            (
+                "--ulimit nofile",
+                "error: invalid value 'nofile' for '--ulimit <NAME=SOFT[:HARD]>'",
+            ),
+            ("--ulimit nofile=2:1", "error: invalid value 'nofile=2:1'"),
+            ("--add-host /:::1", "--add-host: must be 1 to 64 letters"),
+            (
+                "--add-host db",
+                "error: invalid value 'db' for '--add-host <NAME:ADDRESS>'",
+            ),
+            ("--dns-search .", "--dns-search: must be 1 to 253 letters"),
+            (
+                "--dns ::1 --dns ::2 --dns ::3 --dns ::4",
+                "--dns: must be at most 3 servers",
+            ),
+            (
+                "--tmpfs run",
+                "--tmpfs: must be an absolute path, is \"run\"",
+            ),
+            (
+                "--tmpfs /a --tmpfs /a",
+                "--tmpfs: \"/a\" is the mountPoint of tmpfs[0] too",
+            ),
+            (
+                "--tmpfs /a:mode=700",
+                "error: invalid value '/a:mode=700' for '--tmpfs",
+            ),
             ("-w srv", "--workdir: must be an absolute path, is \"srv\""),
             (
                 "-e A= --entrypoint=",

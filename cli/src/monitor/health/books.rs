@@ -97,6 +97,7 @@ mod tests {
             http: None,
             tcp: Some(Tcp { port: 80 }),
             unix: None,
+            disable: false,
             interval: vmm::app::Duration::from_secs(30),
             timeout: vmm::app::Duration::from_secs(1),
             retries: 3,

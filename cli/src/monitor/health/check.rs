@@ -13,6 +13,7 @@ use vmm::machine::Running;
 use crate::attach::{Connection, Outcome, observe};
 use crate::control::message::Verdict;
 use crate::environment;
+use crate::monitor::setup;
 
 /// What is run: a program of the app's as the app is run, or a probe as root.
 pub fn execution(app: &App, check: &HealthCheck) -> Exec {
@@ -22,6 +23,7 @@ pub fn execution(app: &App, check: &HealthCheck) -> Exec {
             env: environment::lines(&app.program().env),
             cwd: Some(app.program().cwd().into()),
             user: Some(app.program().user().into()),
+            bounds: setup::bounds(&app.program()),
             ..Exec::default()
         };
     }

@@ -47,17 +47,17 @@ impl Listener {
     /// # Errors
     /// The guest cannot listen.
     pub fn open(app: &App, running: &Running) -> Result<Option<Self>> {
-        let is_own = app.own_kernel().is_some();
+        let is_named = app.is_heard_by_name();
         let open =
-            || Self::start(running, is_own, START_TIME).context("cannot listen to the program");
+            || Self::start(running, is_named, START_TIME).context("cannot listen to the program");
         app.is_heard().then(open).transpose()
     }
 
-    fn start(running: &Running, is_own: bool, time: Duration) -> Result<Self> {
+    fn start(running: &Running, is_named: bool, time: Duration) -> Result<Self> {
         let (here, there) = UnixStream::pair().context("cannot make a socket pair")?;
         running.vsock.connect(AGENT_PORT, there)?;
         let connection = Connection::open(here, time)?;
-        let mut followed = Followed::start(connection, &notify::execution(is_own))?;
+        let mut followed = Followed::start(connection, &notify::execution(is_named))?;
         // Its first word is that it listens.
         match followed.hear(time)? {
             Heard::Bytes(bytes) if bytes.first() == Some(&notify::END) => Ok(Self {

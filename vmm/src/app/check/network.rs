@@ -1,9 +1,14 @@
-//! Network cards, and ports of the host.
+//! Network cards, ports of the host, and names.
+
+use std::collections::BTreeMap;
 
 use super::super::interface::{
     MAX_ADDRESSES, MAX_ALIASES, MAX_INTERFACE_NAME_SIZE, MAX_MTU, MIN_MTU,
 };
-use super::super::{HostEnd, Interface, MAX_INTERFACES, MAX_PORTS, Port, PortRange, Protocol};
+use super::super::names::{MAX_HOST_ADDRESSES, MAX_HOSTS, MAX_SERVERS, MAX_WORD_SIZE, MAX_WORDS};
+use super::super::{
+    Addresses, Dns, HostEnd, Interface, MAX_INTERFACES, MAX_PORTS, Port, PortRange, Protocol,
+};
 use super::{Check, MAX_HOSTNAME_SIZE, Place, is_label, quoted};
 
 impl Check {
@@ -51,20 +56,51 @@ impl Check {
     }
 
     fn aliases(&mut self, aliases: &[String], place: &Place) {
-        self.expect(
-            aliases.len() <= MAX_ALIASES,
-            place.clone(),
-            format_args!("at most {MAX_ALIASES} names"),
-            aliases.len(),
-        );
-        let allowed = format!(
-            "1 to {MAX_HOSTNAME_SIZE} letters, digits, \"-\", \"_\" and \".\", with a letter, digit or \"_\" around each \".\""
-        );
+        self.at_most(aliases.len(), MAX_ALIASES, "names", place.clone());
         for (nth, alias) in aliases.iter().take(MAX_ALIASES).enumerate() {
-            // As a host name, but that the tables of a network do not mind "_".
-            let is_good = alias.len() <= MAX_HOSTNAME_SIZE
-                && alias.replace('_', "x").split('.').all(is_label);
-            self.expect(is_good, place.clone().index(nth), &allowed, quoted(alias));
+            self.network_name(alias, MAX_HOSTNAME_SIZE, place.clone().index(nth));
+        }
+    }
+
+    /// As a host name, but that tables of names do not mind "_".
+    fn network_name(&mut self, name: &str, most: usize, place: Place) {
+        let allowed = format!(
+            "1 to {most} letters, digits, \"-\", \"_\" and \".\", with a letter, digit or \"_\" around each \".\""
+        );
+        let is_good = name.len() <= most && name.replace('_', "x").split('.').all(is_label);
+        self.expect(is_good, place, allowed, quoted(name));
+    }
+
+    fn at_most(&mut self, count: usize, most: usize, what: &str, place: Place) {
+        let allowed = format_args!("at most {most} {what}");
+        self.expect(count <= most, place, allowed, count);
+    }
+
+    pub(super) fn hosts(&mut self, hosts: &BTreeMap<String, Addresses>) {
+        let place = Place::root().key("hosts");
+        self.at_most(hosts.len(), MAX_HOSTS, "names", place.clone());
+        for (name, Addresses(addresses)) in hosts.iter().take(MAX_HOSTS) {
+            let place = place.clone().key(name.clone());
+            self.network_name(name, MAX_HOSTNAME_SIZE, place.clone());
+            let allowed = format_args!("1 to {MAX_HOST_ADDRESSES} addresses");
+            let is_good = (1..=MAX_HOST_ADDRESSES).contains(&addresses.len());
+            self.expect(is_good, place, allowed, addresses.len());
+        }
+    }
+
+    pub(super) fn dns(&mut self, dns: &Dns) {
+        let here = |key: &'static str| Place::root().key("dns").key(key);
+        self.at_most(dns.servers.len(), MAX_SERVERS, "servers", here("servers"));
+        self.at_most(dns.search.len(), MAX_WORDS, "domains", here("search"));
+        self.at_most(dns.options.len(), MAX_WORDS, "options", here("options"));
+        for (nth, domain) in dns.search.iter().take(MAX_WORDS).enumerate() {
+            self.network_name(domain, MAX_WORD_SIZE, here("search").index(nth));
+        }
+        for (nth, option) in dns.options.iter().take(MAX_WORDS).enumerate() {
+            let is_word = (1..=MAX_WORD_SIZE).contains(&option.len())
+                && option.bytes().all(|byte| byte.is_ascii_graphic());
+            let allowed = "a word of resolv.conf(5) such as \"ndots:2\"";
+            self.expect(is_word, here("options").index(nth), allowed, quoted(option));
         }
     }
 

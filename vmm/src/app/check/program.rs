@@ -2,7 +2,10 @@
 
 use std::path::Path;
 
-use super::super::{App, MAX_ARG_SIZE, MAX_ARGS, MAX_ENV, Program, User};
+use super::super::ulimit::{MAX_NOFILE, RESOURCES};
+use super::super::{
+    App, Id, MAX_ARG_SIZE, MAX_ARGS, MAX_ENV, MAX_GROUPS, Program, User, resource_number, suggest,
+};
 use super::{Check, Place, quoted};
 use crate::closure::{STORE_DIR, StorePath};
 
@@ -67,6 +70,33 @@ impl Check {
             User::ALLOWED,
             quoted(program.user()),
         );
+        self.groups(&program.groups, &place("groups"));
+        self.ulimits(program, &place("ulimits"));
+    }
+
+    fn groups(&mut self, groups: &[String], place: &Place) {
+        let most = format_args!("at most {MAX_GROUPS} groups");
+        let is_few = groups.len() <= MAX_GROUPS;
+        self.expect(is_few, place.clone(), most, groups.len());
+        for (nth, group) in groups.iter().enumerate() {
+            let is_good = group.parse::<Id>().is_ok();
+            let allowed = "the name of a group or a gid";
+            self.expect(is_good, place.clone().index(nth), allowed, quoted(group));
+        }
+    }
+
+    fn ulimits(&mut self, program: &Program, place: &Place) {
+        for (name, limit) in &program.ulimits {
+            let here = || place.clone().key(name.clone());
+            if resource_number(name).is_none() {
+                let instead = suggest::instead_of(name, &RESOURCES);
+                let message = format!("there is no limit {}{instead}", quoted(name));
+                self.complain(here(), message);
+            }
+            let is_kept = name != "nofile" || limit.hard <= MAX_NOFILE;
+            let most = format_args!("at most {MAX_NOFILE}");
+            self.expect(is_kept, here(), most, limit);
+        }
     }
 
     fn env(&mut self, program: &Program, place: &Place) {

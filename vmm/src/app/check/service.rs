@@ -91,8 +91,9 @@ impl Check {
             health.http.is_some(),
             health.tcp.is_some(),
             health.unix.is_some(),
+            health.disable,
         ];
-        self.one_of(&kinds, "exec, http, tcp and unix", &place);
+        self.one_of(&kinds, "exec, http, tcp, unix and disable", &place);
         if let Some(command) = &health.exec {
             self.command(command, &here("exec"));
         }

@@ -1,8 +1,8 @@
-//! What a machine has of files: shares and volumes.
+//! What a machine has of files: shares, volumes, and folders in memory.
 
 use super::super::{
-    Bytes, IMAGE_TAG, MAX_SHARES, MAX_TAG_SIZE, MAX_VOLUMES, Rate, STORE_TAG, Share, Volume,
-    VolumeSize,
+    Bytes, IMAGE_TAG, MAX_SHARES, MAX_TAG_SIZE, MAX_TMPFS, MAX_VOLUMES, Rate, STORE_TAG, Share,
+    Tmpfs, Volume, VolumeSize,
 };
 use super::{Check, Place, quoted};
 
@@ -35,6 +35,16 @@ impl Check {
         );
         for (nth, volume) in volumes.iter().take(MAX_VOLUMES).enumerate() {
             self.volume(volume, &place.clone().index(nth));
+        }
+    }
+
+    pub(super) fn tmpfs(&mut self, all: &[Tmpfs]) {
+        let place = Place::root().key("tmpfs");
+        let allowed = format_args!("at most {MAX_TMPFS} folders");
+        self.expect(all.len() <= MAX_TMPFS, place.clone(), allowed, all.len());
+        for (nth, tmpfs) in all.iter().take(MAX_TMPFS).enumerate() {
+            let place = place.clone().index(nth).key("mountPoint");
+            self.guest_path(&tmpfs.mount_point.to_string_lossy(), place);
         }
     }
 

@@ -28,6 +28,16 @@ pub(super) fn between(app: &App, complaints: &mut Vec<Complaint>) {
         "the system's `fileSystems` say whether its store is an overlay, and its stage 2 registers \
          what `regInfo=` names",
     );
+    complain(
+        !app.tmpfs.is_empty(),
+        root().key("tmpfs"),
+        "the system's `fileSystems` say what is in memory",
+    );
+    complain(
+        !app.dns.is_empty(),
+        root().key("dns"),
+        "`networking` of the system's configuration says whom it asks",
+    );
     for (name, secret) in &app.secrets {
         let place = || root().key("secrets").key(name.clone());
         let reason = "services load the secret as a credential";

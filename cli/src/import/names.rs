@@ -1,0 +1,75 @@
+//! Names that a service knows, and whom it asks for others.
+
+use std::net::IpAddr;
+
+use serde_json::{Map, Value};
+
+use super::ordered::Ordered;
+use super::section::Section;
+use super::words;
+use super::yaml::{self, Yaml};
+
+/// The host, as a container has it; a machine does not reach that by an address of its own.
+const HOST: &str = "host-gateway";
+
+/// Converts `extra_hosts` and what begins with `dns`.
+pub fn convert(service: &Section<'_>, converted: &mut Ordered) {
+    converted.put("hosts", hosts(service));
+    let mut dns = Map::new();
+    for (key, own) in [
+        ("dns", "servers"),
+        ("dns_search", "search"),
+        ("dns_opt", "options"),
+    ] {
+        let texts: Vec<_> = service.texts(key).into_iter().map(words::text).collect();
+        if !texts.is_empty() {
+            dns.insert(own.into(), texts.into());
+        }
+    }
+    converted.put("dns", dns);
+}
+
+/// Names and addresses, of a mapping or of a list of `NAME:ADDRESS` or `NAME=ADDRESS`.
+fn hosts(service: &Section<'_>) -> Map<String, Value> {
+    let mut hosts: Map<String, Value> = Map::new();
+    let Some(yaml) = service.take("extra_hosts") else {
+        return hosts;
+    };
+    let mut add = |yaml: &Yaml, name: &str, address: &str| {
+        let bare = address
+            .strip_prefix('[')
+            .and_then(|rest| rest.strip_suffix(']'));
+        let address = bare.unwrap_or(address);
+        if address == HOST {
+            let message = "is not converted: a machine does not reach the host by an address";
+            return service.say("extra_hosts", yaml, message);
+        }
+        if !words::has_variable(address) && address.parse::<IpAddr>().is_err() {
+            let message = "is not converted: it is no name and its address";
+            return service.say("extra_hosts", yaml, message);
+        }
+        let addresses = hosts
+            .entry(name)
+            .or_insert_with(|| Vec::<Value>::new().into());
+        if let Some(addresses) = addresses.as_array_mut() {
+            addresses.push(words::text(address).into());
+        }
+    };
+    match &yaml.value {
+        yaml::Value::Map(entries) => {
+            for (name, addresses) in entries {
+                for item in addresses.items() {
+                    add(item, name, item.text().unwrap_or_default());
+                }
+            }
+        }
+        _ => {
+            for item in yaml.items() {
+                let text = item.text().unwrap_or_default();
+                let (name, address) = text.split_once([':', '=']).unwrap_or((text, ""));
+                add(item, name, address);
+            }
+        }
+    }
+    hosts
+}
