@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use super::wire::opcode;
 
@@ -14,6 +15,7 @@ const COUNTERS: usize = opcode::END as usize + 1;
 pub struct Counters {
     requests: [AtomicU64; COUNTERS],
     replied_bytes: AtomicU64,
+    busy_nanoseconds: AtomicU64,
     nodes_refused: AtomicU64,
     handles_refused: AtomicU64,
     mappings: AtomicU64,
@@ -25,6 +27,7 @@ impl Default for Counters {
         Self {
             requests: [const { AtomicU64::new(0) }; COUNTERS],
             replied_bytes: AtomicU64::new(0),
+            busy_nanoseconds: AtomicU64::new(0),
             nodes_refused: AtomicU64::new(0),
             handles_refused: AtomicU64::new(0),
             mappings: AtomicU64::new(0),
@@ -63,6 +66,11 @@ impl Counters {
         self.replied_bytes.load(Ordering::Relaxed)
     }
 
+    /// How long all workers together were at work on requests.
+    pub fn busy(&self) -> Duration {
+        Duration::from_nanos(self.busy_nanoseconds.load(Ordering::Relaxed))
+    }
+
     /// Names that got no node because the node table was full.
     pub fn nodes_refused(&self) -> u64 {
         self.nodes_refused.load(Ordering::Relaxed)
@@ -93,6 +101,12 @@ impl Counters {
     pub(super) fn count_reply(&self, bytes: usize) {
         let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
         self.replied_bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    pub(super) fn count_busy(&self, time: Duration) {
+        let nanoseconds = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+        self.busy_nanoseconds
+            .fetch_add(nanoseconds, Ordering::Relaxed);
     }
 
     pub(super) fn count_node_refused(&self) {
@@ -136,5 +150,8 @@ mod tests {
         counters.count_reply(100);
         counters.count_reply(16);
         assert_eq!(counters.replied_bytes(), 116);
+        counters.count_busy(Duration::from_micros(3));
+        counters.count_busy(Duration::from_nanos(7));
+        assert_eq!(counters.busy(), Duration::from_nanos(3007));
     }
 }

@@ -3,6 +3,8 @@
 //! Every request but those that have no reply is answered, however malformed it is, for a guest's
 //! program waits for it uninterruptibly.
 
+use std::time::Instant;
+
 use rustix::io::Errno;
 
 use super::super::Fault;
@@ -29,11 +31,24 @@ pub trait Serve: Send + Sync {
     fn reset(&self);
 }
 
-/// Has `serve` carry a request out, and counts it: what [`Serve::handle`] does.
+/// Has `serve` carry a request out, and counts it and its time: what [`Serve::handle`] does.
 ///
 /// # Errors
 /// As [`Serve::handle`].
 pub fn answer(
+    counters: &Counters,
+    request: &[u8],
+    source: &mut dyn Source,
+    reply: &mut dyn Sink,
+    serve: impl FnOnce(&Request<'_>, &mut dyn Source, &mut dyn Sink) -> Result<(), Failure>,
+) -> Result<usize, Fault> {
+    let began = Instant::now();
+    let answered = reply_to(counters, request, source, reply, serve);
+    counters.count_busy(began.elapsed());
+    answered
+}
+
+fn reply_to(
     counters: &Counters,
     request: &[u8],
     source: &mut dyn Source,
