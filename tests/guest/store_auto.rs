@@ -1,6 +1,7 @@
 //! A store whose way is chosen by what earlier starts have cost, `store.data: auto`.
 
 use std::fs;
+use std::path::Path;
 
 use anyhow::{Context, Result};
 use mvm_test::{Machine, Machines, closure, fixture};
@@ -58,6 +59,7 @@ fn what_is_read_whole_is_an_image_once_it_is_measured() -> Result<()> {
     assert_eq!(data, "image", "{reason}");
     let first = "tried for the first time: plain the fastest start took ";
     assert!(reason.starts_with(first), "{reason}");
+    assert!(reason.contains(" requests) and "), "{reason}");
     // What it cost is noted at its end.
     machines.mvm(["stop", "auto"])?.success();
 
@@ -116,7 +118,7 @@ fn where_there_can_be_no_image_a_window_is_tried() -> Result<()> {
 fn who_can_write_nothing_down_starts_as_if_nothing_were_known() -> Result<()> {
     let machines = Machines::new()?;
     let state = machines.state();
-    let state: &std::path::Path = state.as_ref();
+    let state: &Path = state.as_ref();
     fs::create_dir_all(state)?;
     // As root may write where nobody else may, a file is where the folder should be.
     fs::write(state.join("store-costs"), "")?;

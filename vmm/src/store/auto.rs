@@ -2,10 +2,10 @@
 //! this one costs, for later ones.
 
 use std::collections::BTreeSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use devices::virtio::fs::Counters;
 
 use super::book::{Book, now_us};
@@ -19,6 +19,7 @@ use super::tree::{self, Root};
 use super::{Given, Way, window};
 use crate::app::{App, StoreData};
 use crate::closure::{Closure, StorePath, StoreView};
+use crate::state;
 
 /// What is known of the closure that a machine sees.
 pub struct Auto<'a> {
@@ -34,16 +35,27 @@ impl<'a> Auto<'a> {
     /// # Errors
     /// It sees nothing of the store, or that cannot be looked at.
     pub fn of(app: &'a App, view: &'a StoreView, roots: &BTreeSet<StorePath>) -> Result<Self> {
-        let store = Root::store()?;
+        let costs = state::folder()?.join("store-costs");
+        Self::in_store(&Root::store()?, costs, app, view, roots)
+    }
+
+    /// The same where `store` is the store, and what starts cost is in `folder`.
+    fn in_store(
+        store: &Root,
+        folder: PathBuf,
+        app: &'a App,
+        view: &'a StoreView,
+        roots: &BTreeSet<StorePath>,
+    ) -> Result<Self> {
         let key = match view {
-            StoreView::Closure(closure) => Key::of(&store, &tree::names(closure.paths()))?,
+            StoreView::Closure(closure) => Key::of(store, &tree::names(closure.paths()))?,
             StoreView::All => {
                 let roots = roots.iter().map(StorePath::base_name).collect();
-                Key::of_all(&store, &roots)?
+                Key::of_all(store, &roots)?
             }
-            StoreView::None | StoreView::Bundle(_) => anyhow::bail!("it has none of the host's"),
+            StoreView::None | StoreView::Bundle(_) => bail!("it has none of the host's"),
         };
-        let book = Book::of(&key)?;
+        let book = Book::of(&key, folder);
         let costs = book.read();
         Ok(Self {
             app,
@@ -116,8 +128,8 @@ impl<'a> Auto<'a> {
     fn image(&mut self) -> Result<Size> {
         let closure = match self.view {
             StoreView::Closure(closure) if self.app.system.is_none() => closure,
-            StoreView::Closure(_) => anyhow::bail!("a system's closure grows when it is updated"),
-            _ => anyhow::bail!("it sees all of the store"),
+            StoreView::Closure(_) => bail!("a system's closure grows when it is updated"),
+            _ => bail!("it sees all of the store"),
         };
         let size = match self.costs.image {
             Some(size) => size,
@@ -169,4 +181,56 @@ impl Meter {
 
 fn micros(time: Duration) -> u64 {
     u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::choice::MEASURED_FIRST;
+    use super::*;
+
+    const NAME: &str = "0000000000000000000000000000000a-web";
+
+    #[test]
+    fn what_a_start_has_cost_counts_for_the_next() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::create_dir(folder.path().join(NAME)).unwrap();
+        let store = Root::at(folder.path()).unwrap();
+        let roots = BTreeSet::from([format!("/nix/store/{NAME}").parse().unwrap()]);
+        let app = App::new("web", vec!["/bin/sh".into()]);
+        let auto = |view| {
+            let costs = folder.path().join("costs");
+            Auto::in_store(&store, costs, &app, view, &roots)
+        };
+        for known in 0..MEASURED_FIRST {
+            let reason = auto(&StoreView::All).unwrap().choice().reason;
+            assert!(reason.contains(&format!("; {known} are known")), "{reason}");
+            let (given, meter) = auto(&StoreView::All).unwrap().give(Path::new("vmlinux"));
+            assert_eq!(given.way.data(), StoreData::Plain);
+            assert_eq!(given.reason, Some(reason));
+            // It is the same start each time.
+            for seconds in 1..3 {
+                meter.note(Duration::from_secs(seconds), None).unwrap();
+            }
+        }
+        let mut auto = auto(&StoreView::All).unwrap();
+        let Choice { data, reason } = auto.choice();
+        assert_eq!(data, StoreData::Plain);
+        let told = "a start takes 0.0 MiB of its store into memory, and of a window it would take 8.0 MiB; \
+                    no image: it sees all of the store";
+        assert_eq!(reason, told);
+        for start in &mut auto.costs.starts {
+            start.sent_bytes = 9 << 20;
+        }
+        assert_eq!(auto.choice().data, StoreData::Dax);
+    }
+
+    #[test]
+    fn who_has_nothing_of_the_hosts_has_nothing_to_choose() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Root::at(folder.path()).unwrap();
+        let app = App::new("web", vec!["/bin/sh".into()]);
+        let (costs, roots) = (folder.path().join("costs"), BTreeSet::new());
+        let auto = Auto::in_store(&store, costs, &app, &StoreView::None, &roots);
+        assert_eq!(auto.err().unwrap().to_string(), "it has none of the host's");
+    }
 }

@@ -14,7 +14,6 @@ use anyhow::Result;
 use super::costs::Costs;
 use super::key::Key;
 use super::unfinished::Unfinished;
-use crate::state;
 
 /// Files that are kept: when there are more, those go that were not written to for longest.
 const FILES_MAX: usize = 256;
@@ -30,15 +29,8 @@ pub struct Book {
 }
 
 impl Book {
-    /// That of the closure that is known by `key`.
-    ///
-    /// # Errors
-    /// The user has no home.
-    pub fn of(key: &Key) -> Result<Self> {
-        Ok(Self::in_folder(state::folder()?.join("store-costs"), key))
-    }
-
-    fn in_folder(folder: PathBuf, key: &Key) -> Self {
+    /// That of the closure that is known by `key`, among those in `folder`, which need not be there yet.
+    pub fn of(key: &Key, folder: PathBuf) -> Self {
         Self {
             path: folder.join(key.as_str()),
             folder,
@@ -127,7 +119,7 @@ mod tests {
         fs::create_dir_all(folder.join(name)).unwrap();
         let root = Root::at(folder).unwrap();
         let key = Key::of(&root, &BTreeSet::from([name])).unwrap();
-        Book::in_folder(folder.join("costs"), &key)
+        Book::of(&key, folder.join("costs"))
     }
 
     #[test]
