@@ -33,25 +33,23 @@ impl<'a> Auto<'a> {
     /// For a machine of `app`, whose file names `roots` and which sees `view`.
     ///
     /// # Errors
-    /// It sees nothing of the store, or that cannot be looked at.
+    /// It sees nothing of the store, or the user has no home.
     pub fn of(app: &'a App, view: &'a StoreView, roots: &BTreeSet<StorePath>) -> Result<Self> {
-        let costs = state::folder()?.join("store-costs");
-        Self::in_store(&Root::store()?, costs, app, view, roots)
+        Self::in_folder(state::folder()?.join("store-costs"), app, view, roots)
     }
 
-    /// The same where `store` is the store, and what starts cost is in `folder`.
-    fn in_store(
-        store: &Root,
+    /// The same where what starts cost is in `folder`.
+    fn in_folder(
         folder: PathBuf,
         app: &'a App,
         view: &'a StoreView,
         roots: &BTreeSet<StorePath>,
     ) -> Result<Self> {
         let key = match view {
-            StoreView::Closure(closure) => Key::of(store, &tree::names(closure.paths()))?,
+            StoreView::Closure(closure) => Key::of_names(&tree::names(closure.paths())),
             StoreView::All => {
                 let roots = roots.iter().map(StorePath::base_name).collect();
-                Key::of_all(store, &roots)?
+                Key::of_all(&roots)
             }
             StoreView::None | StoreView::Bundle(_) => bail!("it has none of the host's"),
         };
@@ -193,13 +191,11 @@ mod tests {
     #[test]
     fn what_a_start_has_cost_counts_for_the_next() {
         let folder = tempfile::tempdir().unwrap();
-        std::fs::create_dir(folder.path().join(NAME)).unwrap();
-        let store = Root::at(folder.path()).unwrap();
         let roots = BTreeSet::from([format!("/nix/store/{NAME}").parse().unwrap()]);
         let app = App::new("web", vec!["/bin/sh".into()]);
         let auto = |view| {
             let costs = folder.path().join("costs");
-            Auto::in_store(&store, costs, &app, view, &roots)
+            Auto::in_folder(costs, &app, view, &roots)
         };
         for known in 0..MEASURED_FIRST {
             let reason = auto(&StoreView::All).unwrap().choice().reason;
@@ -227,10 +223,9 @@ mod tests {
     #[test]
     fn who_has_nothing_of_the_hosts_has_nothing_to_choose() {
         let folder = tempfile::tempdir().unwrap();
-        let store = Root::at(folder.path()).unwrap();
         let app = App::new("web", vec!["/bin/sh".into()]);
         let (costs, roots) = (folder.path().join("costs"), BTreeSet::new());
-        let auto = Auto::in_store(&store, costs, &app, &StoreView::None, &roots);
+        let auto = Auto::in_folder(costs, &app, &StoreView::None, &roots);
         assert_eq!(auto.err().unwrap().to_string(), "it has none of the host's");
     }
 }

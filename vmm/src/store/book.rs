@@ -99,7 +99,6 @@ mod tests {
     use std::time::Duration;
 
     use super::super::costs::Start;
-    use super::super::tree::Root;
     use super::*;
     use crate::app::StoreData;
 
@@ -114,18 +113,17 @@ mod tests {
         }
     }
 
-    /// A book of the entry of that name in a folder, which is made.
-    fn book(folder: &Path, name: &str) -> Book {
-        fs::create_dir_all(folder.join(name)).unwrap();
-        let root = Root::at(folder).unwrap();
-        let key = Key::of(&root, &BTreeSet::from([name])).unwrap();
-        Book::of(&key, folder.join("costs"))
+    fn book(folder: &Path) -> Book {
+        Book::of(
+            &Key::of_names(&BTreeSet::from(["one"])),
+            folder.join("costs"),
+        )
     }
 
     #[test]
     fn what_is_written_is_read_again_whatever_was_there() {
         let folder = tempfile::tempdir().unwrap();
-        let book = book(folder.path(), "one");
+        let book = book(folder.path());
         assert_eq!(book.read(), Costs::default());
         fs::create_dir(folder.path().join("costs")).unwrap();
         for damage in ["", "{", "{\"starts\": 1}", "[]"] {
@@ -142,7 +140,7 @@ mod tests {
     #[test]
     fn where_nothing_can_be_written_it_is_an_error_and_no_more() {
         let folder = tempfile::tempdir().unwrap();
-        let book = book(folder.path(), "one");
+        let book = book(folder.path());
         // As who is root may write anywhere, a file is where the folder should be.
         fs::write(folder.path().join("costs"), "").unwrap();
         assert!(book.change(|_| ()).is_err());
@@ -152,7 +150,7 @@ mod tests {
     #[test]
     fn the_oldest_go_where_there_are_many() {
         let folder = tempfile::tempdir().unwrap();
-        let book = book(folder.path(), "one");
+        let book = book(folder.path());
         book.change(|_| ()).unwrap();
         let old = |nth: usize| folder.path().join("costs").join(format!("old-{nth}"));
         for nth in 0..FILES_MAX {
@@ -165,14 +163,5 @@ mod tests {
         assert_eq!(left, FILES_MAX);
         assert!(!old(0).exists() && old(1).exists());
         assert_eq!(book.read().starts.len(), 1);
-    }
-
-    #[test]
-    fn a_path_that_is_built_again_is_another_closure() {
-        let folder = tempfile::tempdir().unwrap();
-        let before = book(folder.path(), "one").path;
-        assert_eq!(book(folder.path(), "one").path, before);
-        fs::rename(folder.path().join("one"), folder.path().join("gone")).unwrap();
-        assert_ne!(book(folder.path(), "one").path, before);
     }
 }
