@@ -95,6 +95,9 @@ impl Noting {
         // The store is the first, unless nobody serves it.
         let store = running.shares.first();
         let store = store.filter(|_| running.store_data != StoreData::Image);
+        if let Some(share) = store {
+            share.counters.start_timing();
+        }
         let noted = Arc::new(Noted {
             meter,
             ready: self.began.elapsed(),

@@ -26,7 +26,7 @@ pub struct Start {
     pub ready_us: u64,
     /// What it asked the file server of its store.
     pub requests: u64,
-    /// How long that was at work.
+    /// How long that was at work since its program ran.
     pub busy_us: u64,
     /// Bytes that it was sent, which it keeps.
     pub sent_bytes: u64,

@@ -3,8 +3,8 @@
 //! Counting is the proof of the promise that a warm start of a program costs no request at all.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use super::wire::opcode;
 
@@ -15,6 +15,7 @@ const COUNTERS: usize = opcode::END as usize + 1;
 pub struct Counters {
     requests: [AtomicU64; COUNTERS],
     replied_bytes: AtomicU64,
+    is_timed: AtomicBool,
     busy_nanoseconds: AtomicU64,
     nodes_refused: AtomicU64,
     handles_refused: AtomicU64,
@@ -27,6 +28,7 @@ impl Default for Counters {
         Self {
             requests: [const { AtomicU64::new(0) }; COUNTERS],
             replied_bytes: AtomicU64::new(0),
+            is_timed: AtomicBool::new(false),
             busy_nanoseconds: AtomicU64::new(0),
             nodes_refused: AtomicU64::new(0),
             handles_refused: AtomicU64::new(0),
@@ -66,7 +68,12 @@ impl Counters {
         self.replied_bytes.load(Ordering::Relaxed)
     }
 
-    /// How long all workers together were at work on requests.
+    /// Has the time of requests counted from now on: to look at the clock is a system call on some hosts.
+    pub fn start_timing(&self) {
+        self.is_timed.store(true, Ordering::Relaxed);
+    }
+
+    /// How long all workers together were at work on requests, since that is counted.
     pub fn busy(&self) -> Duration {
         Duration::from_nanos(self.busy_nanoseconds.load(Ordering::Relaxed))
     }
@@ -103,7 +110,18 @@ impl Counters {
         self.replied_bytes.fetch_add(bytes, Ordering::Relaxed);
     }
 
-    pub(super) fn count_busy(&self, time: Duration) {
+    /// Carries a request out, and counts its time.
+    pub(super) fn time<T>(&self, carry_out: impl FnOnce() -> T) -> T {
+        if !self.is_timed.load(Ordering::Relaxed) {
+            return carry_out();
+        }
+        let began = Instant::now();
+        let done = carry_out();
+        self.count_busy(began.elapsed());
+        done
+    }
+
+    fn count_busy(&self, time: Duration) {
         let nanoseconds = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
         self.busy_nanoseconds
             .fetch_add(nanoseconds, Ordering::Relaxed);
@@ -153,5 +171,16 @@ mod tests {
         counters.count_busy(Duration::from_micros(3));
         counters.count_busy(Duration::from_nanos(7));
         assert_eq!(counters.busy(), Duration::from_nanos(3007));
+    }
+
+    #[test]
+    fn time_is_counted_once_somebody_wants_to_know() {
+        let counters = Counters::default();
+        let wait = || std::thread::sleep(Duration::from_millis(1));
+        counters.time(wait);
+        assert_eq!(counters.busy(), Duration::ZERO);
+        counters.start_timing();
+        counters.time(wait);
+        assert_ne!(counters.busy(), Duration::ZERO);
     }
 }

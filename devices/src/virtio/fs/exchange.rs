@@ -3,8 +3,6 @@
 //! Every request but those that have no reply is answered, however malformed it is, for a guest's
 //! program waits for it uninterruptibly.
 
-use std::time::Instant;
-
 use rustix::io::Errno;
 
 use super::super::Fault;
@@ -42,10 +40,7 @@ pub fn answer(
     reply: &mut dyn Sink,
     serve: impl FnOnce(&Request<'_>, &mut dyn Source, &mut dyn Sink) -> Result<(), Failure>,
 ) -> Result<usize, Fault> {
-    let began = Instant::now();
-    let answered = reply_to(counters, request, source, reply, serve);
-    counters.count_busy(began.elapsed());
-    answered
+    counters.time(|| reply_to(counters, request, source, reply, serve))
 }
 
 fn reply_to(
