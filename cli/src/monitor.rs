@@ -10,6 +10,7 @@ mod outside;
 pub mod setup;
 mod stage_1;
 mod statistics;
+mod store;
 mod streams;
 pub mod timing;
 
@@ -28,16 +29,18 @@ use guest::protocol::{Bounds, PORT_NAME};
 use guest::{descriptors, notify};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use vmm::app::{App, AppFile, Signal, StoreData, System, Tty};
+use vmm::boot::initramfs::Content;
 use vmm::boot::modules;
 use vmm::boot::smbios::Credential;
 use vmm::closure::{self, InUse, StorePath, StoreView};
 use vmm::machine::{Exits, Inputs, Machine, Share, Software};
-use vmm::store::StoreImage;
+use vmm::store::Given;
 use vmm::vcpu::Exit;
 
 pub use end::Ended;
 use health::{Health, Listener};
 use outside::Outside;
+use store::Noting;
 pub use streams::Streams;
 use timing::{Phase, Timing};
 
@@ -55,7 +58,6 @@ use crate::machines::Running;
 use crate::machines::record::End;
 use crate::networks::Places;
 use crate::output::say;
-use crate::progress::Progress;
 use crate::registration::Registration;
 use crate::secrets::Secrets;
 use crate::systemd::{self, Notice, Sockets};
@@ -111,21 +113,16 @@ pub fn run(start: Start<'_>) -> anyhow::Result<Ended> {
     let registration = Registration::of(app, &seen.store, &seen.roots)?;
     let secrets = start.secrets.files(app)?;
     let kernel = kernel(app)?;
-    let store_image = seen.store_image(app, &kernel);
+    let (store_given, mut noting) = seen.store_given(app, &kernel);
     let init = init_binary::open(app)?;
+    let software = software(&start, &kernel, init);
     let mut outside = Outside::open(app, start.sockets, places)?;
     let (host, port) = UnixStream::pair().context("cannot make a socket")?;
-    let software = Software {
-        kernel: &kernel,
-        init,
-        cmdline: app.system.as_ref().map_or("", |_| wishes(start.streams)),
-        credentials: credentials(app, start.secrets),
-    };
     let inputs = Inputs {
         port_name: PORT_NAME,
         port,
         store: &seen.store,
-        store_image,
+        store_given,
         image: seen.root.as_ref().map(RootFs::image),
         cards: outside.network.take_cards(),
         console: start.streams.console()?,
@@ -167,6 +164,7 @@ pub fn run(start: Start<'_>) -> anyhow::Result<Ended> {
         let started = || {
             end_of(Phase::Init);
             running.booted.tell();
+            noting.start(&running);
             watchers = Some(health.start(app, &running, &commander, heard));
             files = outside.carried.start(Arc::clone(&running));
             (start.started)();
@@ -194,6 +192,7 @@ pub fn run(start: Start<'_>) -> anyhow::Result<Ended> {
     drop(files);
     systemd::notify(Notice::Stopping);
     write_statistics(start.statistics, &running.shares);
+    noting.finish();
     let mut ended = end::of(finished, &exit, &running, app.system.is_some());
     if is_oom {
         oom::tell(health.name(), &mut ended);
@@ -278,27 +277,11 @@ impl Seen {
         })
     }
 
-    /// The store as memory, if the file wants it so. If that cannot be, it is said, and the store is as
-    /// it is without.
-    fn store_image(&mut self, app: &App, kernel: &Path) -> Option<StoreImage> {
-        let StoreView::Closure(closure) = &self.store else {
-            return None;
-        };
-        if app.store.data != StoreData::Image {
-            return None;
-        }
-        let progress = Progress::start();
-        progress.tell("making an image of the store");
-        let made = StoreImage::of(app, closure, kernel);
-        drop(progress);
-        let made = made.inspect_err(|error| {
-            say(format_args!(
-                "store.data: {} has its store plain: {error:#}",
-                app.name
-            ));
-        });
-        self.is_memory = made.is_ok();
-        made.ok()
+    /// How the store comes to the machine, and what notes what that costs.
+    fn store_given(&mut self, app: &App, kernel: &Path) -> (Given, Noting) {
+        let (given, noting) = store::given(app, &self.store, &self.roots, kernel);
+        self.is_memory = given.way.data() == StoreData::Image;
+        (given, noting)
     }
 
     /// How the guest has the store.
@@ -324,6 +307,17 @@ fn kernel(app: &App) -> anyhow::Result<PathBuf> {
     } else {
         found
     })
+}
+
+/// What the machine runs first.
+fn software<'a>(start: &Start<'a>, kernel: &'a Path, init: Content) -> Software<'a> {
+    let app = &start.file.app;
+    Software {
+        kernel,
+        init,
+        cmdline: app.system.as_ref().map_or("", |_| wishes(start.streams)),
+        credentials: credentials(app, start.secrets),
+    }
 }
 
 /// What a system's systemd is asked to say on its console: as it does to who sits there, or for the

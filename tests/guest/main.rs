@@ -47,6 +47,7 @@ mod shares_writable;
 mod signals;
 mod single_files;
 mod store;
+mod store_auto;
 mod store_dax;
 mod store_image;
 mod store_writable;

@@ -1,12 +1,12 @@
 //! The store through a DAX window, `store.data: dax`: its large files are memory of the machine, a piece at a time.
 
-use std::collections::BTreeMap;
 use std::fs;
 
 use anyhow::Result;
 use mvm_test::{Machine, closure, fixture};
 use serde_json::json;
 
+use crate::requests::requests_but_reads;
 use crate::{on_host, shell, tool, where_machines_run};
 
 /// Pieces of files that a window of a machine with so much memory holds, of 2 MiB each.
@@ -64,20 +64,10 @@ fn the_guest_keeps_no_copy_of_large_files() -> Result<()> {
     Ok(())
 }
 
-/// All requests but READ of a machine that runs `bash -c ls` so often.
-fn requests_but_reads(times: u32) -> Result<BTreeMap<String, u64>> {
-    let script = format!("for _ in $(seq {times}); do bash -c ls > /dev/null || exit; done");
-    let output = dax("requests", &script).count_requests().run()?;
-    output.success();
-    let mut requests = output.requests("store").clone();
-    requests.remove("READ");
-    Ok(requests)
-}
-
 #[test]
 fn a_program_that_ran_before_starts_without_a_request() -> Result<()> {
-    let twice = requests_but_reads(2)?;
-    let twelve_times = requests_but_reads(12)?;
+    let twice = requests_but_reads(2, "dax")?;
+    let twelve_times = requests_but_reads(12, "dax")?;
     assert!(twice["SETUPMAPPING"] > 0, "{twice:?}");
     assert_eq!(twice, twelve_times);
     Ok(())

@@ -9,7 +9,7 @@ use devices::virtio::Device;
 use devices::virtio::mmio::{Mmio, QUEUE_NOTIFY};
 use devices::virtio::region::Region;
 use devices::virtio::roster::Roster;
-use vm_memory::{Address as _, GuestMemoryBackend as _};
+use vm_memory::{GuestMemoryBackend as _, GuestMemoryRegion};
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
 use crate::bus::Bus;
@@ -22,6 +22,8 @@ pub struct Board<'a> {
     virtio: Vec<Mmio>,
     roster: Arc<Roster>,
     wiring: Wiring,
+    /// Where the guest has the next files as memory.
+    next: u64,
 }
 
 /// What KVM is to be told of a board.
@@ -38,7 +40,9 @@ pub struct Wiring {
 impl<'a> Board<'a> {
     /// An empty board.
     pub fn new(memory: &'a Memory) -> Self {
+        let bytes = memory.iter().map(GuestMemoryRegion::len).sum();
         Self {
+            next: layout::above_memory(bytes),
             memory,
             virtio: Vec::new(),
             roster: Arc::default(),
@@ -51,11 +55,10 @@ impl<'a> Board<'a> {
     /// # Errors
     /// There is no address left.
     pub fn place(&mut self, region: Arc<Region>) -> anyhow::Result<u64> {
-        let memory_end = self.memory.last_addr().raw_value().max(layout::HIGH_MEMORY);
-        let last = self.wiring.slots.last();
-        let end = last.map_or(memory_end, |slot| slot.gpa + slot.region.bytes());
-        let gpa = end.checked_next_multiple_of(layout::FILES_ALIGNMENT);
-        let gpa = gpa.context("no address is left for files as memory")?;
+        let gpa = self.next;
+        let end = gpa.checked_add(region.bytes());
+        let next = end.and_then(|end| end.checked_next_multiple_of(layout::FILES_ALIGNMENT));
+        self.next = next.context("no address is left for files as memory")?;
         self.wiring.slots.push(Slot { gpa, region });
         Ok(gpa)
     }

@@ -28,7 +28,7 @@ use crate::kvm::{Doorbell, Vm};
 use crate::pause::{self, Gate, Pause};
 use crate::served::Served;
 use crate::settle::{self, Boot, Booted};
-use crate::store::StoreImage;
+use crate::store::Given;
 use crate::toplevel::{Toplevel, ensure_bootable, is_prepared_by_mvm};
 use crate::vcpu::{Exit, Vcpu};
 use crate::{cpuid, kernel, kvm, memory};
@@ -57,8 +57,8 @@ pub struct Inputs<'a> {
     pub port: UnixStream,
     /// What of the store the guest sees.
     pub store: &'a StoreView,
-    /// The same as memory; the guest then has it by no other way.
-    pub store_image: Option<StoreImage>,
+    /// How the bytes of that come to it.
+    pub store_given: Given,
     /// What its root is made of, if that is an image.
     pub image: Option<Image>,
     /// Its network cards.
@@ -90,6 +90,7 @@ pub struct Machine {
     /// Guest memory that is the kernel's file.
     mapped: Vec<Range<u64>>,
     store_data: StoreData,
+    store_reason: Option<String>,
 }
 
 impl Machine {
@@ -105,7 +106,8 @@ impl Machine {
         let own = Toplevel::of(app)?;
         let memory = memory::allocate(app.memory_bytes())?;
         let console = Console::new(console_sink(app)?.or(inputs.console.take()));
-        let store_data = store_data(app, &inputs);
+        let store_data = inputs.store_given.way.data();
+        let store_reason = inputs.store_given.reason.take();
         let ((mut vm, vcpus), kernel, mut devices) = thread::scope(|scope| {
             // Who makes a virtual machine mostly waits, for the host's other processors.
             let processors = thread::Builder::new()
@@ -147,6 +149,7 @@ impl Machine {
             devices,
             mapped: kernel.mapped,
             store_data,
+            store_reason,
         })
     }
 
@@ -187,6 +190,7 @@ impl Machine {
             vsock: self.devices.vsock,
             served: self.devices.served,
             store_data: self.store_data,
+            store_reason: self.store_reason,
         };
         Ok((running, Exits(receiver)))
     }
@@ -217,6 +221,8 @@ pub struct Running {
     pub served: Option<Served>,
     /// How the bytes of its store come to it, which need not be as its file has it.
     pub store_data: StoreData,
+    /// Why in this way, unless its file says so.
+    pub store_reason: Option<String>,
 }
 
 impl Running {
@@ -287,14 +293,6 @@ fn processors(memory: &Memory, vcpus: u8) -> anyhow::Result<(Vm, Vec<Vcpu>)> {
         .map(|id| Vcpu::new(&vm, id, &cpuid::for_vcpu(&supported, id, vcpus)?))
         .collect::<anyhow::Result<_>>()?;
     Ok((vm, vcpus))
-}
-
-/// How the bytes of a machine's store come to it: a file that wants an image may have got none.
-fn store_data(app: &App, inputs: &Inputs<'_>) -> StoreData {
-    match (&inputs.store_image, app.store.data) {
-        (None, StoreData::Image) => StoreData::Plain,
-        (_, data) => data,
-    }
 }
 
 /// Has KVM take kicks, while the guest boots. Until it does, and where it has no room, a kick is an

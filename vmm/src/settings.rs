@@ -36,15 +36,18 @@ pub enum Setting {
     EmulatorMemoryMib,
     /// After how many seconds without work the emulated host ends.
     EmulatorIdleSeconds,
+    /// Most that the images of stores take that are kept, in MiB.
+    StoreImagesMib,
 }
 
 impl Setting {
     /// All of them.
-    pub const ALL: [Self; 4] = [
+    pub const ALL: [Self; 5] = [
         Self::Accel,
         Self::Kernel,
         Self::EmulatorMemoryMib,
         Self::EmulatorIdleSeconds,
+        Self::StoreImagesMib,
     ];
 
     /// Its key in a file.
@@ -54,6 +57,7 @@ impl Setting {
             Self::Kernel => "kernel",
             Self::EmulatorMemoryMib => "emulatorMemoryMib",
             Self::EmulatorIdleSeconds => "emulatorIdleSeconds",
+            Self::StoreImagesMib => "storeImagesMib",
         }
     }
 
@@ -64,6 +68,7 @@ impl Setting {
             Self::Kernel => "MVM_KERNEL",
             Self::EmulatorMemoryMib => "MVM_EMULATOR_MEMORY_MIB",
             Self::EmulatorIdleSeconds => "MVM_EMULATOR_IDLE_SECONDS",
+            Self::StoreImagesMib => "MVM_STORE_IMAGES_MIB",
         }
     }
 

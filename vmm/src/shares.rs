@@ -4,14 +4,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::Context;
-use devices::virtio::fs::{self, Content, Filter, Owners, UNIT_BYTES, WINDOW_BYTES_MAX};
+use devices::virtio::fs::{self, Content, Filter, Owners};
 use devices::virtio::region::Region;
 
-use crate::app::{App, STORE_TAG, Share, StoreData};
+use crate::app::{App, STORE_TAG, Share};
 use crate::closure::{STORE_DIR, StorePath, StoreView};
 use crate::toplevel::Toplevel;
 
-/// What the machine's file servers serve: the store, and its shares.
+/// What the machine's file servers serve: the store, through `window` if it has one, and its shares.
 ///
 /// # Errors
 /// A share can be none.
@@ -19,18 +19,16 @@ pub(crate) fn file_systems(
     app: &App,
     own: Option<&Toplevel>,
     vcpus: u16,
-    store: &StoreView,
+    (store, window): (&StoreView, Option<&Arc<Region>>),
     owners: Owners,
 ) -> anyhow::Result<Vec<fs::Config>> {
     let content = store_content(store, app.system.is_some())?;
-    let store = content.map(|content| {
-        anyhow::Ok(fs::Config {
-            tag: own.map_or(STORE_TAG.into(), Toplevel::store_tag),
-            root: PathBuf::from(STORE_DIR),
-            content,
-            vcpus,
-            window: window(app).context("store.data")?,
-        })
+    let store = content.map(|content| fs::Config {
+        tag: own.map_or(STORE_TAG.into(), Toplevel::store_tag),
+        root: PathBuf::from(STORE_DIR),
+        content,
+        vcpus,
+        window: window.cloned(),
     });
     let tags = own.map_or_else(|| app.share_tags(), |own| own.share_tags(app));
     let shares = app.shares.iter().zip(tags).enumerate();
@@ -46,21 +44,7 @@ pub(crate) fn file_systems(
         })
     });
     let shares = shares.collect::<anyhow::Result<Vec<_>>>()?;
-    Ok(store.transpose()?.into_iter().chain(shares).collect())
-}
-
-/// Of the guest's memory, what there is of the store's window. Linux takes a 64th of a window for what it knows of its
-/// pages, and as much as here a 32nd of the memory; with less, few files have a unit of it.
-const WINDOW_TO_MEMORY: u64 = 2;
-
-/// The window through which the store's files are read, if they are.
-fn window(app: &App) -> anyhow::Result<Option<Arc<Region>>> {
-    if app.store.data != StoreData::Dax {
-        return Ok(None);
-    }
-    let bytes = app.memory_bytes().saturating_mul(WINDOW_TO_MEMORY);
-    let bytes = bytes.min(WINDOW_BYTES_MAX).next_multiple_of(UNIT_BYTES);
-    Region::reserve(bytes).map(|region| Some(Arc::new(region)))
+    Ok(store.into_iter().chain(shares).collect())
 }
 
 /// The folder of the host that a share is of, and what of it is shown.

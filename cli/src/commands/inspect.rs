@@ -58,6 +58,8 @@ struct Inspected {
     status_text: Option<String>,
     /// How its store comes to it.
     store_data: Option<StoreData>,
+    /// Why so, unless its file says it.
+    store_data_reason: Option<String>,
     restarts: u32,
     end: Option<End>,
     logs: Option<PathBuf>,
@@ -141,6 +143,9 @@ fn inspected(machine: &Machine) -> Result<Inspected> {
         ready: info.as_ref().map(|info| info.ready),
         status_text: info.as_ref().and_then(|info| info.status_text.clone()),
         store_data: info.as_ref().and_then(|info| info.store_data),
+        store_data_reason: info
+            .as_ref()
+            .and_then(|info| info.store_data_reason.clone()),
         health: info.and_then(|info| info.health),
         restarts: state.restarts,
         end: state.end,

@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use anyhow::{Result, bail, ensure};
+use vmm::store;
 
 use super::start::for_each;
 use super::stop::{Timeout, kill, stop};
@@ -32,7 +33,10 @@ pub struct DestroyArgs {
     timeout: Timeout,
 }
 
-/// Remove all machines that do not run, what crashes have left, and images that no machine is of
+/// Remove all machines that do not run, what crashes have left, images that no machine is of, and what is
+/// kept of stores
+///
+/// What a machine has of its store as memory stays its own; when it starts again, it is made again.
 #[derive(Debug, clap::Args)]
 pub struct PruneArgs {
     /// Print a JSON list of what was removed
@@ -94,6 +98,7 @@ pub fn prune(args: &PruneArgs) -> Result<ExitCode> {
         .map(|record| record.app_file())
         .collect::<Result<_>>()?;
     image::prune(files.iter().map(|file| &file.app))?;
+    store::prune()?;
     if args.json {
         print_json(&removed)?;
     } else {

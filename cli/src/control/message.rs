@@ -122,6 +122,9 @@ pub struct Info {
     /// How its store comes to it, if it has the host's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub store_data: Option<StoreData>,
+    /// Why so, unless its file says it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub store_data_reason: Option<String>,
     /// What it was made from, with the edits of the command line.
     pub app: App,
 }

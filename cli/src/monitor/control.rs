@@ -84,7 +84,8 @@ impl Machine for Controlled {
             ready,
             health,
             status_text,
-            store_data: has_store(&app).then(|| self.running.store_data),
+            store_data: has_store(&app).then_some(self.running.store_data),
+            store_data_reason: self.running.store_reason.clone(),
             app,
         }
     }

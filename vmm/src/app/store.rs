@@ -93,12 +93,25 @@ pub enum StoreData {
     /// and takes a 64th of its size of the machine's memory; where that is more than a quarter of it,
     /// or the host cannot, the machine has it plain, and says so.
     Image,
+    /// One of these, by what earlier starts of the same closure have cost: the first are plain and
+    /// measured. `mvm inspect` says which, and why.
+    Auto,
 }
 
 impl StoreData {
     /// Whether it is what a file that does not say gets.
     pub fn is_default(&self) -> bool {
         *self == Self::default()
+    }
+
+    /// Its word in a file.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Plain => "plain",
+            Self::Dax => "dax",
+            Self::Image => "image",
+            Self::Auto => "auto",
+        }
     }
 }
 

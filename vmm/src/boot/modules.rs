@@ -5,6 +5,7 @@
 
 use std::collections::HashMap;
 use std::fs::{self, File};
+use std::io::{self, BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
@@ -34,6 +35,12 @@ pub const MEMORY_DISK_MODULES: [&str; 4] = ["virtio_pmem", "nd_pmem", "crc32c_ge
 
 /// Formats of such memory: a kernel that was built with none of them makes no disk of it.
 const MEMORY_FORMATS: [&str; 2] = ["nd_pfn", "nd_btt"];
+
+/// Bytes of a `vmlinux` that are looked at at once; it has some dozens of MiB.
+const KERNEL_PART_BYTES: usize = 256 << 10;
+
+/// Bytes of a word that are looked at: one more than the longest driver's name has.
+const WORD_BYTES_MAX: usize = 12;
 
 /// Where installed kernels have their modules, below which is a folder named by the release.
 const FOLDERS: [&str; 4] = [
@@ -92,8 +99,8 @@ pub fn missing(kernel: &Path, beside: Option<&Path>) -> Option<String> {
 pub fn lacking_for_memory_disk(kernel: &Path) -> anyhow::Result<Option<&'static str>> {
     if is_elf(kernel) {
         let name = || format!("cannot read the kernel {}", kernel.display());
-        let text = fs::read(kernel).with_context(name)?;
-        return Ok(lacking_in(&text));
+        let lacking = File::open(kernel).and_then(lacking_in);
+        return lacking.with_context(name);
     }
     let found = release(kernel)?.and_then(|release| folder(kernel, None, &release));
     let folder = found.map(Folder::open).transpose()?;
@@ -101,21 +108,37 @@ pub fn lacking_for_memory_disk(kernel: &Path) -> anyhow::Result<Option<&'static 
     Ok(MEMORY_DISK.into_iter().find(|driver| !has(driver)))
 }
 
-/// What is not among the strings of C in a kernel.
-fn lacking_in(text: &[u8]) -> Option<&'static str> {
-    let wanted: Vec<&'static str> = MEMORY_DISK.into_iter().chain(MEMORY_FORMATS).collect();
-    let mut found = vec![false; wanted.len()];
-    for word in text.split(|byte| *byte == 0) {
-        if let Some(nth) = wanted.iter().position(|name| name.as_bytes() == word) {
-            found[nth] = true;
+/// What is not among the strings of C in a kernel, of which a part is in memory at a time.
+fn lacking_in(kernel: impl Read) -> io::Result<Option<&'static str>> {
+    let mut kernel = BufReader::with_capacity(KERNEL_PART_BYTES, kernel);
+    let mut missing: Vec<_> = MEMORY_DISK.into_iter().chain(MEMORY_FORMATS).collect();
+    let mut word = Vec::with_capacity(WORD_BYTES_MAX);
+    let mut look = |word: &mut Vec<u8>| {
+        missing.retain(|name| name.as_bytes() != &word[..]);
+        word.clear();
+    };
+    loop {
+        let part = kernel.fill_buf()?;
+        let bytes = part.len();
+        for (nth, rest) in part.split(|byte| *byte == 0).enumerate() {
+            if nth > 0 {
+                look(&mut word);
+            }
+            // One that is cut off is longer than any name.
+            let room = WORD_BYTES_MAX - word.len();
+            word.extend(&rest[..rest.len().min(room)]);
         }
+        if bytes == 0 {
+            break;
+        }
+        kernel.consume(bytes);
     }
-    let (drivers, formats) = found.split_at(MEMORY_DISK.len());
-    let missing = drivers.iter().position(|is_there| !is_there);
-    let has_format = formats.contains(&true);
-    missing
-        .map(|nth| MEMORY_DISK[nth])
-        .or((!has_format).then_some(MEMORY_FORMATS[0]))
+    look(&mut word);
+    let driver = MEMORY_DISK.iter().find(|name| missing.contains(name));
+    let has_format = MEMORY_FORMATS.iter().any(|name| !missing.contains(name));
+    Ok(driver
+        .copied()
+        .or((!has_format).then_some(MEMORY_FORMATS[0])))
 }
 
 /// What `uname -r` says under a bzImage. Another file is none of this module's concern.
@@ -248,8 +271,14 @@ mod tests {
 
     #[test]
     fn a_kernel_has_the_names_of_its_drivers() {
+        let lacking_in = |text: &[u8]| lacking_in(text).unwrap();
         let all = b"\x7fELF\0virtio_pmem\0nd_pmem\0x\0erofs\0nd_btt\0";
         assert_eq!(lacking_in(all), None);
+        // A name may lie in two parts of the file, and one that is longer is another.
+        let before = vec![b'x'; KERNEL_PART_BYTES - 5];
+        assert_eq!(lacking_in(&[&before, &all[4..]].concat()), None);
+        let names = MEMORY_DISK.iter().chain(&MEMORY_FORMATS);
+        assert_eq!(names.map(|name| name.len()).max(), Some(WORD_BYTES_MAX - 1));
         for (name, other) in [
             ("virtio_pmem", "virtio_pmem2"),
             ("nd_pmem", "nd"),
@@ -259,5 +288,6 @@ mod tests {
             assert_eq!(lacking_in(text.as_bytes()), Some(name));
         }
         assert_eq!(lacking_in(b"virtio_pmem\0nd_pmem\0erofs"), Some("nd_pfn"));
+        assert_eq!(lacking_in(b""), Some("virtio_pmem"));
     }
 }

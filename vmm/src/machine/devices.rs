@@ -8,6 +8,7 @@ use std::sync::Arc;
 use anyhow::Context;
 use devices::Memory;
 use devices::virtio::fs::{self, Budget, Content, Filter, Owners, Wall, catalog};
+use devices::virtio::region::Region;
 use devices::virtio::roster::Roster;
 use devices::virtio::{balloon, console, pmem, rng, vsock};
 
@@ -20,7 +21,7 @@ use crate::closure::StoreView;
 use crate::console::Console;
 use crate::served::Served;
 use crate::shares::file_systems;
-use crate::store::StoreImage;
+use crate::store::Way;
 use crate::toplevel::Toplevel;
 use crate::volume;
 
@@ -74,11 +75,12 @@ impl Devices {
         board.add(port)?;
         let owners = owners(app, inputs.host_user);
         // What is memory nobody serves.
-        let shown = match inputs.store_image {
-            Some(_) => &StoreView::None,
-            None => inputs.store,
+        let (shown, window) = match &inputs.store_given.way {
+            Way::Plain => (inputs.store, None),
+            Way::Dax(region) => (inputs.store, Some(region)),
+            Way::Image(_) => (&StoreView::None, None),
         };
-        let stores = (shown, inputs.image);
+        let stores = (shown, window, inputs.image);
         let (shares, growing) = add_shares(&mut board, site, stores, owners)?;
         let mut cards = Vec::new();
         for (nth, (card, interface)) in inputs.cards.into_iter().zip(app.interfaces()).enumerate() {
@@ -91,7 +93,7 @@ impl Devices {
         let (device, vsock) = vsock::open(memory, GUEST_CID)?;
         board.add(device)?;
         let disks = add_disks(&mut board, site, inputs.store)?;
-        if let Some(StoreImage(region)) = inputs.store_image {
+        if let Way::Image(region) = inputs.store_given.way {
             let bytes = region.bytes();
             let gpa = board.place(region)?;
             board.add(pmem::open(memory, gpa, bytes))?;
@@ -123,7 +125,7 @@ impl Devices {
 fn add_shares(
     board: &mut Board<'_>,
     site: Site<'_>,
-    (store, image): (&StoreView, Option<Image>),
+    (store, window, image): (&StoreView, Option<&Arc<Region>>, Option<Image>),
     owners: Owners,
 ) -> anyhow::Result<(Vec<Share>, Option<Growing>)> {
     let Site {
@@ -146,7 +148,7 @@ fn add_shares(
             None => board.add(share.device),
         }
     };
-    for config in file_systems(app, own, vcpus, store, owners)? {
+    for config in file_systems(app, own, vcpus, (store, window), owners)? {
         let share = config.open(memory, &budget)?;
         if let Some(filter) = config.content.growing() {
             growing = Some((filter.clone(), Arc::clone(&share.wall), board.devices()));

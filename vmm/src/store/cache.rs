@@ -9,15 +9,14 @@
 //! The one thing to know: what has its name is whole. It is made under another one and then renamed, so
 //! two that make the same at once do it twice, and neither waits. A file that was damaged since, as far
 //! as its length, its superblock and its list show it, is made anew. A file's time is that of its last
-//! use; who makes one removes those that nobody has used for a month. Machines that have one mapped keep
-//! it until they end.
+//! use; who makes one removes those that nobody has used for a month, and of the others as many as have
+//! to go for all to have room, the longest unused first. Machines that have one mapped keep it until
+//! they end.
 
-use std::collections::BTreeSet;
-use std::fmt::Write as _;
-use std::fs::{self, DirBuilder, File, FileTimes};
-use std::io::{BufWriter, Write};
+use std::fs::{self, DirBuilder, File, FileTimes, Metadata};
+use std::io::{BufWriter, ErrorKind, Write};
 use std::os::unix::fs::{DirBuilderExt, FileExt};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result, ensure};
@@ -26,16 +25,13 @@ use sha2::{Digest, Sha256};
 use zerocopy::little_endian::U64;
 use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes, KnownLayout};
 
-use super::erofs::{self, BLOCK_BYTES, Layout, Tree};
+use super::erofs::{self, BLOCK_BYTES};
+use super::key::Key;
+use super::plan::{Plan, Size, memory_bytes};
 use super::tree::Root;
-
-/// Of all that decides what a tree is written as: another one makes other files.
-const VERSION: u32 = 1;
+use super::unfinished::{self, Unfinished};
 
 const MAGIC: [u8; 8] = *b"mvmerofs";
-
-/// What a file is called until it is whole.
-const UNFINISHED: &str = ".new-";
 
 /// Files that nobody has used for so long are removed.
 const UNUSED_MAX: Duration = Duration::from_secs(30 * 24 * 60 * 60);
@@ -67,6 +63,17 @@ pub struct Head {
     pub files: Vec<Placed>,
 }
 
+impl Head {
+    /// How large its image is.
+    pub fn size(&self) -> Size {
+        Size {
+            bytes: memory_bytes(self.blocks),
+            head_bytes: self.bytes,
+            files: self.files.len() as u64,
+        }
+    }
+}
+
 #[derive(FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 struct Footer {
@@ -96,87 +103,97 @@ impl Cache {
         Ok(Self { folder })
     }
 
-    /// The head of the file system with these entries of `root`. If there is none yet, it is made.
+    /// The head that is known by `key`, if there is one that is whole.
+    pub fn find(&self, key: &Key) -> Option<Head> {
+        let head = read(File::open(self.path(key)).ok()?).ok()?;
+        // Where it cannot be said, it is made again after a month.
+        let now = FileTimes::new().set_modified(SystemTime::now());
+        let _ = head.file.set_times(now);
+        Some(head)
+    }
+
+    /// Makes the head of `plan`, a part of `root`, to be known by `key`. All that are kept then take
+    /// `most` bytes at most.
     ///
     /// # Errors
     /// A file of the host cannot be read, or there is no room.
-    pub fn get(&self, root: &Root, names: &BTreeSet<&str>) -> Result<Head> {
-        let mut key = Sha256::new();
-        key.update(VERSION.to_le_bytes());
-        for name in names {
-            let (inode, seconds, nanoseconds) = root.mark(name)?;
-            key.update(format!("{name} {inode} {seconds} {nanoseconds}\n"));
-        }
-        let mut digits = String::new();
-        for byte in key.finalize() {
-            write!(digits, "{byte:02x}")?;
-        }
-        let path = self.folder.join(digits);
-        if let Some(head) = File::open(&path).ok().and_then(|file| read(file).ok()) {
-            // Where it cannot be said, it is made again after a month.
-            let now = FileTimes::new().set_modified(SystemTime::now());
-            let _ = head.file.set_times(now);
-            return Ok(head);
-        }
-        self.make(root, names, &path)
-            .with_context(|| format!("cannot make {}", path.display()))
-    }
-
-    fn make(&self, root: &Root, names: &BTreeSet<&str>, path: &Path) -> Result<Head> {
-        self.remove_unused();
-        let tree = root.tree(names)?;
-        let layout = Layout::of(&tree)?;
-        let unfinished = Unfinished::new(&self.folder)?;
-        write(&tree, &layout, root, &unfinished.file)?;
-        unfinished.rename(path)?;
-        read(File::open(path)?)
-    }
-
-    /// Removes what nobody needs. What cannot be removed is in nobody's way.
-    fn remove_unused(&self) {
-        let Ok(entries) = fs::read_dir(&self.folder) else {
-            return;
+    pub fn make(&self, key: &Key, plan: &Plan, root: &Root, most: u64) -> Result<Head> {
+        let path = self.path(key);
+        let make = || {
+            self.make_room(plan.size().head_bytes, most)?;
+            let unfinished = Unfinished::new(&self.folder)?;
+            write(plan, root, &unfinished.file)?;
+            // What has its name is never looked at as a whole again.
+            unfinished.file.sync_data()?;
+            unfinished.rename(&path)?;
+            read(File::open(&path)?)
         };
-        for entry in entries.flatten() {
-            let used = entry.metadata().and_then(|facts| facts.modified());
-            let age = used.ok().and_then(|used| used.elapsed().ok());
-            if age.is_some_and(|age| age > UNUSED_MAX) {
-                let _ = fs::remove_file(entry.path());
+        make().with_context(|| format!("cannot make {}", path.display()))
+    }
+
+    fn path(&self, key: &Key) -> PathBuf {
+        self.folder.join(key.as_str())
+    }
+
+    /// Removes what nobody needs, and what has to go for `wanted` more bytes to have room among `most`.
+    ///
+    /// # Errors
+    /// They have none, whatever goes.
+    fn make_room(&self, wanted: u64, most: u64) -> Result<()> {
+        let room = most.checked_sub(wanted);
+        let room = room.with_context(|| {
+            format!(
+                "it has {} MiB, and all that are kept may have {} MiB (storeImagesMib)",
+                wanted.div_ceil(1 << 20),
+                most >> 20
+            )
+        })?;
+        let (mut kept, mut bytes) = (self.by_use(), 0u64);
+        // The latest first.
+        while let Some((used, facts, path)) = kept.pop() {
+            let is_unused = used.elapsed().is_ok_and(|age| age > UNUSED_MAX);
+            bytes = bytes.saturating_add(facts.len());
+            if is_unused || bytes > room {
+                // What cannot be removed is in nobody's way.
+                let _ = fs::remove_file(path);
             }
         }
+        Ok(())
+    }
+
+    /// Removes all that are whole. Machines that have one mapped keep it until they end.
+    ///
+    /// # Errors
+    /// One cannot be removed.
+    pub fn clear(&self) -> Result<()> {
+        for (_, _, path) in self.by_use() {
+            if unfinished::is_one(&path) {
+                continue;
+            }
+            match fs::remove_file(&path) {
+                Err(error) if error.kind() == ErrorKind::NotFound => {}
+                other => other.with_context(|| format!("cannot remove {}", path.display()))?,
+            }
+        }
+        Ok(())
+    }
+
+    /// All that is there, with the time of its last use, the latest last.
+    fn by_use(&self) -> Vec<(SystemTime, Metadata, PathBuf)> {
+        let entries = fs::read_dir(&self.folder).into_iter().flatten().flatten();
+        let mut found: Vec<_> = entries
+            .filter_map(|entry| {
+                let facts = entry.metadata().ok()?;
+                Some((facts.modified().ok()?, facts, entry.path()))
+            })
+            .collect();
+        found.sort_by_key(|(used, ..)| *used);
+        found
     }
 }
 
-/// A file that is removed unless it gets its name.
-struct Unfinished {
-    file: File,
-    path: PathBuf,
-}
-
-impl Unfinished {
-    fn new(folder: &Path) -> Result<Self> {
-        // Of this process and this thread alone.
-        let id = rustix::thread::gettid().as_raw_nonzero();
-        let path = folder.join(format!("{UNFINISHED}{}-{id}", std::process::id()));
-        let file = File::create(&path)?;
-        Ok(Self { file, path })
-    }
-
-    /// Gives it its name once the disk has it: what has its name is never looked at as a whole again.
-    fn rename(self, to: &Path) -> Result<()> {
-        self.file.sync_data()?;
-        Ok(fs::rename(&self.path, to)?)
-    }
-}
-
-impl Drop for Unfinished {
-    fn drop(&mut self) {
-        // It has gone if it was renamed.
-        let _ = fs::remove_file(&self.path);
-    }
-}
-
-fn write(tree: &Tree, layout: &Layout, root: &Root, file: &File) -> Result<()> {
+fn write(plan: &Plan, root: &Root, file: &File) -> Result<()> {
+    let Plan { tree, layout } = plan;
     let mut out = BufWriter::with_capacity(1 << 20, file);
     erofs::write(tree, layout, |path| root.file(path), &mut out)?;
     let extents = tree.extents.iter().enumerate();

@@ -325,6 +325,7 @@ mod tests {
             health: None,
             status_text: None,
             store_data: None,
+            store_data_reason: None,
             app: App::new("web", vec!["/bin/sh".into()]),
         };
         let mut families = Families::new();

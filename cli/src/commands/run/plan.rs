@@ -1,5 +1,6 @@
 //! `mvm run --dry-run`: what would be done, without doing it.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -7,8 +8,9 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
 use serde::Serialize;
-use vmm::app::{App, AppFile};
-use vmm::closure::{StoreView, roots};
+use vmm::app::{App, AppFile, StoreData};
+use vmm::closure::{StorePath, StoreView, roots};
+use vmm::store::{Auto, Choice};
 
 use crate::accel::{Accel, Place};
 use crate::commands::create;
@@ -28,6 +30,13 @@ struct Plan<'a> {
     /// What init is copied from, a file or a bundle.
     init: PathBuf,
     store: Store,
+    /// How its bytes would come to the machine, if KVM and the kernel can; none if it has none of the
+    /// host's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    store_data: Option<StoreData>,
+    /// Why so, unless the file says it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    store_data_reason: Option<String>,
     folders: Folders,
     /// The file, with the flags.
     app: &'a App,
@@ -91,6 +100,9 @@ pub fn print(
     }
     let place = Accel::place(accel)?;
     let runtime = places::runtime().join(&name);
+    let roots = roots(file);
+    let view = StoreView::of(&file.app, &roots)?;
+    let (store_data, store_data_reason) = data(&file.app, &view, &roots);
     print_json(&Plan {
         name,
         replaces: is_taken,
@@ -104,18 +116,38 @@ pub fn print(
         },
         kernel: vmm::kernel::of(&file.app)?,
         init: init_binary::of(&file.app)?,
-        store: Store::of(file)?,
+        store: Store::of(&view)?,
+        store_data,
+        store_data_reason,
         app: &file.app,
     })?;
     Ok(ExitCode::SUCCESS)
 }
 
+/// How the bytes of a machine's store would come to it, and why unless its file says it.
+fn data(
+    app: &App,
+    view: &StoreView,
+    roots: &BTreeSet<StorePath>,
+) -> (Option<StoreData>, Option<String>) {
+    if matches!(view, StoreView::None | StoreView::Bundle(_)) {
+        return (None, None);
+    }
+    if app.store.data != StoreData::Auto {
+        return (Some(app.store.data), None);
+    }
+    match Auto::of(app, view, roots).map(|mut auto| auto.choice()) {
+        Ok(Choice { data, reason }) => (Some(data), Some(reason)),
+        Err(error) => (Some(StoreData::Plain), Some(format!("{error:#}"))),
+    }
+}
+
 impl Store {
-    fn of(file: &AppFile) -> Result<Self> {
-        Ok(match StoreView::of(&file.app, &roots(file))? {
+    fn of(view: &StoreView) -> Result<Self> {
+        Ok(match view {
             StoreView::None => Self::None,
             StoreView::All => Self::All,
-            StoreView::Bundle(path) => Self::Bundle { path },
+            StoreView::Bundle(path) => Self::Bundle { path: path.clone() },
             StoreView::Closure(closure) => {
                 let mut bytes = 0;
                 for path in closure.paths() {

@@ -3,7 +3,8 @@
 //! Counting is the proof of the promise that a warm start of a program costs no request at all.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use super::wire::opcode;
 
@@ -14,6 +15,8 @@ const COUNTERS: usize = opcode::END as usize + 1;
 pub struct Counters {
     requests: [AtomicU64; COUNTERS],
     replied_bytes: AtomicU64,
+    is_timed: AtomicBool,
+    busy_nanoseconds: AtomicU64,
     nodes_refused: AtomicU64,
     handles_refused: AtomicU64,
     mappings: AtomicU64,
@@ -25,6 +28,8 @@ impl Default for Counters {
         Self {
             requests: [const { AtomicU64::new(0) }; COUNTERS],
             replied_bytes: AtomicU64::new(0),
+            is_timed: AtomicBool::new(false),
+            busy_nanoseconds: AtomicU64::new(0),
             nodes_refused: AtomicU64::new(0),
             handles_refused: AtomicU64::new(0),
             mappings: AtomicU64::new(0),
@@ -63,6 +68,16 @@ impl Counters {
         self.replied_bytes.load(Ordering::Relaxed)
     }
 
+    /// Has the time of requests counted from now on: to look at the clock is a system call on some hosts.
+    pub fn start_timing(&self) {
+        self.is_timed.store(true, Ordering::Relaxed);
+    }
+
+    /// How long all workers together were at work on requests, since that is counted.
+    pub fn busy(&self) -> Duration {
+        Duration::from_nanos(self.busy_nanoseconds.load(Ordering::Relaxed))
+    }
+
     /// Names that got no node because the node table was full.
     pub fn nodes_refused(&self) -> u64 {
         self.nodes_refused.load(Ordering::Relaxed)
@@ -93,6 +108,23 @@ impl Counters {
     pub(super) fn count_reply(&self, bytes: usize) {
         let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
         self.replied_bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// Carries a request out, and counts its time.
+    pub(super) fn time<T>(&self, carry_out: impl FnOnce() -> T) -> T {
+        if !self.is_timed.load(Ordering::Relaxed) {
+            return carry_out();
+        }
+        let began = Instant::now();
+        let done = carry_out();
+        self.count_busy(began.elapsed());
+        done
+    }
+
+    fn count_busy(&self, time: Duration) {
+        let nanoseconds = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+        self.busy_nanoseconds
+            .fetch_add(nanoseconds, Ordering::Relaxed);
     }
 
     pub(super) fn count_node_refused(&self) {
@@ -136,5 +168,19 @@ mod tests {
         counters.count_reply(100);
         counters.count_reply(16);
         assert_eq!(counters.replied_bytes(), 116);
+        counters.count_busy(Duration::from_micros(3));
+        counters.count_busy(Duration::from_nanos(7));
+        assert_eq!(counters.busy(), Duration::from_nanos(3007));
+    }
+
+    #[test]
+    fn time_is_counted_once_somebody_wants_to_know() {
+        let counters = Counters::default();
+        let wait = || std::thread::sleep(Duration::from_millis(1));
+        counters.time(wait);
+        assert_eq!(counters.busy(), Duration::ZERO);
+        counters.start_timing();
+        counters.time(wait);
+        assert_ne!(counters.busy(), Duration::ZERO);
     }
 }

@@ -29,11 +29,21 @@ pub trait Serve: Send + Sync {
     fn reset(&self);
 }
 
-/// Has `serve` carry a request out, and counts it: what [`Serve::handle`] does.
+/// Has `serve` carry a request out, and counts it and its time: what [`Serve::handle`] does.
 ///
 /// # Errors
 /// As [`Serve::handle`].
 pub fn answer(
+    counters: &Counters,
+    request: &[u8],
+    source: &mut dyn Source,
+    reply: &mut dyn Sink,
+    serve: impl FnOnce(&Request<'_>, &mut dyn Source, &mut dyn Sink) -> Result<(), Failure>,
+) -> Result<usize, Fault> {
+    counters.time(|| reply_to(counters, request, source, reply, serve))
+}
+
+fn reply_to(
     counters: &Counters,
     request: &[u8],
     source: &mut dyn Source,

@@ -30,10 +30,14 @@ pub(super) fn between(app: &App, complaints: &mut Vec<Complaint>) {
         place().key("data"),
         "\"image\" is of no use unless store.mode is \"closure\"".into(),
     );
+    let data = app.store.data;
     complain(
-        app.store.data == StoreData::Dax && app.store.mode == StoreMode::None,
+        matches!(data, StoreData::Dax | StoreData::Auto) && app.store.mode == StoreMode::None,
         place().key("data"),
-        "\"dax\" is of no use with store.mode \"none\", which leaves the store out".into(),
+        format!(
+            "\"{}\" is of no use with store.mode \"none\", which leaves the store out",
+            data.as_str()
+        ),
     );
     complain(
         is_image && app.system.is_some(),

@@ -1,0 +1,130 @@
+//! How a machine's store comes to it, and what that costs.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::mpsc::{self, RecvTimeoutError, Sender};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use vmm::app::{App, StoreData};
+use vmm::closure::{StorePath, StoreView};
+use vmm::machine::{Counters, Running};
+use vmm::store::{Auto, Given, Meter, Way};
+
+use crate::output::say;
+use crate::progress::Progress;
+
+/// Programs start and read most of their files in less. What they cost until then counts also if
+/// nobody hears of their end.
+const SETTLED: Duration = Duration::from_secs(60);
+
+/// A way for the store of a machine of `app`, which boots `kernel`, and what notes its cost. What its
+/// file asks for and cannot be is said, and the store is then plain.
+pub fn given(
+    app: &App,
+    view: &StoreView,
+    roots: &BTreeSet<StorePath>,
+    kernel: &Path,
+) -> (Given, Noting) {
+    let mut noting = Noting {
+        began: Instant::now(),
+        meter: None,
+        noted: None,
+        thread: None,
+    };
+    let may_make = matches!(app.store.data, StoreData::Image | StoreData::Auto);
+    let progress = may_make.then(Progress::start);
+    if let Some(progress) = &progress {
+        progress.tell("making an image of the store");
+    }
+    let given = match app.store.data {
+        StoreData::Auto => Auto::of(app, view, roots).map(|auto| {
+            let (given, meter) = auto.give(kernel);
+            noting.meter = Some(meter);
+            given
+        }),
+        data => Way::of(data, app, view, kernel).map(|way| Given { way, reason: None }),
+    };
+    drop(progress);
+    let given = given.unwrap_or_else(|error| {
+        let reason = format!("{error:#}");
+        if app.store.data != StoreData::Auto {
+            let name = &app.name;
+            say(format_args!(
+                "store.data: {name} has its store plain: {reason}"
+            ));
+        }
+        Given {
+            way: Way::Plain,
+            reason: Some(reason),
+        }
+    });
+    (given, noting)
+}
+
+/// Notes what a start costs: once it has settled, and at its end.
+pub struct Noting {
+    began: Instant,
+    meter: Option<Meter>,
+    noted: Option<Arc<Noted>>,
+    /// Notes it once it has settled, unless it is told of the end.
+    thread: Option<(Sender<()>, JoinHandle<()>)>,
+}
+
+struct Noted {
+    meter: Meter,
+    /// How long it took until the program ran.
+    ready: Duration,
+    counters: Option<Arc<Counters>>,
+}
+
+impl Noted {
+    fn note(&self) {
+        // Whoever cannot write it down starts as if nothing were known.
+        let _ = self.meter.note(self.ready, self.counters.as_deref());
+    }
+}
+
+impl Noting {
+    /// The program of the machine runs.
+    pub fn start(&mut self, running: &Running) {
+        let Some(meter) = self.meter.take() else {
+            return;
+        };
+        // The store is the first, unless nobody serves it.
+        let store = running.shares.first();
+        let store = store.filter(|_| running.store_data != StoreData::Image);
+        if let Some(share) = store {
+            share.counters.start_timing();
+        }
+        let noted = Arc::new(Noted {
+            meter,
+            ready: self.began.elapsed(),
+            counters: store.map(|share| Arc::clone(&share.counters)),
+        });
+        let (end, ended) = mpsc::channel();
+        let settles = Arc::clone(&noted);
+        let wait = move || {
+            if ended.recv_timeout(SETTLED) == Err(RecvTimeoutError::Timeout) {
+                settles.note();
+            }
+        };
+        let thread = thread::Builder::new().name("store-costs".into());
+        // Without one it is noted at the end alone.
+        self.thread = thread.spawn(wait).ok().map(|thread| (end, thread));
+        self.noted = Some(noted);
+    }
+
+    /// The machine has ended.
+    pub fn finish(self) {
+        if let Some((end, thread)) = self.thread {
+            drop(end);
+            // Else both could write at once.
+            let _ = thread.join();
+        }
+        if let Some(noted) = self.noted {
+            noted.note();
+        }
+    }
+}

@@ -1,0 +1,135 @@
+//! What starts of a closure have cost.
+//!
+//! The one thing to know: of each way the last few starts are kept, for a month. The fastest of them
+//! speaks for its way: what else the host did meanwhile only ever makes a start slower.
+
+use serde::{Deserialize, Serialize};
+
+use super::plan::Size;
+use crate::app::StoreData;
+
+/// Starts of a way that are kept.
+const KEPT: usize = 8;
+
+/// What is older says nothing of the host and the program of today.
+const AGE_MAX_US: u64 = 30 * 24 * 60 * 60 * 1_000_000;
+
+/// What one start cost.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Start {
+    /// When it began, in µs since 1970. No two of a closure begin at once, so it is known by that.
+    pub began_us: u64,
+    /// How the bytes of its store came to it.
+    pub way: StoreData,
+    /// From its beginning until its program ran, without what is done once.
+    pub ready_us: u64,
+    /// What it asked the file server of its store.
+    pub requests: u64,
+    /// How long that was at work since its program ran.
+    pub busy_us: u64,
+    /// Bytes that it was sent, which it keeps.
+    pub sent_bytes: u64,
+}
+
+impl Start {
+    /// What of its time went by for its store, and all that is the same in each way.
+    pub fn time_us(&self) -> u64 {
+        self.ready_us.saturating_add(self.busy_us)
+    }
+}
+
+/// What is known of a closure.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Costs {
+    /// The last starts, in any order.
+    pub starts: Vec<Start>,
+    /// How large its image is.
+    pub image: Option<Size>,
+    /// How long it took to write that.
+    pub written_us: Option<u64>,
+}
+
+impl Costs {
+    /// Takes a start down, in place of what is known of the same one.
+    pub fn note(&mut self, start: Start) {
+        self.starts.retain(|known| known.began_us != start.began_us);
+        let way = start.way;
+        self.starts.push(start);
+        self.starts.sort_by_key(|known| known.began_us);
+        let of_way = self.starts.iter().filter(|known| known.way == way);
+        let mut too_many = of_way.count().saturating_sub(KEPT);
+        self.starts.retain(|known| {
+            let goes = known.way == way && too_many > 0;
+            too_many -= usize::from(goes);
+            !goes
+        });
+    }
+
+    /// Leaves what is too old behind.
+    pub fn forget(&mut self, now_us: u64) {
+        let is_of_use = |start: &Start| now_us.saturating_sub(start.began_us) <= AGE_MAX_US;
+        self.starts.retain(is_of_use);
+    }
+
+    /// Starts in a way.
+    pub fn of(&self, way: StoreData) -> impl Iterator<Item = &Start> {
+        self.starts.iter().filter(move |start| start.way == way)
+    }
+
+    /// The fastest of these.
+    pub fn fastest(&self, way: StoreData) -> Option<&Start> {
+        self.of(way).min_by_key(|start| start.time_us())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn start(began_us: u64, way: StoreData, busy_us: u64) -> Start {
+        Start {
+            began_us,
+            way,
+            ready_us: 100,
+            requests: 1,
+            busy_us,
+            sent_bytes: 1,
+        }
+    }
+
+    #[test]
+    fn the_last_of_each_way_are_kept_and_the_fastest_is_found() {
+        let mut costs = Costs::default();
+        costs.note(start(1, StoreData::Image, 0));
+        for began_us in 2..=20 {
+            costs.note(start(began_us, StoreData::Plain, began_us));
+        }
+        let kept = costs.of(StoreData::Plain).map(|start| start.began_us);
+        assert!(kept.eq(13..=20));
+        assert_eq!(costs.of(StoreData::Image).count(), 1);
+        assert_eq!(costs.fastest(StoreData::Plain).unwrap().time_us(), 113);
+        assert_eq!(costs.fastest(StoreData::Dax), None);
+    }
+
+    #[test]
+    fn one_that_goes_on_is_noted_again() {
+        let mut costs = Costs::default();
+        costs.note(start(5, StoreData::Plain, 1));
+        costs.note(start(5, StoreData::Plain, 2));
+        assert_eq!(costs.starts, [start(5, StoreData::Plain, 2)]);
+    }
+
+    #[test]
+    fn what_is_older_than_a_month_is_forgotten() {
+        let mut costs = Costs::default();
+        costs.note(start(5, StoreData::Plain, 1));
+        costs.note(start(6, StoreData::Plain, 1));
+        // A clock that was set back makes nothing old.
+        for (now_us, left) in [(0, 2), (AGE_MAX_US + 5, 2), (AGE_MAX_US + 6, 1)] {
+            costs.forget(now_us);
+            assert_eq!(costs.starts.len(), left, "{now_us}");
+        }
+    }
+}
