@@ -116,11 +116,14 @@ impl Plan {
         ensure_qemu(&env::var_os("PATH").unwrap_or_default())?;
         let kernel = kernel::find_own()?;
         let init = init_binary::find()?;
-        let init = init_binary::open_file(&init)?;
+        let archive =
+            initramfs::of_init(initramfs::INIT, init_binary::open_file(&init)?, Vec::new())?;
         let path = folder.initramfs();
-        initramfs::of_init(initramfs::INIT, init, Vec::new())
-            .and_then(|archive| archive.write(&mut File::create(&path)?))
-            .with_context(|| format!("cannot write {}", path.display()))?;
+        let mut file =
+            File::create(&path).with_context(|| format!("cannot write {}", path.display()))?;
+        archive
+            .write(&mut file)
+            .with_context(|| format!("cannot copy {} to {}", init.display(), path.display()))?;
         Ok(Self {
             kernel,
             memory_mib: memory_mib()?,

@@ -45,10 +45,14 @@ impl Sections {
         }
     }
 
-    /// The pages of a part of the file in which something will be rewritten, in order.
-    pub fn patched(&self, part: &Range<u64>) -> impl Iterator<Item = &Range<u64>> {
-        let is_within = |pages: &&Range<u64>| part.start <= pages.start && pages.end <= part.end;
-        self.patched.iter().filter(is_within)
+    /// The pages of a part of the file, which begins and ends at one, in which something will be
+    /// rewritten, in order.
+    pub fn patched(&self, part: &Range<u64>) -> impl Iterator<Item = Range<u64>> {
+        let within = |pages: &Range<u64>| pages.start.max(part.start)..pages.end.min(part.end);
+        self.patched
+            .iter()
+            .map(within)
+            .filter(|pages| pages.start < pages.end)
     }
 
     /// The parts of a segment that are only read, in order; `segment` is its range of the file.

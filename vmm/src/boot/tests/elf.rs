@@ -471,6 +471,7 @@ fn pages_with_instructions_that_have_alternatives_are_copied() {
     // In the second and the fourth page; once more there; in the first, which is broken.
     assert_eq!(copied(&[0x1000, 0x3100]) - none, 2);
     assert_eq!(copied(&[0x3200, 0x3100, 0x10]) - none, 1);
+    assert_eq!(copied(&[0x10, 0x1000]) - none, 1, "beside the broken one");
     let elsewhere = [0x1000, 0x10_0000];
     assert_eq!(copied(&elsewhere) - none, 0, "another form of table");
 }
