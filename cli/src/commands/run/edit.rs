@@ -158,7 +158,6 @@ impl Edits {
             None => &mut app.app.stop_timeout,
         };
         *stop_timeout = self.stop_timeout.map(Duration::from_secs).or(*stop_timeout);
-        image::settle(app)?;
         if let Some(cpus) = self.cpus {
             set_cpus(app, cpus)?;
         }
@@ -189,9 +188,8 @@ impl Edits {
         }
         app.tmpfs.extend(self.tmpfs.iter().cloned());
         app.root.read_only |= self.read_only;
-        if self.read_only {
-            image::add_folders(app).context("--read-only")?;
-        }
+        // Now that it is known what else is mounted.
+        image::settle(app)?;
         match app.check().first() {
             Some(complaint) => bail!("{}", words(complaint)),
             None => Ok(()),
