@@ -14,7 +14,7 @@ pub fn convert(service: &Section<'_>) -> Vec<Value> {
     let items = items.filter_map(|item| Some((item, item.text()?)));
     items
         .map(|(item, text)| {
-            let (place, options) = text.split_once(':').unwrap_or((text, ""));
+            let (place, options) = words::split_once(text, &[':']).unwrap_or((text, ""));
             let size = tmpfs::size(options, |option, why| {
                 let message = format!("its option {option} is not converted: {why}");
                 service.say("tmpfs", item, message);
