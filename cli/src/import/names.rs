@@ -21,7 +21,10 @@ pub fn convert(service: &Section<'_>, converted: &mut Ordered) {
         ("dns_search", "search"),
         ("dns_opt", "options"),
     ] {
-        let texts: Vec<_> = service.texts(key).into_iter().map(words::text).collect();
+        let texts = service.texts(key).into_iter();
+        // As Docker has it that there is no domain.
+        let texts = texts.filter(|text| (key, *text) != ("dns_search", "."));
+        let texts: Vec<_> = texts.map(words::text).collect();
         if !texts.is_empty() {
             dns.insert(own.into(), texts.into());
         }

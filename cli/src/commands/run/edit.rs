@@ -111,7 +111,7 @@ pub struct Edits {
     /// A name server that the machine asks, instead of those of `dns`
     #[arg(long, value_name = "ADDRESS")]
     dns: Vec<IpAddr>,
-    /// A domain in which it looks for short names, instead of those of `dns`
+    /// A domain in which it looks for short names, instead of those of `dns`; "." is none
     #[arg(long, value_name = "DOMAIN")]
     dns_search: Vec<String>,
     /// A word for `options` of its /etc/resolv.conf, instead of those of `dns`
@@ -222,6 +222,8 @@ impl Edits {
         }
         replace(&mut app.dns.servers, &self.dns);
         replace(&mut app.dns.search, &self.dns_search);
+        // As Docker has it that there is no domain.
+        app.dns.search.retain(|domain| domain != ".");
         replace(&mut app.dns.options, &self.dns_option);
     }
 
@@ -488,6 +490,9 @@ mod tests {
         assert_eq!(app.dns.servers, addresses(&["10.0.0.3", "::3"]) as Vec<_>);
         assert_eq!(app.dns.search, ["of.file"]);
         assert_eq!(app.dns.options, ["ndots:2"]);
+        let line = Line::try_parse_from(["mvm", "--dns-search", "."]).unwrap();
+        line.edits.apply(&mut app).unwrap();
+        assert!(app.dns.search.is_empty());
     }
 
     #[test]
@@ -549,7 +554,7 @@ mod tests {
                 "--add-host db",
                 "error: invalid value 'db' for '--add-host <NAME:ADDRESS>'",
             ),
-            ("--dns-search .", "--dns-search: must be 1 to 253 letters"),
+            ("--dns-search ..", "--dns-search: must be 1 to 253 letters"),
             (
                 "--dns ::1 --dns ::2 --dns ::3 --dns ::4",
                 "--dns: must be at most 3 servers",
