@@ -147,10 +147,11 @@ fn read(name: &str) -> Result<Image> {
     cache()?.image(&id.context("image")?)
 }
 
-/// Has `app` run what its file, its image and the command line come to.
+/// Has `app` run what its file, its image and the command line come to, with the folders in memory that
+/// it needs beside those that they name.
 ///
 /// # Errors
-/// None of them says a program.
+/// None of them says a program, or the image cannot be read.
 pub fn settle(app: &mut App) -> Result<()> {
     let program = &mut app.app;
     // Without an entrypoint the first of the arguments is the program.
@@ -161,7 +162,7 @@ pub fn settle(app: &mut App) -> Result<()> {
         app.image.is_none() || !program.entrypoint.is_empty(),
         "the image says no program to run; name one behind \"--\", or as app.entrypoint"
     );
-    Ok(())
+    add_folders(app)
 }
 
 /// The ports that the image of `app` says its program serves, and that nothing leads to yet.
@@ -185,12 +186,17 @@ pub fn exposed_ports(app: &App) -> Result<Vec<Port>> {
 /// nothing can be written to its root.
 ///
 /// # Errors
-/// The image cannot be read.
-pub fn add_folders(app: &mut App) -> Result<()> {
-    let image = app.image.as_deref();
+/// The image cannot be read, or says what no machine can have.
+fn add_folders(app: &mut App) -> Result<()> {
+    let image = app.image.as_deref().filter(|_| app.root.read_only);
     if let Some(name) = image.filter(|name| !is_root_folder(Path::new(name))) {
         let image = read(name)?;
+        // What is wrong before is not the image's, and told by who knows whose it is.
+        let is_good = app.check().is_empty();
         config::add_folders(app, &image.config);
+        if is_good {
+            return ensure_good(app);
+        }
     }
     Ok(())
 }
@@ -319,6 +325,11 @@ fn fill_in(app: &mut App, image: &Image) -> Result<()> {
     app.image = Some(image.id.to_string());
     let ids = |user: &str| find::ids(&cache()?.catalog(image)?.0, user);
     config::fill_in(app, &image.config, ids)?;
+    ensure_good(app)
+}
+
+/// What is wrong with `app` is what the image says.
+fn ensure_good(app: &App) -> Result<()> {
     match app.check().first() {
         Some(complaint) => bail!("as the image has it, {complaint}"),
         None => Ok(()),

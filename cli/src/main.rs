@@ -37,6 +37,7 @@ mod supervise;
 mod systemd;
 mod table;
 mod terminal;
+mod tmpfs;
 mod usage;
 
 use std::env;

@@ -73,6 +73,44 @@ fn what_would_be_done_is_told_and_not_done() {
     assert!(!folder.path().join("run").exists());
 }
 
+/// An image without layers whose program writes to two folders.
+fn archive() -> Vec<u8> {
+    let config = json!({
+        "architecture": "amd64",
+        "os": "linux",
+        "config": { "Entrypoint": ["/bin/sh"], "Volumes": { "/data": {}, "/log": {} } },
+        "rootfs": { "type": "layers", "diff_ids": [] },
+    });
+    let manifest = json!([{ "Config": "config.json", "RepoTags": ["test:1"], "Layers": [] }]);
+    let mut archive = tar::Builder::new(Vec::new());
+    for (name, content) in [("config.json", config), ("manifest.json", manifest)] {
+        let content = content.to_string();
+        let mut header = tar::Header::new_gnu();
+        header.set_size(content.len() as u64);
+        header.set_mode(0o644);
+        let put = archive.append_data(&mut header, name, content.as_bytes());
+        put.expect("put into the archive");
+    }
+    archive.into_inner().expect("archive")
+}
+
+#[test]
+fn a_flags_folder_takes_the_place_of_the_images() {
+    let folder = folder();
+    fs::write(folder.path().join("image.tar"), archive()).expect("write");
+    let app = r#"{"name":"web","image":"./image.tar","app":{},"root":{"readOnly":true}}"#;
+    fs::write(folder.path().join("app.json"), app).expect("write");
+    let points = |flags: &[&str]| {
+        let app = &plan(&folder, flags)["app"];
+        let points = app["tmpfs"].as_array().expect("folders").iter();
+        let points = points.map(|one| one["mountPoint"].as_str().expect("path").to_owned());
+        points.collect::<Vec<_>>()
+    };
+    assert_eq!(points(&[]), ["/data", "/log"]);
+    assert_eq!(points(&["--tmpfs", "/log:size=1M"]), ["/log", "/data"]);
+    assert_eq!(points(&["-v", "files:/data"]), ["/log"]);
+}
+
 #[test]
 fn what_could_not_be_done_is_an_error() {
     let folder = folder();

@@ -30,7 +30,7 @@ pub use listener::{Listener, SERVE, serve_apart};
 pub use process::{child_signals, ignore_broken_pipes, signal_all};
 use sessions::{Ready, Sessions};
 
-use crate::protocol::{Decoder, FrameBuffer, Hello, MACHINE, Message, Setup, Side};
+use crate::protocol::{Bounds, Decoder, FrameBuffer, Hello, MACHINE, Message, Setup, Side};
 
 /// Reads of the port between two looks at the streams: a port hands out one page at a time
 /// (`port_fops_read`), a whole frame is 17 of them.
@@ -224,7 +224,7 @@ impl Agent {
 
 /// The numbers of a user and its group, by the guest's `/etc/passwd` and `/etc/group`.
 pub fn ids(user: &str) -> Result<(u32, u32)> {
-    let account = accounts::Account::find(user, &[])?;
+    let account = accounts::Account::find(user, &Bounds::default())?;
     Ok((account.uid, account.gid))
 }
 

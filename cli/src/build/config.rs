@@ -61,7 +61,14 @@ fn volumes(app: &App) -> impl Iterator<Item = String> {
 
 /// What an image has no words for, by its key in the app.json.
 pub fn left_out(app: &App) -> Vec<&'static str> {
+    let program = app.program();
     let keys = [
+        ("app.groups", !program.groups.is_empty()),
+        ("app.ulimits", !program.ulimits.is_empty()),
+        ("root.readOnly", app.root.read_only),
+        ("tmpfs", !app.tmpfs.is_empty()),
+        ("hosts", !app.hosts.is_empty()),
+        ("dns", !app.dns.is_empty()),
         ("shares", !app.shares.is_empty()),
         ("secrets", !app.secrets.is_empty()),
         ("healthcheck", app.health_check().is_some()),
@@ -122,12 +129,29 @@ mod tests {
     fn what_an_app_does_not_say_is_the_engines() {
         let app = app(&json!({
             "name": "web",
-            "app": { "entrypoint": "sh" },
+            "app": { "entrypoint": "sh", "groups": ["video"], "ulimits": { "core": 0 } },
+            "root": { "readOnly": true },
+            "tmpfs": ["/run"],
+            "hosts": { "db": "10.0.0.7" },
+            "dns": { "search": ["example"] },
             "shares": [{ "source": "www", "mountPoint": "/srv" }],
             "secrets": { "token": "token" },
             "healthcheck": { "tcp": { "port": 80 } },
         }));
         assert_eq!(config(&app), json!({ "Entrypoint": ["sh"] }));
-        assert_eq!(left_out(&app), ["shares", "secrets", "healthcheck"]);
+        assert_eq!(
+            left_out(&app),
+            [
+                "app.groups",
+                "app.ulimits",
+                "root.readOnly",
+                "tmpfs",
+                "hosts",
+                "dns",
+                "shares",
+                "secrets",
+                "healthcheck"
+            ]
+        );
     }
 }

@@ -55,7 +55,8 @@ pub struct How {
     /// Set a variable of its environment; NAME alone takes its value from here
     #[arg(long, short, value_name = "NAME[=VALUE]")]
     env: Vec<String>,
-    /// Who it runs as: a name, a uid, or either with `:group`; by default as the machine's program
+    /// Who it runs as, without the groups of `app.groups`: a name, a uid, or either with `:group`; by
+    /// default as the machine's program, with them
     #[arg(long, short, value_name = "USER")]
     user: Option<String>,
     /// Folder that it starts in; by default that of the machine's program

@@ -21,7 +21,10 @@ pub fn convert(service: &Section<'_>, converted: &mut Ordered) {
         ("dns_search", "search"),
         ("dns_opt", "options"),
     ] {
-        let texts: Vec<_> = service.texts(key).into_iter().map(words::text).collect();
+        let texts = service.texts(key).into_iter();
+        // As Docker has it that there is no domain.
+        let texts = texts.filter(|text| (key, *text) != ("dns_search", "."));
+        let texts: Vec<_> = texts.map(words::text).collect();
         if !texts.is_empty() {
             dns.insert(own.into(), texts.into());
         }
@@ -40,6 +43,10 @@ fn hosts(service: &Section<'_>) -> Map<String, Value> {
             .strip_prefix('[')
             .and_then(|rest| rest.strip_suffix(']'));
         let address = bare.unwrap_or(address);
+        if words::has_variable(name) {
+            let message = "is not converted: its name has a variable, which no key of the file has";
+            return service.say("extra_hosts", yaml, message);
+        }
         if address == HOST {
             let message = "is not converted: a machine does not reach the host by an address";
             return service.say("extra_hosts", yaml, message);
@@ -66,10 +73,37 @@ fn hosts(service: &Section<'_>) -> Map<String, Value> {
         _ => {
             for item in yaml.items() {
                 let text = item.text().unwrap_or_default();
-                let (name, address) = text.split_once([':', '=']).unwrap_or((text, ""));
+                let (name, address) = words::split_once(text, &[':', '=']).unwrap_or((text, ""));
                 add(item, name, address);
             }
         }
     }
     hosts
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{converted_text, remarks_of};
+
+    #[test]
+    fn variables_are_whole_words_of_names_addresses_and_folders() {
+        let imported = converted_text(
+            "services:\n  a:\n    image: a\n    extra_hosts:\n      - \"db:${DB:-10.0.0.1}\"\n      \
+             - \"${WEB:-web}:10.0.0.2\"\n    tmpfs: ${TMP:-/tmp}:size=1m\n",
+        );
+        let file: serde_json::Value = serde_json::from_str(&imported.text).unwrap();
+        let service = &file["services"]["a"];
+        assert_eq!(
+            service["hosts"],
+            serde_json::json!({ "db": ["${DB:-10.0.0.1}"] })
+        );
+        let folder = serde_json::json!([{ "mountPoint": "${TMP:-/tmp}", "size": "1M" }]);
+        assert_eq!(service["tmpfs"], folder);
+        let remarks = remarks_of(&imported);
+        let place = "a.yml:6:9: services.a.extra_hosts: is not converted: its name has a variable";
+        assert!(
+            remarks.lines().any(|line| line.starts_with(place)),
+            "{remarks}"
+        );
+    }
 }

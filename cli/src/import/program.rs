@@ -3,6 +3,7 @@
 use std::fs;
 
 use serde_json::{Map, Value};
+use vmm::app::App;
 
 use super::known::Known;
 use super::ordered::Ordered;
@@ -65,12 +66,29 @@ fn ulimits(service: &Section<'_>) -> Map<String, Value> {
                 }
             })
         };
-        match limit {
-            Some(limit) => drop(converted.insert(name.clone(), limit.into())),
-            None => limits.say(name, yaml, "is not converted: it is no limit that mvm has"),
+        let Some(limit) = limit else {
+            limits.say(name, yaml, "is not converted: it is no limit that mvm has");
+            continue;
+        };
+        match fault(name, &limit) {
+            Some(why) => limits.say(name, yaml, format!("is not converted: {why}")),
+            None => drop(converted.insert(name.clone(), limit.into())),
         }
     }
     converted
+}
+
+/// Why no app.json has this limit, as far as can be told without its variables.
+fn fault(name: &str, limit: &str) -> Option<String> {
+    if words::has_variable(limit) {
+        return None;
+    }
+    let mut app = App::new("app", vec!["program".into()]);
+    match limit.parse() {
+        Ok(limit) => drop(app.app.ulimits.insert(name.into(), limit)),
+        Err(error) => return Some(error),
+    }
+    app.check().into_iter().next().map(|one| one.message)
 }
 
 /// One number of a limit, of which -1 is none.
@@ -147,4 +165,32 @@ fn from_file(service: &Section<'_>, item: &Yaml, known: &Known<'_>, env: &mut Ma
     }
     let message = format!("is copied: changes of {name} do not count any more");
     service.say("env_file", item, message);
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::super::tests::{converted_text, remarks_of};
+
+    #[test]
+    fn limits_that_no_file_can_have_are_named() {
+        let imported = converted_text(
+            "services:\n  a:\n    image: a\n    ulimits:\n      nofile: -1\n      memlock: -1\n      \
+             core: { soft: 2, hard: 1 }\n      nproc: ${N:-7}\n",
+        );
+        let file: Value = serde_json::from_str(&imported.text).unwrap();
+        let kept = json!({ "memlock": "unlimited", "nproc": "${N:-7}" });
+        assert_eq!(file["services"]["a"]["app"]["ulimits"], kept);
+        let remarks = remarks_of(&imported);
+        for line in [
+            "a.yml:5:15: services.a.ulimits.nofile: is not converted: must be at most 1048576, is",
+            "a.yml:7:13: services.a.ulimits.core: is not converted: must have the lower limit",
+        ] {
+            assert!(
+                remarks.lines().any(|one| one.starts_with(line)),
+                "{remarks}"
+            );
+        }
+    }
 }

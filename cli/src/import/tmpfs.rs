@@ -1,13 +1,12 @@
 //! Folders in memory.
 
 use serde_json::{Value, json};
+use vmm::app::TmpfsSize;
 
 use super::section::{Section, boolean};
 use super::words;
 use super::yaml::Yaml;
-
-/// What a machine's folders in memory are in any case, or need not be told.
-const GIVEN: [&str; 5] = ["rw", "exec", "nosuid", "nodev", "mode=1777"];
+use crate::tmpfs;
 
 /// Those of the key `tmpfs`, each a path and maybe options.
 pub fn convert(service: &Section<'_>) -> Vec<Value> {
@@ -15,16 +14,11 @@ pub fn convert(service: &Section<'_>) -> Vec<Value> {
     let items = items.filter_map(|item| Some((item, item.text()?)));
     items
         .map(|(item, text)| {
-            let (place, options) = text.split_once(':').unwrap_or((text, ""));
-            let mut size = None;
-            for option in options.split(',').filter(|option| !option.is_empty()) {
-                let read = option.strip_prefix("size=").and_then(words::mebibytes);
-                if read.is_none() && !GIVEN.contains(&option) {
-                    let message = format!("its option {option} is not converted");
-                    service.say("tmpfs", item, message);
-                }
-                size = read.or(size);
-            }
+            let (place, options) = words::split_once(text, &[':']).unwrap_or((text, ""));
+            let size = tmpfs::size(options, |option, why| {
+                let message = format!("its option {option} is not converted: {why}");
+                service.say("tmpfs", item, message);
+            });
             folder(place, size)
         })
         .collect()
@@ -36,16 +30,16 @@ pub fn of_volume(target: &str, volume: &Section<'_>) -> Value {
         let size = tmpfs.read("size", "a size such as 64m", words::mebibytes);
         tmpfs.leave_if("mode", |mode| mode.trim_start_matches("0o") == "1777");
         tmpfs.finish();
-        size
+        size.map(|mebibytes| TmpfsSize::Kib(mebibytes.max(1).saturating_mul(1024)))
     });
     folder(target, size)
 }
 
-/// One that holds so many MiB, or half of memory.
-pub fn folder(place: &str, mebibytes: Option<u64>) -> Value {
+/// One that holds so much, or half of memory.
+pub fn folder(place: &str, size: Option<TmpfsSize>) -> Value {
     let place = words::text(place);
-    match mebibytes {
-        Some(size) => json!({ "mountPoint": place, "size": format!("{}M", size.max(1)) }),
+    match size {
+        Some(size) => json!({ "mountPoint": place, "size": size }),
         None => place.into(),
     }
 }

@@ -43,21 +43,28 @@ pub fn text(text: &str) -> String {
 
 /// Parts between colons, but for those within the braces of a variable.
 pub fn split(text: &str) -> Vec<&str> {
-    let mut parts = Vec::new();
-    let (mut start, mut depth) = (0, 0_usize);
-    for (at, byte) in text.bytes().enumerate() {
-        match byte {
-            b'{' => depth += 1,
-            b'}' => depth = depth.saturating_sub(1),
-            b':' if depth == 0 => {
-                parts.push(&text[start..at]);
-                start = at + 1;
-            }
+    let (mut parts, mut rest) = (Vec::new(), text);
+    while let Some((part, behind)) = split_once(rest, &[':']) {
+        parts.push(part);
+        rest = behind;
+    }
+    parts.push(rest);
+    parts
+}
+
+/// What is before and behind the first of `separators`, but for those within the braces of a variable.
+pub fn split_once<'a>(text: &'a str, separators: &[char]) -> Option<(&'a str, &'a str)> {
+    let mut depth = 0_usize;
+    let at = text.find(|c| {
+        match c {
+            '{' => depth += 1,
+            '}' => depth = depth.saturating_sub(1),
             _ => {}
         }
-    }
-    parts.push(&text[start..]);
-    parts
+        depth == 0 && separators.contains(&c)
+    })?;
+    let (before, from) = text.split_at(at);
+    Some((before, &from[1..]))
 }
 
 /// Whether it has a variable, so that nobody knows what it will be.
@@ -211,6 +218,16 @@ mod tests {
             assert_eq!(text(word), expected);
         }
         assert!(has_variable("${A}") && has_variable("$$$A") && !has_variable("$$A"));
+    }
+
+    #[test]
+    fn what_separates_is_outside_of_variables() {
+        assert_eq!(split("a:${B:-c:${D:-e}}:f"), ["a", "${B:-c:${D:-e}}", "f"]);
+        assert_eq!(split(":a::"), ["", "a", "", ""]);
+        let once = |text| split_once(text, &[':', '=']);
+        assert_eq!(once("${A:-=}=b:c"), Some(("${A:-=}", "b:c")));
+        assert_eq!(once("v6:::1"), Some(("v6", "::1")));
+        assert_eq!(once("${A:-b}"), None);
     }
 
     #[test]

@@ -240,6 +240,7 @@ pub fn bounds(program: &Program) -> Bounds {
     });
     Bounds {
         groups: program.groups.clone(),
+        gids: Vec::new(),
         limits: limits.collect(),
         umask: None,
     }

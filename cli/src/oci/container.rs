@@ -83,10 +83,10 @@ impl Process {
     /// # Errors
     /// It has a limit of a resource that Linux does not know.
     pub fn bounds(&self) -> Result<Bounds> {
-        let groups = self.user.additional_gids.iter();
         let limits = self.rlimits.iter().map(Rlimit::of_linux);
         Ok(Bounds {
-            groups: groups.map(ToString::to_string).collect(),
+            groups: Vec::new(),
+            gids: self.user.additional_gids.clone(),
             limits: limits.collect::<Result<_>>()?,
             umask: self.user.umask,
         })
@@ -280,7 +280,8 @@ mod tests {
             hard: 4096,
         };
         let bounds = Bounds {
-            groups: vec!["5".into(), "6".into()],
+            groups: Vec::new(),
+            gids: vec![5, 6],
             limits: vec![limit],
             umask: Some(0o27),
         };

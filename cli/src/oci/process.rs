@@ -130,7 +130,8 @@ mod tests {
             cwd: "/srv".into(),
             terminal: true,
             bounds: Bounds {
-                groups: vec!["7".into()],
+                groups: Vec::new(),
+                gids: vec![7],
                 limits: vec![Limit {
                     resource: 4,
                     soft: 0,

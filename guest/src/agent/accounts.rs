@@ -5,6 +5,8 @@
 
 use anyhow::{Context, Result, bail};
 
+use crate::protocol::Bounds;
+
 /// A user, resolved.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Account {
@@ -29,23 +31,24 @@ impl Account {
         }
     }
 
-    /// `name`, `uid`, `name:group` or `uid:gid`, looked up in this machine's files, as are `groups`
-    /// that it has besides.
-    pub(super) fn find(user: &str, groups: &[String]) -> Result<Self> {
+    /// `name`, `uid`, `name:group` or `uid:gid`, looked up in this machine's files, as are the
+    /// groups of `bounds` that it has besides; but those that are numbers alone.
+    pub(super) fn find(user: &str, bounds: &Bounds) -> Result<Self> {
         // Files that are missing or unreadable have no entries.
         let read = |path| std::fs::read(path).unwrap_or_default();
         let passwd = read("/etc/passwd");
         let group = read("/etc/group");
         let group = String::from_utf8_lossy(&group);
         let mut account = Self::resolve(user, &String::from_utf8_lossy(&passwd), &group)?;
-        account.join(groups, &group)?;
+        account.join(bounds, &group)?;
         Ok(account)
     }
 
     /// Adds groups by their names or numbers, each once.
-    fn join(&mut self, groups: &[String], group: &str) -> Result<()> {
-        for word in groups {
-            let gid = group_of(group, word)?;
+    fn join(&mut self, bounds: &Bounds, group: &str) -> Result<()> {
+        let named = bounds.groups.iter().map(|word| group_of(group, word));
+        for gid in named.chain(bounds.gids.iter().copied().map(Ok)) {
+            let gid = gid?;
             if !self.groups.contains(&gid) {
                 self.groups.push(gid);
             }
@@ -168,8 +171,11 @@ mod tests {
     fn groups_besides_are_names_or_numbers_each_once() {
         let join = |user, groups: &[&str]| {
             let mut account = resolve(user).unwrap();
-            let groups: Vec<_> = groups.iter().map(|word| (*word).to_owned()).collect();
-            account.join(&groups, GROUP).map(|()| account.groups)
+            let bounds = Bounds {
+                groups: groups.iter().map(|word| (*word).to_owned()).collect(),
+                ..Bounds::default()
+            };
+            account.join(&bounds, GROUP).map(|()| account.groups)
         };
         assert_eq!(
             join("web", &["audio", "7", "44", "7"]).unwrap(),
@@ -178,6 +184,25 @@ mod tests {
         assert_eq!(join("web:users", &["video"]).unwrap(), [44]);
         let error = join("web", &["nemo"]).unwrap_err().to_string();
         assert_eq!(error, "there is no group \"nemo\" in /etc/group");
+    }
+
+    #[test]
+    fn a_number_alone_is_no_name() {
+        let group = format!("{GROUP}5:x:0:\n");
+        let join = |bounds: &Bounds| {
+            let mut account = resolve("web").unwrap();
+            account.join(bounds, &group).map(|()| account.groups)
+        };
+        let gids = Bounds {
+            gids: vec![5, 44],
+            ..Bounds::default()
+        };
+        assert_eq!(join(&gids).unwrap(), [44, 5]);
+        let names = Bounds {
+            groups: vec!["5".into()],
+            ..Bounds::default()
+        };
+        assert_eq!(join(&names).unwrap(), [44, 0]);
     }
 
     #[test]

@@ -78,7 +78,7 @@ impl Program {
         let account = exec
             .user
             .as_ref()
-            .map(|user| Account::find(user, &exec.bounds.groups));
+            .map(|user| Account::find(user, &exec.bounds));
         let account = account
             .transpose()
             .map_err(|error| Refusal::new(126, format!("{error:#}")))?;

@@ -118,7 +118,7 @@ fn copy_all(from: &Path, to: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Copies the extended attributes that the file system at `to` can have.
+/// Copies the extended attributes that the file system at `to` takes.
 fn copy_attributes(from: &Path, to: &Path) -> Result<()> {
     let mut names = Vec::with_capacity(ATTRIBUTES_SIZE);
     match llistxattr(from, spare_capacity(&mut names)) {
@@ -131,11 +131,22 @@ fn copy_attributes(from: &Path, to: &Path) -> Result<()> {
         value.clear();
         lgetxattr(from, name, spare_capacity(&mut value))?;
         match lsetxattr(to, name, &value, XattrFlags::empty()) {
-            Err(Errno::OPNOTSUPP) => {}
+            Err(error) if is_passed_over(name, error) => {}
             other => other?,
         }
     }
     Ok(())
+}
+
+/// Whether a file goes without this attribute, which its file system has refused: one of a kind that it
+/// does not have, for which it has no room, or that it does not let be set. Without its capabilities a
+/// program would fail later and say less, so they go only where there is no such kind.
+fn is_passed_over(name: &CStr, error: Errno) -> bool {
+    match error {
+        Errno::OPNOTSUPP => true,
+        Errno::NOSPC | Errno::TOOBIG | Errno::PERM => name != c"security.capability",
+        _ => false,
+    }
 }
 
 /// Writes everything back and closes the journals, once no program runs any more. Whoever only
@@ -189,6 +200,17 @@ mod tests {
     use std::os::unix::fs::PermissionsExt;
 
     use super::*;
+
+    #[test]
+    fn what_a_file_system_refuses_is_passed_over_but_for_capabilities() {
+        let (note, capability) = (c"user.note", c"security.capability");
+        for error in [Errno::NOSPC, Errno::TOOBIG, Errno::PERM] {
+            assert!(is_passed_over(note, error), "{error}");
+            assert!(!is_passed_over(capability, error), "{error}");
+        }
+        assert!(is_passed_over(capability, Errno::OPNOTSUPP));
+        assert!(!is_passed_over(note, Errno::IO));
+    }
 
     #[test]
     fn a_copy_has_links_and_attributes_as_they_were() {

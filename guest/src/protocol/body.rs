@@ -262,6 +262,9 @@ pub struct Exec {
 pub struct Bounds {
     /// Groups beside those that its user has: names of `/etc/group`, or numbers.
     pub groups: Vec<String>,
+    /// And by their numbers alone, whatever the groups of `/etc/group` are called.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub gids: Vec<u32>,
     /// Limits of its process; others are as all programs have them.
     pub limits: Vec<Limit>,
     /// Permissions that files which it makes do not get; `None` is 022.

@@ -35,7 +35,7 @@ pub struct Addresses(pub Vec<IpAddr>);
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Dns {
     /// Addresses of name servers, instead of the host's. Those of networks between machines are
-    /// asked first.
+    /// asked first, and of all of them three.
     #[serde(
         default,
         skip_serializing_if = "Vec::is_empty",

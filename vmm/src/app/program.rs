@@ -52,7 +52,8 @@ pub struct Program {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "String", regex(pattern = User::PATTERN))]
     pub user: Option<String>,
-    /// Groups that it has besides those of its user: names of the machine's /etc/group, or gids.
+    /// Groups that it has besides those of its user: names of the machine's /etc/group, or gids. What
+    /// `mvm exec --user` runs as another user has those of that user alone.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "groups_schema")]
     pub groups: Vec<String>,

@@ -13,6 +13,7 @@ use vmm::app::{
 
 use crate::environment;
 use crate::image;
+use crate::tmpfs;
 use mount::Mount;
 
 /// Flags of each command that makes a machine.
@@ -84,7 +85,7 @@ pub struct Edits {
     volume: Vec<Mount>,
     /// Have a folder of the machine in its memory, besides those of `tmpfs`, with a size such as 64M or
     /// 10% if that is to be another than half of it
-    #[arg(long, value_name = "PATH[:size=SIZE]", value_parser = tmpfs)]
+    #[arg(long, value_name = "PATH[:size=SIZE]", value_parser = folder)]
     tmpfs: Vec<Tmpfs>,
     /// Have nothing be written to the machine's root, as `root.readOnly` has it
     #[arg(long)]
@@ -110,7 +111,7 @@ pub struct Edits {
     /// A name server that the machine asks, instead of those of `dns`
     #[arg(long, value_name = "ADDRESS")]
     dns: Vec<IpAddr>,
-    /// A domain in which it looks for short names, instead of those of `dns`
+    /// A domain in which it looks for short names, instead of those of `dns`; "." is none
     #[arg(long, value_name = "DOMAIN")]
     dns_search: Vec<String>,
     /// A word for `options` of its /etc/resolv.conf, instead of those of `dns`
@@ -158,7 +159,6 @@ impl Edits {
             None => &mut app.app.stop_timeout,
         };
         *stop_timeout = self.stop_timeout.map(Duration::from_secs).or(*stop_timeout);
-        image::settle(app)?;
         if let Some(cpus) = self.cpus {
             set_cpus(app, cpus)?;
         }
@@ -189,9 +189,8 @@ impl Edits {
         }
         app.tmpfs.extend(self.tmpfs.iter().cloned());
         app.root.read_only |= self.read_only;
-        if self.read_only {
-            image::add_folders(app).context("--read-only")?;
-        }
+        // Now that it is known what else is mounted.
+        image::settle(app)?;
         match app.check().first() {
             Some(complaint) => bail!("{}", words(complaint)),
             None => Ok(()),
@@ -223,6 +222,8 @@ impl Edits {
         }
         replace(&mut app.dns.servers, &self.dns);
         replace(&mut app.dns.search, &self.dns_search);
+        // As Docker has it that there is no domain.
+        app.dns.search.retain(|domain| domain != ".");
         replace(&mut app.dns.options, &self.dns_option);
     }
 
@@ -263,19 +264,19 @@ fn replace<T: Clone>(of_file: &mut Vec<T>, of_flag: &[T]) {
 }
 
 /// A folder in memory, and how much it may hold.
-fn tmpfs(text: &str) -> Result<Tmpfs, String> {
+fn folder(text: &str) -> Result<Tmpfs, String> {
     let (place, options) = text.split_once(':').unwrap_or((text, ""));
-    let mut tmpfs = Tmpfs {
-        mount_point: place.into(),
-        ..Tmpfs::default()
-    };
-    for option in options.split(',').filter(|option| !option.is_empty()) {
-        let size = option.strip_prefix("size=");
-        tmpfs.size = size
-            .ok_or_else(|| format!("must be \"size=\" and a size behind \":\", is {option:?}"))?
-            .parse()?;
+    let mut refused = None;
+    let size = tmpfs::size(options, |option, why| {
+        refused.get_or_insert_with(|| format!("{option}: {why}"));
+    });
+    match refused {
+        Some(words) => Err(words),
+        None => Ok(Tmpfs {
+            mount_point: place.into(),
+            size: size.unwrap_or_default(),
+        }),
     }
-    Ok(tmpfs)
 }
 
 /// A name and its address, which may stand in brackets.
@@ -435,9 +436,14 @@ mod tests {
         assert_eq!((app.shares.len(), app.volumes.len()), (1, 1));
         assert_eq!(app.app.env["A"].as_deref(), Some("1"));
         assert_eq!((app.app.stdin, app.app.tty), (false, Tty::Auto));
-        let app = edited(&["--read-only", "--tmpfs=/run", "--tmpfs=/tmp:size=1M"]).unwrap();
+        let app = edited(&[
+            "--read-only",
+            "--tmpfs=/run",
+            "--tmpfs=/tmp:rw,nosuid,size=65536k",
+        ])
+        .unwrap();
         let sizes = app.tmpfs.iter().map(|tmpfs| tmpfs.size.to_string());
-        assert_eq!(sizes.collect::<Vec<_>>(), ["50%", "1M"]);
+        assert_eq!(sizes.collect::<Vec<_>>(), ["50%", "64M"]);
         assert!(app.root.read_only);
         let labels = edited(&["-l", "a=b=c", "-l", "d"]).unwrap().labels;
         assert_eq!((&*labels["a"], &*labels["d"]), ("b=c", ""));
@@ -484,6 +490,9 @@ mod tests {
         assert_eq!(app.dns.servers, addresses(&["10.0.0.3", "::3"]) as Vec<_>);
         assert_eq!(app.dns.search, ["of.file"]);
         assert_eq!(app.dns.options, ["ndots:2"]);
+        let line = Line::try_parse_from(["mvm", "--dns-search", "."]).unwrap();
+        line.edits.apply(&mut app).unwrap();
+        assert!(app.dns.search.is_empty());
     }
 
     #[test]
@@ -545,7 +554,7 @@ mod tests {
                 "--add-host db",
                 "error: invalid value 'db' for '--add-host <NAME:ADDRESS>'",
             ),
-            ("--dns-search .", "--dns-search: must be 1 to 253 letters"),
+            ("--dns-search ..", "--dns-search: must be 1 to 253 letters"),
             (
                 "--dns ::1 --dns ::2 --dns ::3 --dns ::4",
                 "--dns: must be at most 3 servers",
@@ -561,6 +570,10 @@ mod tests {
             (
                 "--tmpfs /a:mode=700",
                 "error: invalid value '/a:mode=700' for '--tmpfs",
+            ),
+            (
+                "--tmpfs /a:rw,noexec",
+                "error: invalid value '/a:rw,noexec' for '--tmpfs <PATH[:size=SIZE]>': noexec: programs",
             ),
             ("-w srv", "--workdir: must be an absolute path, is \"srv\""),
             (
