@@ -60,7 +60,7 @@ fn what_is_read_whole_is_an_image_once_it_is_measured() -> Result<()> {
     let first = "tried for the first time: plain the fastest start took ";
     assert!(reason.starts_with(first), "{reason}");
     assert!(reason.contains(" requests) and "), "{reason}");
-    // What it cost is noted at its end.
+    // What it cost is noted at its end, unless that is late.
     machines.mvm(["stop", "auto"])?.success();
 
     // What that has cost is set against what is known of plain, whichever of both was faster.

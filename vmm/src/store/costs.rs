@@ -18,17 +18,17 @@ const AGE_MAX_US: u64 = 30 * 24 * 60 * 60 * 1_000_000;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Start {
-    /// When it began, in µs since 1970. No two of a closure begin at once, so it is known by that.
+    /// When it began, in µs since 1970.
     pub began_us: u64,
     /// How the bytes of its store came to it.
     pub way: StoreData,
     /// From its beginning until its program ran, without what is done once.
     pub ready_us: u64,
-    /// What it asked the file server of its store.
+    /// What it asked the file server of its store, until it had settled.
     pub requests: u64,
-    /// How long that was at work since its program ran.
+    /// How long that was at work from when its program ran until it had settled.
     pub busy_us: u64,
-    /// Bytes that it was sent, which it keeps.
+    /// Bytes that it was sent until then, which it keeps.
     pub sent_bytes: u64,
 }
 
@@ -52,9 +52,8 @@ pub struct Costs {
 }
 
 impl Costs {
-    /// Takes a start down, in place of what is known of the same one.
+    /// Takes a start down.
     pub fn note(&mut self, start: Start) {
-        self.starts.retain(|known| known.began_us != start.began_us);
         let way = start.way;
         self.starts.push(start);
         self.starts.sort_by_key(|known| known.began_us);
@@ -111,14 +110,6 @@ mod tests {
         assert_eq!(costs.of(StoreData::Image).count(), 1);
         assert_eq!(costs.fastest(StoreData::Plain).unwrap().time_us(), 113);
         assert_eq!(costs.fastest(StoreData::Dax), None);
-    }
-
-    #[test]
-    fn one_that_goes_on_is_noted_again() {
-        let mut costs = Costs::default();
-        costs.note(start(5, StoreData::Plain, 1));
-        costs.note(start(5, StoreData::Plain, 2));
-        assert_eq!(costs.starts, [start(5, StoreData::Plain, 2)]);
     }
 
     #[test]
