@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 use devices::virtio::fs::Counters;
@@ -27,6 +27,8 @@ pub struct Auto<'a> {
     view: &'a StoreView,
     book: Book,
     costs: Costs,
+    /// How long it took to find out how large its image is.
+    planned: Duration,
 }
 
 impl<'a> Auto<'a> {
@@ -60,6 +62,7 @@ impl<'a> Auto<'a> {
             view,
             book,
             costs,
+            planned: Duration::ZERO,
         })
     }
 
@@ -80,10 +83,12 @@ impl<'a> Auto<'a> {
             data: StoreData::Plain,
             written: None,
             size: None,
+            planned: Duration::ZERO,
         };
         let (way, reason) = self.way(kernel, &mut meter);
         meter.data = way.data();
         meter.size = self.costs.image;
+        meter.planned = self.planned;
         let reason = Some(reason);
         (Given { way, reason }, meter)
     }
@@ -131,7 +136,12 @@ impl<'a> Auto<'a> {
         };
         let size = match self.costs.image {
             Some(size) => size,
-            None => size_of(closure)?,
+            None => {
+                let began = Instant::now();
+                let size = size_of(closure);
+                self.planned = began.elapsed();
+                size?
+            }
         };
         self.costs.image = Some(size);
         ensure_image_fits(self.app, &size)?;
@@ -151,6 +161,7 @@ pub struct Meter {
     data: StoreData,
     size: Option<Size>,
     written: Option<Duration>,
+    planned: Duration,
 }
 
 impl Meter {
@@ -160,7 +171,9 @@ impl Meter {
     /// # Errors
     /// It cannot be written.
     pub fn note(self, ready: Duration, asked: Option<&Counters>) -> Result<()> {
-        let ready = ready.saturating_sub(self.written.unwrap_or_default());
+        let ready = ready
+            .saturating_sub(self.planned)
+            .saturating_sub(self.written.unwrap_or_default());
         let start = Start {
             began_us: self.began_us,
             way: self.data,
