@@ -9,8 +9,9 @@ use anyhow::{Result, bail};
 use devices::virtio::fs::Counters;
 
 use super::book::{Book, now_us};
+use super::cache::NotMade;
 use super::choice::{Choice, Possible, at_first, choose};
-use super::costs::{Costs, Start};
+use super::costs::{Costs, Failed, Start};
 use super::image::Image;
 use super::key::Key;
 use super::limits::ensure_image_fits;
@@ -27,8 +28,8 @@ pub struct Auto<'a> {
     view: &'a StoreView,
     book: Book,
     costs: Costs,
-    /// How long it took to find out how large its image is.
-    planned: Duration,
+    /// How long it took to find out what is known from now on.
+    once: Duration,
 }
 
 impl<'a> Auto<'a> {
@@ -62,7 +63,7 @@ impl<'a> Auto<'a> {
             view,
             book,
             costs,
-            planned: Duration::ZERO,
+            once: Duration::ZERO,
         })
     }
 
@@ -83,12 +84,13 @@ impl<'a> Auto<'a> {
             data: StoreData::Plain,
             written: None,
             size: None,
-            planned: Duration::ZERO,
+            failed: None,
+            once: Duration::ZERO,
         };
         let (way, reason) = self.way(kernel, &mut meter);
         meter.data = way.data();
         meter.size = self.costs.image;
-        meter.planned = self.planned;
+        meter.once = self.once;
         let reason = Some(reason);
         (Given { way, reason }, meter)
     }
@@ -103,12 +105,20 @@ impl<'a> Auto<'a> {
             let Choice { data, reason } = choose(&self.costs, &possible);
             match (data, self.view) {
                 (StoreData::Image, StoreView::Closure(closure)) => {
+                    let began = Instant::now();
                     match Image::of(self.app, closure, kernel) {
                         Ok(image) => {
                             meter.written = image.written;
+                            self.once += self.once_for(&image);
                             return (Way::Image(image.region), reason);
                         }
-                        Err(error) => possible.image = Err(format!("{error:#}")),
+                        Err(error) => {
+                            self.once += began.elapsed();
+                            if error.is::<NotMade>() {
+                                meter.failed = Some(Failed::now(&error));
+                            }
+                            possible.image = Err(format!("{error:#}"));
+                        }
                     }
                 }
                 (StoreData::Dax, _) => match window::open(self.app) {
@@ -118,6 +128,13 @@ impl<'a> Auto<'a> {
                 _ => return (Way::Plain, reason),
             }
         }
+    }
+
+    /// What of a start's time goes by for an image that is written for the first time. Where it has to
+    /// be written again, it does not last, and its starts cost that much.
+    fn once_for(&self, image: &Image) -> Duration {
+        let is_first = self.costs.written_us.is_none();
+        image.written.filter(|_| is_first).unwrap_or_default()
     }
 
     fn possible(&mut self) -> Possible {
@@ -134,12 +151,15 @@ impl<'a> Auto<'a> {
             StoreView::Closure(_) => bail!("a system's closure grows when it is updated"),
             _ => bail!("it sees all of the store"),
         };
+        if let Some(failed) = &self.costs.failed {
+            bail!("{}", failed.why);
+        }
         let size = match self.costs.image {
             Some(size) => size,
             None => {
                 let began = Instant::now();
                 let size = size_of(closure);
-                self.planned = began.elapsed();
+                self.once = began.elapsed();
                 size?
             }
         };
@@ -161,7 +181,9 @@ pub struct Meter {
     data: StoreData,
     size: Option<Size>,
     written: Option<Duration>,
-    planned: Duration,
+    failed: Option<Failed>,
+    /// What of its time no later start needs.
+    once: Duration,
 }
 
 impl Meter {
@@ -171,9 +193,7 @@ impl Meter {
     /// # Errors
     /// It cannot be written.
     pub fn note(self, ready: Duration, asked: Option<&Counters>) -> Result<()> {
-        let ready = ready
-            .saturating_sub(self.planned)
-            .saturating_sub(self.written.unwrap_or_default());
+        let ready = ready.saturating_sub(self.once);
         let start = Start {
             began_us: self.began_us,
             way: self.data,
@@ -186,6 +206,7 @@ impl Meter {
             costs.note(start);
             costs.image = self.size.or(costs.image);
             costs.written_us = self.written.map(micros).or(costs.written_us);
+            costs.failed = self.failed.or(costs.failed.take());
         })
     }
 }
@@ -224,6 +245,7 @@ mod tests {
         let told = "a start takes 0.0 MiB of its store into memory, and of a window it would take 8.0 MiB; \
                     no image: it sees all of the store";
         assert_eq!(reason, told);
+        assert_eq!(auto.once, Duration::ZERO);
         for start in &mut auto.costs.starts {
             start.sent_bytes = 9 << 20;
         }

@@ -13,6 +13,7 @@
 //! to go for all to have room, the longest unused first. Machines that have one mapped keep it until
 //! they end.
 
+use std::fmt::{self, Display, Formatter};
 use std::fs::{self, DirBuilder, File, FileTimes, Metadata};
 use std::io::{BufWriter, ErrorKind, Write};
 use std::os::unix::fs::{DirBuilderExt, FileExt};
@@ -86,6 +87,16 @@ struct Footer {
 
 const FOOTER_BYTES: u64 = size_of::<Footer>() as u64;
 
+/// Where a head should be that could not be made.
+#[derive(Debug)]
+pub struct NotMade(PathBuf);
+
+impl Display for NotMade {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        write!(f, "cannot make {}", self.0.display())
+    }
+}
+
 /// A folder of heads.
 pub struct Cache {
     folder: PathBuf,
@@ -128,7 +139,7 @@ impl Cache {
             unfinished.rename(&path)?;
             read(File::open(&path)?)
         };
-        make().with_context(|| format!("cannot make {}", path.display()))
+        make().map_err(|error| error.context(NotMade(path)))
     }
 
     fn path(&self, key: &Key) -> PathBuf {

@@ -5,6 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::book::now_us;
 use super::plan::Size;
 use crate::app::StoreData;
 
@@ -13,6 +14,13 @@ const KEPT: usize = 8;
 
 /// What is older says nothing of the host and the program of today.
 const AGE_MAX_US: u64 = 30 * 24 * 60 * 60 * 1_000_000;
+
+/// An image that could not be made is not tried again for a day: a try that fails takes as long as one
+/// that does not.
+const FAILED_US: u64 = 24 * 60 * 60 * 1_000_000;
+
+/// Characters of a reason.
+const WHY_MAX: usize = 500;
 
 /// What one start cost.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -39,6 +47,26 @@ impl Start {
     }
 }
 
+/// An image that could not be made.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Failed {
+    /// When, in µs since 1970.
+    pub at_us: u64,
+    /// Why.
+    pub why: String,
+}
+
+impl Failed {
+    /// For this reason, now.
+    pub fn now(error: &anyhow::Error) -> Self {
+        Self {
+            at_us: now_us(),
+            why: format!("{error:#}").chars().take(WHY_MAX).collect(),
+        }
+    }
+}
+
 /// What is known of a closure.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -49,6 +77,8 @@ pub struct Costs {
     pub image: Option<Size>,
     /// How long it took to write that.
     pub written_us: Option<u64>,
+    /// Why it could not be made the last time.
+    pub failed: Option<Failed>,
 }
 
 impl Costs {
@@ -70,6 +100,8 @@ impl Costs {
     pub fn forget(&mut self, now_us: u64) {
         let is_of_use = |start: &Start| now_us.saturating_sub(start.began_us) <= AGE_MAX_US;
         self.starts.retain(is_of_use);
+        let is_late = |failed: &Failed| now_us.saturating_sub(failed.at_us) <= FAILED_US;
+        self.failed = self.failed.take().filter(is_late);
     }
 
     /// Starts in a way.
@@ -121,6 +153,22 @@ mod tests {
         for (now_us, left) in [(0, 2), (AGE_MAX_US + 5, 2), (AGE_MAX_US + 6, 1)] {
             costs.forget(now_us);
             assert_eq!(costs.starts.len(), left, "{now_us}");
+        }
+    }
+
+    #[test]
+    fn what_has_failed_is_tried_again_after_a_day() {
+        let why = "no space left ".repeat(100);
+        let mut failed = Failed::now(&anyhow::Error::msg(why));
+        assert_eq!(failed.why.chars().count(), WHY_MAX);
+        failed.at_us = 5;
+        let mut costs = Costs {
+            failed: Some(failed),
+            ..Costs::default()
+        };
+        for (now_us, is_left) in [(0, true), (FAILED_US + 5, true), (FAILED_US + 6, false)] {
+            costs.forget(now_us);
+            assert_eq!(costs.failed.is_some(), is_left, "{now_us}");
         }
     }
 }

@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 
 use tempfile::TempDir;
 
-use super::cache::{Cache, Head};
+use super::cache::{Cache, Head, NotMade};
 use super::image::compose;
 use super::key::Key;
 use super::plan::{Plan, Size};
@@ -196,6 +196,7 @@ fn the_longest_unused_go_where_there_is_no_room_for_all() {
     let error = fixture.get_among(&[], 4095).unwrap_err();
     let told = "it has 1 MiB, and all that are kept may have 0 MiB (storeImagesMib)";
     assert!(format!("{error:#}").ends_with(told), "{error:#}");
+    assert!(error.is::<NotMade>());
     assert_eq!(fixture.cached().len(), 2);
 }
 
