@@ -1,9 +1,11 @@
 //! A file that is not whole yet.
 
 use std::fs::{self, File};
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
+use rustix::rand::{GetRandomFlags, getrandom};
 
 /// What a file is called until it is whole.
 const PREFIX: &str = ".new-";
@@ -21,11 +23,18 @@ impl Unfinished {
     /// # Errors
     /// It cannot be made.
     pub fn new(folder: &Path) -> Result<Self> {
-        // Of this process and this thread alone.
-        let id = rustix::thread::gettid().as_raw_nonzero();
-        let path = folder.join(format!("{PREFIX}{}-{id}", std::process::id()));
-        let file = File::create(&path)?;
-        Ok(Self { file, path })
+        loop {
+            // Processes of several namespaces write to the folder, so what a process is known by is no
+            // name of its own.
+            let mut id = [0; 8];
+            getrandom(&mut id, GetRandomFlags::empty())?;
+            let path = folder.join(format!("{PREFIX}{:016x}", u64::from_ne_bytes(id)));
+            match File::create_new(&path) {
+                Ok(file) => return Ok(Self { file, path }),
+                Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
     }
 
     /// Gives it its name.
@@ -48,4 +57,20 @@ impl Drop for Unfinished {
 pub fn is_one(path: &Path) -> bool {
     let name = path.file_name().unwrap_or_default();
     name.as_encoded_bytes().starts_with(PREFIX.as_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn those_of_one_thread_are_several() {
+        let folder = tempfile::tempdir().unwrap();
+        let [one, other] = [0, 1].map(|_| Unfinished::new(folder.path()).unwrap());
+        assert_ne!(one.path, other.path);
+        assert!(is_one(&one.path));
+        one.rename(&folder.path().join("one")).unwrap();
+        drop(other);
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
 }
