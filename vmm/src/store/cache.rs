@@ -123,8 +123,8 @@ impl Cache {
         Some(head)
     }
 
-    /// Makes the head of `plan`, a part of `root`, to be known by `key`. All that are kept then take
-    /// `most` bytes at most.
+    /// Makes the head of `plan`, a part of `root`, to be known by `key`. With those that are kept it
+    /// takes `most` bytes at most, unless others are made at the same time.
     ///
     /// # Errors
     /// A file of the host cannot be read, or there is no room.
@@ -162,9 +162,12 @@ impl Cache {
         let (mut kept, mut bytes) = (self.by_use(), 0u64);
         // The latest first.
         while let Some((used, facts, path)) = kept.pop() {
+            if unfinished::is_being_made(&path, used) {
+                continue;
+            }
             let is_unused = used.elapsed().is_ok_and(|age| age > UNUSED_MAX);
             bytes = bytes.saturating_add(facts.len());
-            if is_unused || bytes > room {
+            if is_unused || bytes > room || unfinished::is_one(&path) {
                 // What cannot be removed is in nobody's way.
                 let _ = fs::remove_file(path);
             }

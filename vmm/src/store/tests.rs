@@ -201,6 +201,20 @@ fn the_longest_unused_go_where_there_is_no_room_for_all() {
 }
 
 #[test]
+fn what_is_being_made_has_no_room_made_of_it() {
+    let fixture = Fixture::new();
+    fixture.cache();
+    let paths = ["one", "other", "killed"].map(|name| {
+        let path = fixture.folder.path().join(format!("cache/.new-{name}"));
+        File::create(&path).unwrap().set_len(1 << 20).unwrap();
+        path
+    });
+    used_days_ago(&paths[2..], &[2]);
+    fixture.get_among(&NAMES, 1 << 20).unwrap();
+    assert_eq!(paths.map(|path| path.exists()), [true, true, false]);
+}
+
+#[test]
 fn all_are_removed_but_what_is_being_made() {
     let fixture = Fixture::new();
     fixture.get(&NAMES);

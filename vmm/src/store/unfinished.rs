@@ -3,9 +3,13 @@
 use std::fs::{self, File};
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
 
 use anyhow::Result;
 use rustix::rand::{GetRandomFlags, getrandom};
+
+/// Whoever has not written to one for so long has gone.
+const WRITTEN_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// What a file is called until it is whole.
 const PREFIX: &str = ".new-";
@@ -51,6 +55,11 @@ impl Drop for Unfinished {
         // It has gone if it was renamed.
         let _ = fs::remove_file(&self.path);
     }
+}
+
+/// Whether somebody may still be writing a file, which was last `written` to then.
+pub fn is_being_made(path: &Path, written: SystemTime) -> bool {
+    is_one(path) && !written.elapsed().is_ok_and(|age| age > WRITTEN_MAX)
 }
 
 /// Whether a file has no other name than one that is not whole.
