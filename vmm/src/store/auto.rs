@@ -38,7 +38,7 @@ impl<'a> Auto<'a> {
     /// # Errors
     /// It sees nothing of the store, or the user has no home.
     pub fn of(app: &'a App, view: &'a StoreView, roots: &BTreeSet<StorePath>) -> Result<Self> {
-        Self::in_folder(state::folder()?.join("store-costs"), app, view, roots)
+        Self::in_folder(folder()?, app, view, roots)
     }
 
     /// The same where what starts cost is in `folder`.
@@ -167,6 +167,11 @@ impl<'a> Auto<'a> {
         ensure_image_fits(self.app, &size)?;
         Ok(size)
     }
+}
+
+/// Where it is written down what starts cost.
+pub(super) fn folder() -> Result<PathBuf> {
+    Ok(state::folder()?.join("store-costs"))
 }
 
 fn size_of(closure: &Closure) -> Result<Size> {

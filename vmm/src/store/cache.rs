@@ -15,7 +15,7 @@
 
 use std::fmt::{self, Display, Formatter};
 use std::fs::{self, DirBuilder, File, FileTimes, Metadata};
-use std::io::{BufWriter, ErrorKind, Write};
+use std::io::{BufWriter, Write};
 use std::os::unix::fs::{DirBuilderExt, FileExt};
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
@@ -170,23 +170,6 @@ impl Cache {
             if is_unused || bytes > room || unfinished::is_one(&path) {
                 // What cannot be removed is in nobody's way.
                 let _ = fs::remove_file(path);
-            }
-        }
-        Ok(())
-    }
-
-    /// Removes all that are whole. Machines that have one mapped keep it until they end.
-    ///
-    /// # Errors
-    /// One cannot be removed.
-    pub fn clear(&self) -> Result<()> {
-        for (_, _, path) in self.by_use() {
-            if unfinished::is_one(&path) {
-                continue;
-            }
-            match fs::remove_file(&path) {
-                Err(error) if error.kind() == ErrorKind::NotFound => {}
-                other => other.with_context(|| format!("cannot remove {}", path.display()))?,
             }
         }
         Ok(())

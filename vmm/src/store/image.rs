@@ -75,20 +75,8 @@ impl Image {
     }
 }
 
-/// Removes all images that are kept.
-///
-/// # Errors
-/// One cannot be removed.
-pub fn prune() -> Result<()> {
-    let folder = folder()?;
-    // Who never had one has no folder of them, and gets none by looking for what can go.
-    if !folder.exists() {
-        return Ok(());
-    }
-    Cache::open(folder)?.clear()
-}
-
-fn folder() -> Result<PathBuf> {
+/// Where images are kept.
+pub(super) fn folder() -> Result<PathBuf> {
     Ok(state::folder()?.join("stores"))
 }
 

@@ -28,7 +28,16 @@ use crate::app::{App, StoreData};
 use crate::closure::StoreView;
 pub use auto::{Auto, Meter};
 pub use choice::Choice;
-pub use image::prune;
+
+/// Removes all images that are kept, and what starts have cost. Machines that have an image mapped keep it
+/// until they end.
+///
+/// # Errors
+/// A file cannot be removed.
+pub fn prune() -> Result<()> {
+    unfinished::clear(&image::folder()?)?;
+    unfinished::clear(&auto::folder()?)
+}
 
 /// How the bytes of a store come to a machine.
 #[derive(Debug)]

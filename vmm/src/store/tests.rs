@@ -215,16 +215,6 @@ fn what_is_being_made_has_no_room_made_of_it() {
 }
 
 #[test]
-fn all_are_removed_but_what_is_being_made() {
-    let fixture = Fixture::new();
-    fixture.get(&NAMES);
-    let unfinished = fixture.folder.path().join("cache/.new-1");
-    fs::write(&unfinished, "").unwrap();
-    fixture.cache().clear().unwrap();
-    assert_eq!(fixture.cached(), [unfinished]);
-}
-
-#[test]
 fn what_is_planned_is_what_is_made() {
     let fixture = Fixture::new();
     let root = Root::at(&fixture.store()).unwrap();

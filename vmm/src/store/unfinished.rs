@@ -1,11 +1,17 @@
 //! A file that is not whole yet.
+//!
+//! The one thing to know: it is locked as long as it is written, so one that is not was left behind by
+//! who was killed. What another kernel locks in the same folder is not seen; its file's time is.
 
 use std::fs::{self, File};
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
+use rustix::fs::{FlockOperation, flock};
+use rustix::io::Errno;
 use rustix::rand::{GetRandomFlags, getrandom};
 
 /// Whoever has not written to one for so long has gone.
@@ -34,7 +40,13 @@ impl Unfinished {
             getrandom(&mut id, GetRandomFlags::empty())?;
             let path = folder.join(format!("{PREFIX}{:016x}", u64::from_ne_bytes(id)));
             match File::create_new(&path) {
-                Ok(file) => return Ok(Self { file, path }),
+                Ok(file) => {
+                    flock(&file, FlockOperation::LockExclusive)?;
+                    // It may have been taken for one that was left, before it was locked.
+                    if file.metadata()?.nlink() > 0 {
+                        return Ok(Self { file, path });
+                    }
+                }
                 Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
                 Err(error) => return Err(error.into()),
             }
@@ -54,6 +66,38 @@ impl Drop for Unfinished {
     fn drop(&mut self) {
         // It has gone if it was renamed.
         let _ = fs::remove_file(&self.path);
+    }
+}
+
+/// Removes all files of a folder, which need not be there, but those that somebody is writing.
+///
+/// # Errors
+/// One cannot be removed.
+pub fn clear(folder: &Path) -> Result<()> {
+    let entries = match fs::read_dir(folder) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+        other => other.with_context(|| format!("cannot look into {}", folder.display()))?,
+    };
+    for entry in entries {
+        let path = entry?.path();
+        match remove(&path) {
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            other => other.with_context(|| format!("cannot remove {}", path.display()))?,
+        }
+    }
+    Ok(())
+}
+
+fn remove(path: &Path) -> io::Result<()> {
+    if !is_one(path) {
+        return fs::remove_file(path);
+    }
+    // Locked until it has gone: nobody begins to write it meanwhile.
+    let file = File::open(path)?;
+    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Err(Errno::WOULDBLOCK) => Ok(()),
+        Err(error) => Err(error.into()),
+        Ok(()) => fs::remove_file(path),
     }
 }
 
@@ -81,5 +125,25 @@ mod tests {
         one.rename(&folder.path().join("one")).unwrap();
         drop(other);
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn what_is_being_written_is_left_and_what_was_left_goes() {
+        let folder = tempfile::tempdir().unwrap();
+        let written = Unfinished::new(folder.path()).unwrap();
+        for name in ["whole", ".new-killed"] {
+            fs::write(folder.path().join(name), "").unwrap();
+        }
+        let left = || {
+            let entries = fs::read_dir(folder.path()).unwrap();
+            entries
+                .map(|entry| entry.unwrap().path())
+                .collect::<Vec<_>>()
+        };
+        clear(folder.path()).unwrap();
+        assert_eq!(left(), [written.path.clone()]);
+        drop(written);
+        fs::remove_dir(folder.path()).unwrap();
+        clear(folder.path()).unwrap();
     }
 }
