@@ -1,5 +1,6 @@
 //! How a machine's store comes to it, and what that costs.
 
+use std::cell::OnceCell;
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
@@ -32,18 +33,18 @@ pub fn given(
         meter: None,
         thread: None,
     };
-    let may_make = matches!(app.store.data, StoreData::Image | StoreData::Auto);
-    let progress = may_make.then(Progress::start);
-    if let Some(progress) = &progress {
+    let progress = OnceCell::new();
+    let making = || {
+        let progress = progress.get_or_init(Progress::start);
         progress.tell("making an image of the store");
-    }
+    };
     let given = match app.store.data {
         StoreData::Auto => Auto::of(app, view, roots).map(|auto| {
-            let (given, meter) = auto.give(kernel);
+            let (given, meter) = auto.give(kernel, &making);
             noting.meter = Some(meter);
             given
         }),
-        data => Way::of(data, app, view, kernel).map(|way| Given { way, reason: None }),
+        data => Way::of(data, app, view, kernel, &making).map(|way| Given { way, reason: None }),
     };
     drop(progress);
     let given = given.unwrap_or_else(|error| {

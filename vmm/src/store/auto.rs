@@ -76,8 +76,9 @@ impl<'a> Auto<'a> {
         choose(&self.costs, &possible)
     }
 
-    /// A way for the machine, which boots `kernel`, and what notes its cost.
-    pub fn give(mut self, kernel: &Path) -> (Given, Meter) {
+    /// A way for the machine, which boots `kernel`, and what notes its cost. Before an image is made,
+    /// which takes long, `making` is called.
+    pub fn give(mut self, kernel: &Path, making: &dyn Fn()) -> (Given, Meter) {
         let mut meter = Meter {
             book: self.book.clone(),
             began_us: now_us(),
@@ -87,7 +88,7 @@ impl<'a> Auto<'a> {
             failed: None,
             once: Duration::ZERO,
         };
-        let (way, reason) = self.way(kernel, &mut meter);
+        let (way, reason) = self.way(kernel, making, &mut meter);
         meter.data = way.data();
         meter.size = self.costs.image;
         meter.once = self.once;
@@ -96,7 +97,7 @@ impl<'a> Auto<'a> {
     }
 
     /// The first of those that are chosen, one after the other, that can be.
-    fn way(&mut self, kernel: &Path, meter: &mut Meter) -> (Way, String) {
+    fn way(&mut self, kernel: &Path, making: &dyn Fn(), meter: &mut Meter) -> (Way, String) {
         if let Some(choice) = at_first(&self.costs) {
             return (Way::Plain, choice.reason);
         }
@@ -106,7 +107,7 @@ impl<'a> Auto<'a> {
             match (data, self.view) {
                 (StoreData::Image, StoreView::Closure(closure)) => {
                     let began = Instant::now();
-                    match Image::of(self.app, closure, kernel) {
+                    match Image::of(self.app, closure, kernel, making) {
                         Ok(image) => {
                             meter.written = image.written;
                             self.once += self.once_for(&image);
@@ -239,7 +240,9 @@ mod tests {
         for known in 0..MEASURED_FIRST {
             let reason = auto(&StoreView::All).unwrap().choice().reason;
             assert!(reason.contains(&format!("; {known} are known")), "{reason}");
-            let (given, meter) = auto(&StoreView::All).unwrap().give(Path::new("vmlinux"));
+            let (given, meter) = auto(&StoreView::All)
+                .unwrap()
+                .give(Path::new("vmlinux"), &|| panic!("nothing is made"));
             assert_eq!(given.way.data(), StoreData::Plain);
             assert_eq!(given.reason, Some(reason));
             meter.note(Duration::from_secs(1), None).unwrap();
