@@ -141,7 +141,7 @@ mod tests {
                 .collect::<Vec<_>>()
         };
         clear(folder.path()).unwrap();
-        assert_eq!(left(), [written.path.clone()]);
+        assert_eq!(left(), std::slice::from_ref(&written.path));
         drop(written);
         fs::remove_dir(folder.path()).unwrap();
         clear(folder.path()).unwrap();
