@@ -13,6 +13,7 @@ use vmm::closure::{StorePath, StoreView};
 use vmm::machine::Running;
 use vmm::store::{Auto, Given, Meter, Way};
 
+use crate::accel::is_inside;
 use crate::output::say;
 use crate::progress::Progress;
 
@@ -39,7 +40,7 @@ pub fn given(
         progress.tell("making an image of the store");
     };
     let given = match app.store.data {
-        StoreData::Auto => Auto::of(app, view, roots).map(|auto| {
+        StoreData::Auto => Auto::of(app, view, roots, is_inside()).map(|auto| {
             let (given, meter) = auto.give(kernel, &making);
             noting.meter = Some(meter);
             given

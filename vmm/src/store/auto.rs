@@ -2,10 +2,12 @@
 //! this one costs, for later ones.
 
 use std::collections::BTreeSet;
+use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use devices::virtio::fs::Counters;
 
 use super::book::{Book, now_us};
@@ -20,7 +22,7 @@ use super::tree::{self, Root};
 use super::{Given, Way, window};
 use crate::app::{App, StoreData};
 use crate::closure::{Closure, StorePath, StoreView};
-use crate::state;
+use crate::{kernel, state};
 
 /// What is known of the closure that a machine sees.
 pub struct Auto<'a> {
@@ -33,17 +35,25 @@ pub struct Auto<'a> {
 }
 
 impl<'a> Auto<'a> {
-    /// For a machine of `app`, whose file names `roots` and which sees `view`.
+    /// For a machine of `app`, whose file names `roots` and which sees `view`, on this host or an
+    /// emulated one.
     ///
     /// # Errors
-    /// It sees nothing of the store, or the user has no home.
-    pub fn of(app: &'a App, view: &'a StoreView, roots: &BTreeSet<StorePath>) -> Result<Self> {
-        Self::in_folder(folder()?, app, view, roots)
+    /// It sees nothing of the store or has no kernel, or the user has no home.
+    pub fn of(
+        app: &'a App,
+        view: &'a StoreView,
+        roots: &BTreeSet<StorePath>,
+        is_emulated: bool,
+    ) -> Result<Self> {
+        let mark = mark(app, &kernel::of(app)?, is_emulated)?;
+        Self::in_folder(folder()?, &mark, app, view, roots)
     }
 
     /// The same where what starts cost is in `folder`.
     fn in_folder(
         folder: PathBuf,
+        mark: &str,
         app: &'a App,
         view: &'a StoreView,
         roots: &BTreeSet<StorePath>,
@@ -56,7 +66,7 @@ impl<'a> Auto<'a> {
             }
             StoreView::None | StoreView::Bundle(_) => bail!("it has none of the host's"),
         };
-        let book = Book::of(&key, folder);
+        let book = Book::of(&key.marked(mark), folder);
         let costs = book.read();
         Ok(Self {
             app,
@@ -155,19 +165,28 @@ impl<'a> Auto<'a> {
         if let Some(failed) = &self.costs.failed {
             bail!("{}", failed.why);
         }
-        let size = match self.costs.image {
-            Some(size) => size,
-            None => {
-                let began = Instant::now();
-                let size = size_of(closure);
-                self.once = began.elapsed();
-                size?
-            }
+        let size = if let Some(size) = self.costs.image {
+            size
+        } else {
+            let began = Instant::now();
+            let size = size_of(closure);
+            self.once = began.elapsed();
+            size?
         };
         self.costs.image = Some(size);
         ensure_image_fits(self.app, &size)?;
         Ok(size)
     }
+}
+
+/// What the time of a start depends on besides its closure: starts of other marks are not compared.
+fn mark(app: &App, kernel: &Path, is_emulated: bool) -> Result<String> {
+    let facts = fs::metadata(kernel);
+    let facts = facts.with_context(|| format!("cannot look at {}", kernel.display()))?;
+    let host = if is_emulated { "emulated" } else { "kvm" };
+    let (vcpus, memory) = (app.vcpus, app.memory_mib());
+    let (bytes, time) = (facts.len(), facts.mtime());
+    Ok(format!("{host}-{vcpus}-{memory}-{bytes}-{time}"))
 }
 
 /// Where it is written down what starts cost.
@@ -235,7 +254,7 @@ mod tests {
         let app = App::new("web", vec!["/bin/sh".into()]);
         let auto = |view| {
             let costs = folder.path().join("costs");
-            Auto::in_folder(costs, &app, view, &roots)
+            Auto::in_folder(costs, "kvm", &app, view, &roots)
         };
         for known in 0..MEASURED_FIRST {
             let reason = auto(&StoreView::All).unwrap().choice().reason;
@@ -261,11 +280,32 @@ mod tests {
     }
 
     #[test]
+    fn starts_of_other_machines_and_hosts_are_known_apart() {
+        let folder = tempfile::tempdir().unwrap();
+        let [kernel, other] = ["kernel", "other"].map(|name| folder.path().join(name));
+        fs::write(&kernel, "kernel").unwrap();
+        fs::write(&other, "another").unwrap();
+        let app = App::new("web", vec!["/bin/sh".into()]);
+        let (mut with_vcpus, mut with_memory) = (app.clone(), app.clone());
+        with_vcpus.vcpus = 2;
+        with_memory.memory = serde_json::from_str("512").unwrap();
+        let marks = BTreeSet::from([
+            mark(&app, &kernel, false).unwrap(),
+            mark(&app, &kernel, true).unwrap(),
+            mark(&app, &other, false).unwrap(),
+            mark(&with_vcpus, &kernel, false).unwrap(),
+            mark(&with_memory, &kernel, false).unwrap(),
+        ]);
+        assert_eq!(marks.len(), 5, "{marks:?}");
+        assert!(mark(&app, &folder.path().join("none"), false).is_err());
+    }
+
+    #[test]
     fn who_has_nothing_of_the_hosts_has_nothing_to_choose() {
         let folder = tempfile::tempdir().unwrap();
         let app = App::new("web", vec!["/bin/sh".into()]);
         let (costs, roots) = (folder.path().join("costs"), BTreeSet::new());
-        let auto = Auto::in_folder(costs, &app, &StoreView::None, &roots);
+        let auto = Auto::in_folder(costs, "kvm", &app, &StoreView::None, &roots);
         assert_eq!(auto.err().unwrap().to_string(), "it has none of the host's");
     }
 }
