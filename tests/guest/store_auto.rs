@@ -54,14 +54,17 @@ fn what_is_read_whole_is_an_image_once_it_is_measured() -> Result<()> {
     let plan: Value = serde_json::from_str(&dry.success())?;
     assert_eq!(plan["storeData"], "image", "{plan:#}");
 
-    machines.start(whole("exec sleep 1000")?)?;
-    let (data, reason) = given(&machines)?;
-    assert_eq!(data, "image", "{reason}");
-    let first = "tried for the first time: plain the fastest start took ";
-    assert!(reason.starts_with(first), "{reason}");
-    assert!(reason.contains(" requests) and "), "{reason}");
-    // What it cost is noted at its end.
-    machines.mvm(["stop", "auto"])?.success();
+    for known in 0..2 {
+        machines.start(whole("exec sleep 1000")?)?;
+        let (data, reason) = given(&machines)?;
+        assert_eq!(data, "image", "{reason}");
+        let tried = format!("tried 2 times, to be measured; {known} are known; plain the fastest");
+        assert!(reason.starts_with(&tried), "{reason}");
+        assert!(reason.contains(" requests) and "), "{reason}");
+        // What it cost is noted at its end, unless that is late.
+        machines.mvm(["stop", "auto"])?.success();
+        machines.mvm(["rm", "auto"])?.success();
+    }
 
     // What that has cost is set against what is known of plain, whichever of both was faster.
     let again = || machines.own(whole("true")?).flag("--dry-run").run();

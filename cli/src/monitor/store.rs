@@ -1,22 +1,24 @@
 //! How a machine's store comes to it, and what that costs.
 
+use std::cell::OnceCell;
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::mpsc::{self, RecvTimeoutError, Sender};
+use std::sync::mpsc::{self, Sender};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use vmm::app::{App, StoreData};
 use vmm::closure::{StorePath, StoreView};
-use vmm::machine::{Counters, Running};
+use vmm::machine::Running;
 use vmm::store::{Auto, Given, Meter, Way};
 
+use crate::accel::is_inside;
 use crate::output::say;
 use crate::progress::Progress;
 
-/// Programs start and read most of their files in less. What they cost until then counts also if
-/// nobody hears of their end.
+/// Programs start and read most of their files in less. What they ask for later is no cost of their
+/// start.
 const SETTLED: Duration = Duration::from_secs(60);
 
 /// A way for the store of a machine of `app`, which boots `kernel`, and what notes its cost. What its
@@ -30,21 +32,20 @@ pub fn given(
     let mut noting = Noting {
         began: Instant::now(),
         meter: None,
-        noted: None,
         thread: None,
     };
-    let may_make = matches!(app.store.data, StoreData::Image | StoreData::Auto);
-    let progress = may_make.then(Progress::start);
-    if let Some(progress) = &progress {
+    let progress = OnceCell::new();
+    let making = || {
+        let progress = progress.get_or_init(Progress::start);
         progress.tell("making an image of the store");
-    }
+    };
     let given = match app.store.data {
-        StoreData::Auto => Auto::of(app, view, roots).map(|auto| {
-            let (given, meter) = auto.give(kernel);
+        StoreData::Auto => Auto::of(app, view, roots, is_inside()).map(|auto| {
+            let (given, meter) = auto.give(kernel, &making);
             noting.meter = Some(meter);
             given
         }),
-        data => Way::of(data, app, view, kernel).map(|way| Given { way, reason: None }),
+        data => Way::of(data, app, view, kernel, &making).map(|way| Given { way, reason: None }),
     };
     drop(progress);
     let given = given.unwrap_or_else(|error| {
@@ -63,27 +64,12 @@ pub fn given(
     (given, noting)
 }
 
-/// Notes what a start costs: once it has settled, and at its end.
+/// Notes what a start costs, once it has settled or has ended before.
 pub struct Noting {
     began: Instant,
     meter: Option<Meter>,
-    noted: Option<Arc<Noted>>,
-    /// Notes it once it has settled, unless it is told of the end.
+    /// Notes it, and hears of the end.
     thread: Option<(Sender<()>, JoinHandle<()>)>,
-}
-
-struct Noted {
-    meter: Meter,
-    /// How long it took until the program ran.
-    ready: Duration,
-    counters: Option<Arc<Counters>>,
-}
-
-impl Noted {
-    fn note(&self) {
-        // Whoever cannot write it down starts as if nothing were known.
-        let _ = self.meter.note(self.ready, self.counters.as_deref());
-    }
 }
 
 impl Noting {
@@ -98,33 +84,26 @@ impl Noting {
         if let Some(share) = store {
             share.counters.start_timing();
         }
-        let noted = Arc::new(Noted {
-            meter,
-            ready: self.began.elapsed(),
-            counters: store.map(|share| Arc::clone(&share.counters)),
-        });
+        let counters = store.map(|share| Arc::clone(&share.counters));
+        let ready = self.began.elapsed();
         let (end, ended) = mpsc::channel();
-        let settles = Arc::clone(&noted);
-        let wait = move || {
-            if ended.recv_timeout(SETTLED) == Err(RecvTimeoutError::Timeout) {
-                settles.note();
-            }
+        let note = move || {
+            // Whichever is first: it has settled, or has ended.
+            let _ = ended.recv_timeout(SETTLED);
+            // Whoever cannot write it down starts as if nothing were known.
+            let _ = meter.note(ready, counters.as_deref());
         };
         let thread = thread::Builder::new().name("store-costs".into());
-        // Without one it is noted at the end alone.
-        self.thread = thread.spawn(wait).ok().map(|thread| (end, thread));
-        self.noted = Some(noted);
+        // Without one nothing is known of this start.
+        self.thread = thread.spawn(note).ok().map(|thread| (end, thread));
     }
 
     /// The machine has ended.
     pub fn finish(self) {
         if let Some((end, thread)) = self.thread {
             drop(end);
-            // Else both could write at once.
+            // Else the process could end before it is written.
             let _ = thread.join();
-        }
-        if let Some(noted) = self.noted {
-            noted.note();
         }
     }
 }

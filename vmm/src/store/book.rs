@@ -13,7 +13,7 @@ use anyhow::Result;
 
 use super::costs::Costs;
 use super::key::Key;
-use super::unfinished::Unfinished;
+use super::unfinished::{self, Unfinished};
 
 /// Files that are kept: when there are more, those go that were not written to for longest.
 const FILES_MAX: usize = 256;
@@ -64,6 +64,7 @@ impl Book {
         let entries = fs::read_dir(&self.folder).into_iter().flatten().flatten();
         let mut files: Vec<_> = entries
             .filter_map(|entry| Some((entry.metadata().ok()?.modified().ok()?, entry.path())))
+            .filter(|(written, path)| !unfinished::is_being_made(path, *written))
             .collect();
         files.sort();
         let too_many = files.len().saturating_sub(FILES_MAX);
@@ -158,7 +159,12 @@ mod tests {
             let then = SystemTime::now() - Duration::from_secs(1000 - nth as u64);
             file.set_times(FileTimes::new().set_modified(then)).unwrap();
         }
+        // Somebody is writing this one.
+        let unfinished = folder.path().join("costs/.new-1");
+        fs::write(&unfinished, "").unwrap();
         book.change(|costs| costs.note(start())).unwrap();
+        assert!(unfinished.exists());
+        fs::remove_file(unfinished).unwrap();
         let left = fs::read_dir(folder.path().join("costs")).unwrap().count();
         assert_eq!(left, FILES_MAX);
         assert!(!old(0).exists() && old(1).exists());

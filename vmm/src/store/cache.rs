@@ -13,8 +13,9 @@
 //! to go for all to have room, the longest unused first. Machines that have one mapped keep it until
 //! they end.
 
+use std::fmt::{self, Display, Formatter};
 use std::fs::{self, DirBuilder, File, FileTimes, Metadata};
-use std::io::{BufWriter, ErrorKind, Write};
+use std::io::{BufWriter, Write};
 use std::os::unix::fs::{DirBuilderExt, FileExt};
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
@@ -86,6 +87,16 @@ struct Footer {
 
 const FOOTER_BYTES: u64 = size_of::<Footer>() as u64;
 
+/// Where a head should be that could not be made.
+#[derive(Debug)]
+pub struct NotMade(PathBuf);
+
+impl Display for NotMade {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        write!(f, "cannot make {}", self.0.display())
+    }
+}
+
 /// A folder of heads.
 pub struct Cache {
     folder: PathBuf,
@@ -112,8 +123,8 @@ impl Cache {
         Some(head)
     }
 
-    /// Makes the head of `plan`, a part of `root`, to be known by `key`. All that are kept then take
-    /// `most` bytes at most.
+    /// Makes the head of `plan`, a part of `root`, to be known by `key`. With those that are kept it
+    /// takes `most` bytes at most, unless others are made at the same time.
     ///
     /// # Errors
     /// A file of the host cannot be read, or there is no room.
@@ -128,7 +139,7 @@ impl Cache {
             unfinished.rename(&path)?;
             read(File::open(&path)?)
         };
-        make().with_context(|| format!("cannot make {}", path.display()))
+        make().map_err(|error| error.context(NotMade(path)))
     }
 
     fn path(&self, key: &Key) -> PathBuf {
@@ -151,28 +162,14 @@ impl Cache {
         let (mut kept, mut bytes) = (self.by_use(), 0u64);
         // The latest first.
         while let Some((used, facts, path)) = kept.pop() {
-            let is_unused = used.elapsed().is_ok_and(|age| age > UNUSED_MAX);
-            bytes = bytes.saturating_add(facts.len());
-            if is_unused || bytes > room {
-                // What cannot be removed is in nobody's way.
-                let _ = fs::remove_file(path);
-            }
-        }
-        Ok(())
-    }
-
-    /// Removes all that are whole. Machines that have one mapped keep it until they end.
-    ///
-    /// # Errors
-    /// One cannot be removed.
-    pub fn clear(&self) -> Result<()> {
-        for (_, _, path) in self.by_use() {
-            if unfinished::is_one(&path) {
+            if unfinished::is_being_made(&path, used) {
                 continue;
             }
-            match fs::remove_file(&path) {
-                Err(error) if error.kind() == ErrorKind::NotFound => {}
-                other => other.with_context(|| format!("cannot remove {}", path.display()))?,
+            let is_unused = used.elapsed().is_ok_and(|age| age > UNUSED_MAX);
+            bytes = bytes.saturating_add(facts.len());
+            if is_unused || bytes > room || unfinished::is_one(&path) {
+                // What cannot be removed is in nobody's way.
+                let _ = fs::remove_file(path);
             }
         }
         Ok(())

@@ -1,8 +1,8 @@
 //! The rule by which `store.data: auto` chooses.
 //!
 //! A way is better than plain if its fastest start took less time than plain's, and less of the
-//! guest's memory. One that was never tried is tried if it takes less memory, for that is known
-//! before; an image only once the starts of its closure were sent as many bytes as have to be written
+//! guest's memory. One that was not measured yet, as often as plain had to be, is tried if it takes less
+//! memory, for that is known before; an image only once the starts of its closure were sent as many bytes as have to be written
 //! for it, so that writing it costs no more than what was paid already.
 
 use super::costs::{Costs, Start};
@@ -10,8 +10,8 @@ use super::limits::facts;
 use super::plan::Size;
 use crate::app::StoreData;
 
-/// Starts that are plain and measured before anything else is tried: of the first on a host much is
-/// read from disk, which would speak against plain.
+/// Starts of a way that are measured before it is judged, those of plain before anything else is
+/// tried: of the first on a host much is read from disk, which would speak against its way.
 pub const MEASURED_FIRST: usize = 2;
 
 /// What a machine can have instead of plain.
@@ -77,7 +77,8 @@ fn between_image_and(plain: &Start, costs: &Costs, size: &Size) -> Choice {
     if let Some(choice) = hardly_read(plain, "an image", memory) {
         return choice;
     }
-    let Some(image) = costs.fastest(StoreData::Image) else {
+    let known = costs.of(StoreData::Image).count();
+    if known == 0 {
         let sent = costs.of(StoreData::Plain).map(|start| start.sent_bytes);
         let sent = sent.fold(0, u64::saturating_add);
         if sent < size.head_bytes {
@@ -87,9 +88,11 @@ fn between_image_and(plain: &Start, costs: &Costs, size: &Size) -> Choice {
                 mib(size.head_bytes)
             ));
         }
-        return tried(StoreData::Image, plain, memory);
-    };
-    decided(plain, image, memory, costs.written_us)
+    }
+    match judged(costs, StoreData::Image) {
+        None => tried(StoreData::Image, known, plain, memory),
+        Some(image) => decided(plain, image, memory, costs.written_us),
+    }
 }
 
 fn between_window_and(plain: &Start, costs: &Costs, window_bytes: u64) -> Choice {
@@ -97,8 +100,11 @@ fn between_window_and(plain: &Start, costs: &Costs, window_bytes: u64) -> Choice
     if let Some(choice) = hardly_read(plain, "a window", memory) {
         return choice;
     }
-    match costs.fastest(StoreData::Dax) {
-        None => tried(StoreData::Dax, plain, memory),
+    match judged(costs, StoreData::Dax) {
+        None => {
+            let known = costs.of(StoreData::Dax).count();
+            tried(StoreData::Dax, known, plain, memory)
+        }
         Some(dax) => decided(plain, dax, memory.saturating_add(dax.sent_bytes), None),
     }
 }
@@ -114,9 +120,16 @@ fn hardly_read(plain: &Start, other: &str, memory: u64) -> Option<Choice> {
     })
 }
 
-fn tried(data: StoreData, plain: &Start, memory: u64) -> Choice {
+/// The fastest start in a way, once there are enough of them.
+fn judged(costs: &Costs, way: StoreData) -> Option<&Start> {
+    let is_measured = costs.of(way).count() >= MEASURED_FIRST;
+    costs.fastest(way).filter(|_| is_measured)
+}
+
+fn tried(data: StoreData, known: usize, plain: &Start, memory: u64) -> Choice {
     let reason = format!(
-        "tried for the first time: plain the fastest start took {}; {} of its memory are taken before it reads",
+        "tried {MEASURED_FIRST} times, to be measured; {known} are known; plain the fastest start took {}; {} of \
+         its memory are taken before it reads",
         told(plain, plain.sent_bytes),
         mib(memory)
     );
@@ -250,9 +263,14 @@ mod tests {
         assert_eq!(data, StoreData::Image);
         assert_eq!(
             reason,
-            "tried for the first time: plain the fastest start took 712 ms (212 ms of them for 1843 requests) and \
-             61.0 MiB; 4.0 MiB of its memory are taken before it reads"
+            "tried 2 times, to be measured; 0 are known; plain the fastest start took 712 ms (212 ms of them for 1843 \
+             requests) and 61.0 MiB; 4.0 MiB of its memory are taken before it reads"
         );
+        // A first one that is slow does not speak against it.
+        let (data, reason) = chosen([plain(900, 400, 61), plain(500, 212, 61), image(5000)]);
+        assert_eq!(data, StoreData::Image);
+        let told = "tried 2 times, to be measured; 1 are known; ";
+        assert!(reason.starts_with(told), "{reason}");
     }
 
     #[test]
@@ -294,7 +312,12 @@ mod tests {
             "the fastest start took 711 ms and 4.0 MiB as image, which was once written in 812 ms, and 712 ms \
              (212 ms of them for 1843 requests) and 61.0 MiB plain"
         );
-        let (data, reason) = chosen([plain(500, 212, 61), plain(500, 300, 61), image(712)]);
+        let (data, reason) = chosen([
+            plain(500, 212, 61),
+            plain(500, 300, 61),
+            image(712),
+            image(713),
+        ]);
         assert_eq!(data, StoreData::Plain);
         assert!(
             reason.starts_with("the fastest start took 712 ms and 4.0 MiB as image, and 712 ms")
@@ -310,7 +333,10 @@ mod tests {
             "1.0 MiB of its memory are taken before it reads; no image: its closure grows"
         ));
         let [one, other] = known();
-        let (data, reason) = without_image([one, other, dax(500, 100, 9)]);
+        let (data, _) = without_image([one, other, dax(5000, 100, 9)]);
+        assert_eq!(data, StoreData::Dax);
+        let [one, other] = known();
+        let (data, reason) = without_image([one, other, dax(5000, 100, 9), dax(500, 100, 9)]);
         assert_eq!(data, StoreData::Dax);
         assert_eq!(
             reason,
@@ -320,7 +346,7 @@ mod tests {
         // A kernel without FUSE_DAX is sent as much as before.
         for no_better in [dax(500, 200, 9), dax(500, 100, 60)] {
             let [one, other] = known();
-            let (data, _) = without_image([one, other, no_better]);
+            let (data, _) = without_image([one, other, no_better.clone(), no_better]);
             assert_eq!(data, StoreData::Plain);
         }
         let (data, _) = without_image([plain(500, 200, 1), plain(500, 200, 1)]);

@@ -39,12 +39,12 @@ pub struct Image {
 
 impl Image {
     /// That of `closure`, for a machine of `app` that boots `kernel`. Of a closure that had none yet it
-    /// is made, which reads all of its small files.
+    /// is made, which reads all of its small files; `making` is called before.
     ///
     /// # Errors
     /// The host, the kernel or the machine's memory is not made for it, or a file cannot be read. The
     /// machine can have its store in another way.
-    pub fn of(app: &App, closure: &Closure, kernel: &Path) -> Result<Self> {
+    pub fn of(app: &App, closure: &Closure, kernel: &Path, making: &dyn Fn()) -> Result<Self> {
         ensure_kernel_can(app, kernel)?;
         let store = Root::store()?;
         let names = tree::names(closure.paths());
@@ -59,6 +59,7 @@ impl Image {
             ensure_fits(&head.size())?;
             head
         } else {
+            making();
             let began = Instant::now();
             let plan = Plan::of(&store, &names)?;
             // What this machine cannot have is not written for it.
@@ -75,20 +76,8 @@ impl Image {
     }
 }
 
-/// Removes all images that are kept.
-///
-/// # Errors
-/// One cannot be removed.
-pub fn prune() -> Result<()> {
-    let folder = folder()?;
-    // Who never had one has no folder of them, and gets none by looking for what can go.
-    if !folder.exists() {
-        return Ok(());
-    }
-    Cache::open(folder)?.clear()
-}
-
-fn folder() -> Result<PathBuf> {
+/// Where images are kept.
+pub(super) fn folder() -> Result<PathBuf> {
     Ok(state::folder()?.join("stores"))
 }
 

@@ -45,6 +45,11 @@ impl Key {
         Self(format!("all-{digits}"))
     }
 
+    /// The same of what is marked so, letters and digits, and of nothing else of these entries.
+    pub fn marked(self, mark: &str) -> Self {
+        Self(format!("{}-{mark}", self.0))
+    }
+
     /// The name.
     pub fn as_str(&self) -> &str {
         &self.0
@@ -68,6 +73,8 @@ mod tests {
             Key::of_names(&two),
             Key::of_names(&BTreeSet::from(["one", "two"])),
             Key::of_all(&one),
+            Key::of_names(&one).marked("1"),
+            Key::of_names(&one).marked("2"),
         ];
         let names: BTreeSet<_> = keys.iter().map(Key::as_str).collect();
         assert_eq!(names.len(), keys.len());

@@ -28,7 +28,16 @@ use crate::app::{App, StoreData};
 use crate::closure::StoreView;
 pub use auto::{Auto, Meter};
 pub use choice::Choice;
-pub use image::prune;
+
+/// Removes all images that are kept, and what starts have cost. Machines that have an image mapped keep it
+/// until they end.
+///
+/// # Errors
+/// A file cannot be removed.
+pub fn prune() -> Result<()> {
+    unfinished::clear(&image::folder()?)?;
+    unfinished::clear(&auto::folder()?)
+}
 
 /// How the bytes of a store come to a machine.
 #[derive(Debug)]
@@ -51,17 +60,24 @@ pub struct Given {
 }
 
 impl Way {
-    /// The way of that name, for a machine of `app` that sees `view` and boots `kernel`.
+    /// The way of that name, for a machine of `app` that sees `view` and boots `kernel`. Before an image
+    /// is made, which takes long, `making` is called.
     ///
     /// # Errors
     /// It cannot be; the machine can have its store in another way.
-    pub fn of(data: StoreData, app: &App, view: &StoreView, kernel: &Path) -> Result<Self> {
+    pub fn of(
+        data: StoreData,
+        app: &App,
+        view: &StoreView,
+        kernel: &Path,
+        making: &dyn Fn(),
+    ) -> Result<Self> {
         match (data, view) {
             (StoreData::Dax, StoreView::All | StoreView::Closure(_)) => {
                 window::open(app).map(Self::Dax)
             }
             (StoreData::Image, StoreView::Closure(closure)) => {
-                let image = image::Image::of(app, closure, kernel)?;
+                let image = image::Image::of(app, closure, kernel, making)?;
                 Ok(Self::Image(image.region))
             }
             (StoreData::Auto, _) => bail!("it is to be chosen"),

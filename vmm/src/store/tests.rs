@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 
 use tempfile::TempDir;
 
-use super::cache::{Cache, Head};
+use super::cache::{Cache, Head, NotMade};
 use super::image::compose;
 use super::key::Key;
 use super::plan::{Plan, Size};
@@ -196,17 +196,22 @@ fn the_longest_unused_go_where_there_is_no_room_for_all() {
     let error = fixture.get_among(&[], 4095).unwrap_err();
     let told = "it has 1 MiB, and all that are kept may have 0 MiB (storeImagesMib)";
     assert!(format!("{error:#}").ends_with(told), "{error:#}");
+    assert!(error.is::<NotMade>());
     assert_eq!(fixture.cached().len(), 2);
 }
 
 #[test]
-fn all_are_removed_but_what_is_being_made() {
+fn what_is_being_made_has_no_room_made_of_it() {
     let fixture = Fixture::new();
-    fixture.get(&NAMES);
-    let unfinished = fixture.folder.path().join("cache/.new-1");
-    fs::write(&unfinished, "").unwrap();
-    fixture.cache().clear().unwrap();
-    assert_eq!(fixture.cached(), [unfinished]);
+    fixture.cache();
+    let paths = ["one", "other", "killed"].map(|name| {
+        let path = fixture.folder.path().join(format!("cache/.new-{name}"));
+        File::create(&path).unwrap().set_len(1 << 20).unwrap();
+        path
+    });
+    used_days_ago(&paths[2..], &[2]);
+    fixture.get_among(&NAMES, 1 << 20).unwrap();
+    assert_eq!(paths.map(|path| path.exists()), [true, true, false]);
 }
 
 #[test]

@@ -12,7 +12,7 @@ use vmm::app::{App, AppFile, StoreData};
 use vmm::closure::{StorePath, StoreView, roots};
 use vmm::store::{Auto, Choice};
 
-use crate::accel::{Accel, Place};
+use crate::accel::{Accel, Place, is_inside};
 use crate::commands::create;
 use crate::machines::Machine;
 use crate::output::print_json;
@@ -102,7 +102,8 @@ pub fn print(
     let runtime = places::runtime().join(&name);
     let roots = roots(file);
     let view = StoreView::of(&file.app, &roots)?;
-    let (store_data, store_data_reason) = data(&file.app, &view, &roots);
+    let is_emulated = place != Place::Here || is_inside();
+    let (store_data, store_data_reason) = data(&file.app, &view, &roots, is_emulated);
     print_json(&Plan {
         name,
         replaces: is_taken,
@@ -129,6 +130,7 @@ fn data(
     app: &App,
     view: &StoreView,
     roots: &BTreeSet<StorePath>,
+    is_emulated: bool,
 ) -> (Option<StoreData>, Option<String>) {
     if matches!(view, StoreView::None | StoreView::Bundle(_)) {
         return (None, None);
@@ -136,7 +138,7 @@ fn data(
     if app.store.data != StoreData::Auto {
         return (Some(app.store.data), None);
     }
-    match Auto::of(app, view, roots).map(|mut auto| auto.choice()) {
+    match Auto::of(app, view, roots, is_emulated).map(|mut auto| auto.choice()) {
         Ok(Choice { data, reason }) => (Some(data), Some(reason)),
         Err(error) => (Some(StoreData::Plain), Some(format!("{error:#}"))),
     }
