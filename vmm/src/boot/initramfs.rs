@@ -164,21 +164,15 @@ impl Archive {
         ];
         let fields = fields.map(|field| format!("{field:08x}")).concat();
         let mut header = format!("070701{fields}{path}\0").into_bytes();
-        pad(&mut header);
+        header.resize(header.len().next_multiple_of(4), 0);
         self.parts.push(Content::Bytes(header));
-        self.parts.extend(content);
-        self.parts.push(Content::Bytes(vec![0; padding(size)]));
+        if let Some(content) = content {
+            self.parts.push(content);
+            let padding = size.wrapping_neg() % 4;
+            self.parts.push(Content::Bytes(vec![0; padding as usize]));
+        }
         Ok(())
     }
-}
-
-/// Bytes up to the next multiple of 4.
-fn padding(size: u32) -> usize {
-    (size.wrapping_neg() % 4) as usize
-}
-
-fn pad(bytes: &mut Vec<u8>) {
-    bytes.resize(bytes.len().next_multiple_of(4), 0);
 }
 
 #[cfg(test)]
