@@ -13,6 +13,7 @@
 
 mod facts;
 mod fixture;
+mod hang;
 mod machine;
 mod machines;
 mod output;

@@ -1,5 +1,6 @@
 //! A `mvm` that runs: its input, its output as it comes, signals, its end.
 
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::path::PathBuf;
@@ -11,6 +12,7 @@ use anyhow::{Context, anyhow, bail};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
+use crate::hang;
 use crate::output::Output;
 use crate::terminal::{Size, Terminal};
 use crate::watchdog::Watchdog;
@@ -69,12 +71,13 @@ impl Running {
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
+        let look = look(&command);
         let mut child = start(&mut command)?;
         let stdin = child.stdin.take().context("no standard input")?;
         let stdout = child.stdout.take().context("no standard output")?;
         let stderr = child.stderr.take().context("no standard error")?;
         Ok(Self {
-            watchdog: Some(Watchdog::new(child.id(), timeout)?),
+            watchdog: Some(Watchdog::new(child.id(), timeout, look)?),
             child,
             stdin: Some(Box::new(stdin)),
             stdout: Source::Pipe(stdout),
@@ -91,11 +94,12 @@ impl Running {
         files: Files,
         timeout: Duration,
     ) -> anyhow::Result<Self> {
+        let look = look(&command);
         let child = start(&mut command)?;
         // Our copies of the inner end: with them open, the terminal would never hang up.
         drop(command);
         Ok(Self {
-            watchdog: Some(Watchdog::new(child.id(), timeout)?),
+            watchdog: Some(Watchdog::new(child.id(), timeout, look)?),
             child,
             stdin: Some(Box::new(terminal.try_clone()?.into_file())),
             stdout: Source::Terminal(terminal),
@@ -212,8 +216,8 @@ impl Running {
             .unwrap_or_default();
         let output = Output::new(status, std::mem::take(&mut self.seen), stderr);
         let watchdog = self.watchdog.take().context("mvm was waited for before")?;
-        if watchdog.stop()? {
-            bail!("mvm did not end in time; {output}");
+        if let Some(seen) = watchdog.stop()? {
+            bail!("mvm did not end in time; {output}\n{seen}");
         }
         match &self.files.statistics {
             Some(path) => output.with_requests(path),
@@ -256,6 +260,13 @@ impl Drop for Running {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// Looks at the machines that `command` will know.
+fn look(command: &Command) -> impl FnOnce() -> String + Send + use<> {
+    let set = |(name, value): (&OsStr, Option<&OsStr>)| Some((name.to_owned(), value?.to_owned()));
+    let environment: Vec<_> = command.get_envs().filter_map(set).collect();
+    move || hang::describe(&environment)
 }
 
 fn start(command: &mut Command) -> anyhow::Result<Child> {

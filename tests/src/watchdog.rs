@@ -11,13 +11,18 @@ use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 pub struct Watchdog {
     /// A new deadline.
     deadline: Sender<Instant>,
-    /// Whether it had to end the process.
-    thread: JoinHandle<bool>,
+    /// What was seen of the process before it was killed, if it had to be.
+    thread: JoinHandle<Option<String>>,
 }
 
 impl Watchdog {
-    /// Kills the process `pid` when `timeout` has passed. The process must not have been waited for.
-    pub fn new(pid: u32, timeout: Duration) -> anyhow::Result<Self> {
+    /// Looks at the process `pid` with `look`, and kills it, when `timeout` has passed. The process
+    /// must not have been waited for.
+    pub fn new(
+        pid: u32,
+        timeout: Duration,
+        look: impl FnOnce() -> String + Send + 'static,
+    ) -> anyhow::Result<Self> {
         let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
         // The descriptor stays that process's, whoever has its number later.
         let process = pidfd_open(pid.context("no process")?, PidfdFlags::empty())
@@ -29,10 +34,12 @@ impl Watchdog {
                 let left = deadline.saturating_duration_since(Instant::now());
                 match deadlines.recv_timeout(left) {
                     Ok(new) => deadline = new,
-                    Err(RecvTimeoutError::Disconnected) => return false,
-                    // It may end this very moment.
+                    Err(RecvTimeoutError::Disconnected) => return None,
                     Err(RecvTimeoutError::Timeout) => {
-                        return pidfd_send_signal(&process, Signal::KILL).is_ok();
+                        let seen = look();
+                        // It may end this very moment.
+                        let killed = pidfd_send_signal(&process, Signal::KILL);
+                        return killed.is_ok().then_some(seen);
                     }
                 }
             }
@@ -49,8 +56,8 @@ impl Watchdog {
         let _ = self.deadline.send(Instant::now() + timeout);
     }
 
-    /// Stops watching. True if the process was killed.
-    pub fn stop(self) -> anyhow::Result<bool> {
+    /// Stops watching. If the process was killed, returns what was seen of it before.
+    pub fn stop(self) -> anyhow::Result<Option<String>> {
         drop(self.deadline);
         self.thread
             .join()
@@ -64,21 +71,23 @@ mod tests {
 
     use super::*;
 
+    const LONG: Duration = Duration::from_secs(1000);
+
     #[test]
     fn a_process_that_takes_too_long_is_killed() {
         let mut sleep = Command::new("sleep").arg("1000").spawn().unwrap();
-        let watchdog = Watchdog::new(sleep.id(), Duration::from_secs(1000)).unwrap();
+        let watchdog = Watchdog::new(sleep.id(), LONG, || "slept".to_owned()).unwrap();
         watchdog.restart(Duration::ZERO);
         let status = sleep.wait().unwrap();
         assert!(!status.success());
-        assert!(watchdog.stop().unwrap());
+        assert_eq!(watchdog.stop().unwrap().as_deref(), Some("slept"));
     }
 
     #[test]
     fn one_that_ends_in_time_is_not() {
         let mut quick = Command::new("sleep").arg("0").spawn().unwrap();
-        let watchdog = Watchdog::new(quick.id(), Duration::from_secs(1000)).unwrap();
+        let watchdog = Watchdog::new(quick.id(), LONG, String::new).unwrap();
         assert!(quick.wait().unwrap().success());
-        assert!(!watchdog.stop().unwrap());
+        assert_eq!(watchdog.stop().unwrap(), None);
     }
 }
