@@ -24,6 +24,8 @@ CHIEF = [
     ("stop", "Stops", "asked to end", "a stop"),
     ("compose", "Several services", "no check, until up", "`mvm up` of ten services"),
     ("rebuild", "Edits", "edit to the answer", "from an edit of a Nix expression to the answer of its service"),
+    ("emulator", "The emulated host", "the emulated host starts", "without hardware KVM: a first command, until its first output"),
+    ("emulator", "The emulated host", "it runs", "the same, a next command"),
 ]
 INTRODUCTION = """# Benchmarks
 
