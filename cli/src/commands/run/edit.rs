@@ -13,10 +13,12 @@ use anyhow::{Context, bail};
 use vmm::app::{App, CpuQuota, Duration, MAX_VCPUS, Policy, Program, Restart, Signal, Tty};
 
 use crate::image;
-use files::FileFlags;
+pub use complaint::ensure_none;
+pub use files::FileFlags;
 use network::NetworkFlags;
 use ports::PortFlags;
-use program::ProgramFlags;
+pub use ports::published;
+pub use program::ProgramFlags;
 
 /// Flags of each command that makes a machine.
 #[derive(Debug, clap::Args)]
@@ -97,10 +99,7 @@ impl Edits {
         if let Some(hostname) = &self.hostname {
             app.hostname = Some(hostname.clone());
         }
-        for label in &self.label {
-            let (name, text) = label.split_once('=').unwrap_or((label, ""));
-            app.labels.insert(name.into(), text.into());
-        }
+        add_labels(app, &self.label);
         self.set_program(&mut app.app)?;
         let stop_timeout = match &mut app.system {
             Some(system) => &mut system.stop_timeout,
@@ -130,7 +129,7 @@ impl Edits {
         self.files.apply(app)?;
         // Now that it is known what else is mounted.
         image::settle(app)?;
-        complaint::ensure_none(app)
+        ensure_none(app)
     }
 
     fn set_program(&self, program: &mut Program) -> anyhow::Result<()> {
@@ -140,6 +139,14 @@ impl Edits {
             program.tty = Tty::Always;
         }
         self.program.apply(&self.arguments, program)
+    }
+}
+
+/// Adds words about the machine, each a name or `NAME=TEXT`.
+pub fn add_labels(app: &mut App, labels: &[String]) {
+    for label in labels {
+        let (name, text) = label.split_once('=').unwrap_or((label, ""));
+        app.labels.insert(name.into(), text.into());
     }
 }
 
