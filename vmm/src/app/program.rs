@@ -182,7 +182,7 @@ impl JsonSchema for Tty {
 }
 
 /// Reads a string as a list of that one string.
-fn one_or_more<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
+pub fn one_or_more<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
     struct OneOrMore;
 
     impl<'de> Visitor<'de> for OneOrMore {
