@@ -107,7 +107,7 @@ fn files_are_put_over_each_other_and_one_beside_is_by_itself() {
     write(".env", "MEMORY=128M");
     assert_eq!(memory(&both), Some(128));
 
-    write(".env", "\n'");
+    write(".env", "\nA='x");
     let error = config(&folder, &both).expect_err("bad variables");
     assert!(error.starts_with(".env:2:1: "), "{error}");
     write(".env", "");
