@@ -458,7 +458,7 @@ fn what_is_wrong_is_told_with_the_file_that_it_is_from() {
 
 #[test]
 fn an_included_file_has_its_own_folder_variables_and_defaults() {
-    let main = json!({
+    let whole = json!({
         "include": ["db/compose.json", { "path": ["mail/a.json", "mail/b.json"], "projectDirectory": "post" }],
         "defaults": { "memory": "64M" },
         "services": {
@@ -481,7 +481,7 @@ fn an_included_file_has_its_own_folder_variables_and_defaults() {
     let mail = json!({ "services": { "mail": service("/bin/mail") }, "include": ["../net.json"] });
     let share = json!([{ "source": "box", "mountPoint": "/box" }]);
     let folder = folder_of(&[
-        ("main.json", main),
+        ("main.json", whole),
         (
             "over.json",
             json!({ "services": { "db": { "vcpus": 3, "shares": [{ "source": "more", "mountPoint": "/more" }] } } }),

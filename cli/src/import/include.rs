@@ -153,17 +153,13 @@ fn put_beside(
 fn move_paths(file: &mut Yaml, prefix: &Path) {
     for key in ["configs", "secrets"] {
         for value in values_mut(file.get_mut(key)) {
-            move_path(value.get_mut("file"), prefix);
+            move_path_of(value, "file", prefix);
         }
     }
     for service in values_mut(file.get_mut("services")) {
         for item in items_mut(service.get_mut("env_file")) {
-            let path = if item.text().is_some() {
-                Some(item)
-            } else {
-                item.get_mut("path")
-            };
-            move_path(path, prefix);
+            move_path(item, prefix);
+            move_path_of(item, "path", prefix);
         }
         for item in items_mut(service.get_mut("volumes")) {
             move_mount(item, prefix);
@@ -173,19 +169,22 @@ fn move_paths(file: &mut Yaml, prefix: &Path) {
 
 /// A volume by its name is no path.
 fn move_mount(item: &mut Yaml, prefix: &Path) {
-    let is_bind = item.get("type").and_then(Yaml::text) == Some("bind");
-    if is_bind {
-        move_path(item.get_mut("source"), prefix);
-    } else if item.text().is_some_and(|text| text.starts_with('.')) {
-        move_path(Some(item), prefix);
+    if item.text().is_some_and(|text| text.starts_with('.')) {
+        move_path(item, prefix);
+    } else if item.get("type").and_then(Yaml::text) == Some("bind") {
+        move_path_of(item, "source", prefix);
     }
 }
 
-fn move_path(path: Option<&mut Yaml>, prefix: &Path) {
-    if let Some(Yaml {
-        value: Value::Text(text),
-        ..
-    }) = path
+fn move_path_of(yaml: &mut Yaml, key: &str, prefix: &Path) {
+    if let Some(path) = yaml.get_mut(key) {
+        move_path(path, prefix);
+    }
+}
+
+/// One that is absolute, or of a folder that is not known here, stays.
+fn move_path(path: &mut Yaml, prefix: &Path) {
+    if let Value::Text(text) = &mut path.value
         && !text.starts_with(['/', '~', '$'])
     {
         *text = moved(text, prefix);

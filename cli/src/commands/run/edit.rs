@@ -22,10 +22,6 @@ pub use program::ProgramFlags;
 
 /// Flags of each command that makes a machine.
 #[derive(Debug, clap::Args)]
-#[expect(
-    clippy::struct_excessive_bools,
-    reason = "each is a flag of the command line"
-)]
 pub struct Edits {
     /// Arguments for the program instead of `app.args`
     #[arg(last = true, value_name = "ARG")]
