@@ -5,7 +5,10 @@
 
 pub mod dotenv;
 mod extends;
+mod files;
+mod include;
 mod known;
+mod merge;
 mod mounts;
 mod names;
 mod ordered;
@@ -33,15 +36,14 @@ pub struct Imported {
     pub remarks: Vec<Problem>,
 }
 
-/// Converts a compose file of Docker's. `label`: what messages call it; `folder`: where it lies, which
-/// the files that it names are looked for from.
+/// Converts compose files of Docker's, each put over those before it: what messages call them, and their
+/// texts. `folder`: where the first one lies, which the files that they name are looked for from.
 ///
 /// # Errors
-/// It is no YAML.
-pub fn convert(label: &str, folder: &Path, text: &str) -> Result<Imported> {
-    let mut tree = yaml::parse(text)?;
-    let remarks = Remarks::new(label);
-    extends::resolve(&mut tree, folder, &remarks);
+/// One is no YAML.
+pub fn convert(folder: &Path, files: &[(String, String)]) -> Result<Imported> {
+    let remarks = Remarks::default();
+    let tree = files::put_together(folder, files, &remarks)?;
     let section = Section::of(&tree, Place::root(), &remarks);
     let project = project::convert(section, folder);
     Ok(Imported {

@@ -72,6 +72,84 @@ fn the_file_is_told_as_it_is_understood() {
     assert_eq!(told(&order), (Some(0), "db\nweb\n".into(), String::new()));
 }
 
+/// What is told of a project, and what went wrong.
+fn config(folder: &TempDir, flags: &[&str]) -> Result<Value, String> {
+    let told = told(&mvm(folder, &[&["compose"], flags, &["config"]].concat()));
+    match told.0 {
+        Some(0) => Ok(serde_json::from_str(&told.1).expect("JSON")),
+        _ => Err(told.2),
+    }
+}
+
+#[test]
+fn files_are_put_over_each_other_and_one_beside_is_by_itself() {
+    let folder = folder(Some(&two_services()));
+    let write = |path: &str, text: &str| {
+        fs::write(folder.path().join("shop").join(path), text).expect("write");
+    };
+    let memory = |flags: &[&str]| {
+        let config = config(&folder, flags).expect("a project");
+        config["services"]["web"]["memory"].as_u64()
+    };
+    write(
+        "compose.override.json",
+        r#"{ "services": { "web": { "memory": "64M", "shares": null } } }"#,
+    );
+    write(
+        "more.json",
+        r#"{ "services": { "web": { "memory": "${MEMORY:-96M}" } } }"#,
+    );
+    assert_eq!(memory(&[]), Some(64));
+    // Who names files has those alone.
+    assert_eq!(memory(&["-f", "compose.json"]), Some(256));
+    let both = ["-f", "compose.json", "-f", "more.json"];
+    assert_eq!(memory(&both), Some(96));
+    write(".env", "MEMORY=128M");
+    assert_eq!(memory(&both), Some(128));
+
+    write(".env", "\nA='x");
+    let error = config(&folder, &both).expect_err("bad variables");
+    let expected = "/shop/.env:2:1: A has no closing '\n";
+    assert!(error.ends_with(expected), "{error}");
+    write(".env", "");
+    write("more.json", r#"{ "services": { "web": { "memory": 5 } } }"#);
+    let error = config(&folder, &both).expect_err("a bad value");
+    assert!(
+        error.starts_with("more.json:1:36: services.web.memory: "),
+        "{error}"
+    );
+}
+
+#[test]
+fn what_is_included_is_the_projects_and_one_name_is_one_things() {
+    let folder = folder(Some(&two_services()));
+    let write = |path: &str, text: &str| {
+        let path = folder.path().join("shop").join(path);
+        fs::create_dir_all(path.parent().expect("a folder")).expect("folder");
+        fs::write(path, text).expect("write");
+    };
+    let mail = |name: &str| {
+        format!(
+            r#"{{ "services": {{ "{name}": {{ "store": "none", "app": {{ "entrypoint": "/bin/mail" }},
+            "shares": [{{ "source": "${{BOX}}", "mountPoint": "/box" }}] }} }} }}"#
+        )
+    };
+    let mut shop = two_services();
+    shop["include"] = json!(["mail/compose.json"]);
+    write("compose.json", &shop.to_string());
+    write("mail/compose.json", &mail("mail"));
+    write("mail/.env", "BOX=./box");
+    let config_of = config(&folder, &[]).expect("a project");
+    let source = &config_of["services"]["mail"]["shares"][0]["source"];
+    assert_eq!(*source, json!(folder.path().join("shop/mail/box")));
+
+    write("mail/compose.json", &mail("db"));
+    let error = config(&folder, &[]).expect_err("a conflict");
+    assert!(error.starts_with("compose.json:1:"), "{error}");
+    let expected = ": services.db: is in mail/compose.json:1:23, too, which is included\n";
+    assert!(error.ends_with(expected), "{error}");
+}
+
 #[test]
 fn a_project_is_checked_as_a_file_is() {
     let folder = folder(Some(&two_services()));
@@ -132,6 +210,13 @@ fn what_is_no_service_is_an_error() {
         assert_eq!(status, Some(125));
         assert_eq!(errors, "mvm: there is no service wbe; there are db, web\n");
     }
+    let run = ["compose", "run", "--service-ports", "-p", "80", "web"];
+    let (status, _, errors) = told(&mvm(&folder, &run));
+    assert_eq!(status, Some(125), "{errors}");
+    assert!(
+        errors.contains("'--service-ports' cannot be used with '--publish"),
+        "{errors}"
+    );
     let scale = told(&mvm(&folder, &["up", "--scale", "wbe=2"])).2;
     assert_eq!(scale, "mvm: --scale: there is no service wbe\n");
 }

@@ -410,3 +410,115 @@ fn what_must_be_completed_is_before_others_start() -> Result<()> {
     assert_eq!(logs, "web | made\nweb | hello, web\n");
     Ok(())
 }
+
+#[test]
+fn a_machine_of_one_command_is_as_its_flags_say_and_goes_with_the_project() -> Result<()> {
+    let port = free_port();
+    let mut services = json!({ "web": shell(PAGE), "db": shell("exec sleep 1000") });
+    services["web"]["dependsOn"] = json!(["db"]);
+    services["web"]["ports"] = json!([":80"]);
+    services["web"]["restart"] = json!("always");
+    let mut file = file(&services);
+    file["volumes"] = json!({ "data": { "size": "16M" } });
+    let project = Project::new(&file)?;
+    let publish = format!("{port}:80");
+    let flags = [
+        "run",
+        "-d",
+        "--no-deps",
+        "-p",
+        &publish,
+        "--use-aliases",
+        "-l",
+        "once",
+    ];
+    assert_eq!(
+        project.done(&[&flags[..], &["web"]].concat())?,
+        "p-web-run\n"
+    );
+    let url = format!("curl -sS --fail --retry 9 --retry-all-errors http://127.0.0.1:{port}/page");
+    assert_eq!(on_host(&url), b"p-web-run\n");
+    // What it needs is not there, as was asked for, and it is no machine of the service's.
+    assert_eq!(project.done(&["ps", "-q"])?, "p-web-run\n");
+    let ports = project.machines.mvm(["port", "p-web-run"])?.success();
+    assert_eq!(ports, format!("80/tcp -> 127.0.0.1:{port}\n"));
+
+    fs::write(project.folder.path().join("file"), "shared\n")?;
+    let share = format!("{}:/srv:ro", project.folder.path().display());
+    let script = "id -u; id -g; echo $A; cat file; python3 -c \"$FIND\"; touch /data/file /srv/no";
+    // The name of another machine is asked for, since this one has none in the network.
+    let find = "FIND=import socket; print(len(set(socket.gethostbyname_ex(\"web\")[2])))";
+    let flags = format!("run -T -v {share} -v data:/data -e A=b -u 0:8 -w /srv --entrypoint bash");
+    let mut command: Vec<_> = flags.split(' ').collect();
+    command.extend(["--name", "once", "-e", find, "web", "-c", script]);
+    let output = project.compose(&command)?;
+    assert_eq!(output.stdout(), "0\n8\nb\nshared\n1\n", "{output}");
+    assert_eq!(output.status, 1, "{output}");
+    // The volume is the project's, and what was needed runs now.
+    let volumes = project.machines.mvm(["volume", "ls", "-q"])?.success();
+    assert_eq!(volumes, "p_data\n");
+    assert_eq!(project.done(&["ps", "-aq"])?, "p-db\np-web-run\n");
+
+    let ended = [
+        "run",
+        "-d",
+        "--rm",
+        "--no-deps",
+        "--service-ports",
+        "--entrypoint",
+        "true",
+        "web",
+    ];
+    assert_eq!(project.done(&ended)?, "p-web-run-2\n");
+    until(|| {
+        project
+            .done(&["ps", "-aq"])
+            .is_ok_and(|names| names == "p-db\np-web-run\n")
+    });
+    let up = project.compose(&["up", "-d"])?;
+    assert!(!up.stderr().contains("does not have"), "{up}");
+    let down = project.done(&["down", "-v"])?;
+    assert!(down.starts_with("p-web-run\n"), "{down}");
+    assert!(down.ends_with("p_data\n"), "{down}");
+    assert_eq!(project.done(&["ps", "-aq"])?, "");
+    Ok(())
+}
+
+#[test]
+fn files_over_each_other_and_those_they_include_are_one_project() -> Result<()> {
+    let mut main = file(&json!({ "web": shell("cat /conf/word; echo $A $B") }));
+    main["include"] = json!(["db/compose.json"]);
+    main["services"]["web"]["dependsOn"] = json!({ "db": "completed" });
+    main["services"]["web"]["app"]["env"] = json!({ "A": "main", "B": "main" });
+    main["services"]["web"]["shares"] = json!([{ "source": "conf", "mountPoint": "/conf" }]);
+    let project = Project::new(&main)?;
+    let folder = project.folder.path();
+    for (path, word) in [("conf", "own"), ("db/conf", "its own")] {
+        fs::create_dir_all(folder.join(path))?;
+        fs::write(folder.join(path).join("word"), format!("{word}\n"))?;
+    }
+    let mut db = file(&json!({ "db": shell("cat /conf/word; echo $OF_DB") }));
+    db["services"]["db"]["app"]["env"] = json!({ "OF_DB": "${OF_DB}" });
+    db["services"]["db"]["shares"] = json!([{ "source": "conf", "mountPoint": "/conf" }]);
+    fs::write(folder.join("db/compose.json"), db.to_string())?;
+    fs::write(folder.join("db/.env"), "OF_DB=there\n")?;
+    let over = json!({ "services": { "web": { "app": { "env": { "B": "over" } } } } });
+    let over_path = folder.join("over.json");
+    fs::write(&over_path, over.to_string())?;
+
+    let flags = ["-f", over_path.to_str().context("a path")?, "up"];
+    let up = project.compose(&flags)?;
+    let expected = "db  | its own\ndb  | there\nweb | own\nweb | main over\n";
+    assert_eq!((up.status, up.stdout()), (0, expected.into()), "{up}");
+    Ok(())
+}
+
+#[test]
+fn what_has_no_check_is_waited_for_until_it_runs() -> Result<()> {
+    let project = Project::new(&file(&json!({ "web": shell("echo up; exec sleep 1000") })))?;
+    let up = project.compose(&["up", "-d", "--wait", "--wait-timeout", "60"])?;
+    assert_eq!(up.status, 0, "{up}");
+    assert!(up.stderr().contains("web: ready\n"), "{up}");
+    assert_eq!(project.done(&["ps", "-q"])?, "p-web\n");
+    Ok(())
+}

@@ -10,17 +10,21 @@ mod check;
 mod file;
 mod keys;
 mod list_or_map;
+mod load;
 mod machine;
 mod merge;
 mod order;
+mod overlay;
 mod resolved;
 mod schema;
+mod texts;
 mod variables;
 
 use std::collections::BTreeMap;
 
-pub use file::{ComposeFile, FILE_NAMES, is_compose};
+pub use file::{Asked, ComposeFile, FILE_NAMES, OVERRIDE_NAMES, is_compose};
 pub use keys::{Condition, Membership, Network, Volume};
+pub use load::ReadVariables;
 pub use machine::{PROJECT_LABEL, SERVICE_LABEL, volume_prefix};
 pub use order::Order;
 pub use variables::{Variables, substitute};

@@ -95,11 +95,7 @@ fn check_app(file: &AppFile) -> Result<(), Problems> {
 }
 
 fn check_project(path: &Path) -> Result<(), Problems> {
-    let file = compose::load(path, None).map_err(|error| match error.downcast() {
-        Ok(problems) => problems,
-        // Of its variables.
-        Err(error) => of_whole(path, &error),
-    })?;
+    let file = compose::load(&[path.to_owned()], None)?;
     file.check_host()?;
     file.check_images(|image| image::look(image).map_err(|error| format!("{error:#}")))
 }

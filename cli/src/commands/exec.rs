@@ -5,8 +5,8 @@ use std::io::{self, IsTerminal};
 use std::process::ExitCode;
 
 use anyhow::Result;
-use guest::protocol::{Bounds, Exec, Tty};
-use vmm::app::{App, Program};
+use guest::protocol::{Exec, Tty};
+use vmm::app::App;
 
 use super::attach::Keys;
 use crate::agent::{self, HELLO_TIMEOUT};
@@ -55,8 +55,8 @@ pub struct How {
     /// Set a variable of its environment; NAME alone takes its value from here
     #[arg(long, short, value_name = "NAME[=VALUE]")]
     env: Vec<String>,
-    /// Who it runs as, without the groups of `app.groups`: a name, a uid, or either with `:group`; by
-    /// default as the machine's program, with them
+    /// Who it runs as: a name, a uid, or either with `:group`; by default as the machine's program. In
+    /// any case it has the groups of `app.groups` besides
     #[arg(long, short, value_name = "USER")]
     user: Option<String>,
     /// Folder that it starts in; by default that of the machine's program
@@ -119,7 +119,7 @@ pub fn run_in(name: &str, how: &How, command: &[OsString]) -> Result<ExitCode> {
             env: environment::lines(&env),
             cwd: Some(how.workdir.as_deref().unwrap_or(program.cwd()).into()),
             user: Some(how.user.as_deref().unwrap_or(program.user()).into()),
-            bounds: bounds(&program, how.user.is_none()),
+            bounds: setup::bounds(&program),
             tty: how.tty.then(tty),
             stdin: how.interactive && !how.detach,
             ..Exec::default()
@@ -150,23 +150,10 @@ fn shell_of(app: &App, user: Option<&str>) -> Exec {
         env: environment::lines(&program.env),
         cwd: Some(program.cwd().into()),
         user: Some(user.unwrap_or(program.user()).into()),
-        bounds: bounds(&program, user.is_none()),
+        bounds: setup::bounds(&program),
         tty: is_terminal.then(tty),
         stdin: true,
         ..Exec::default()
-    }
-}
-
-/// What it may do: limits are the machine's, groups those of its program's user.
-fn bounds(program: &Program, is_its_user: bool) -> Bounds {
-    let groups = if is_its_user {
-        program.groups.clone()
-    } else {
-        Vec::new()
-    };
-    Bounds {
-        groups,
-        ..setup::bounds(program)
     }
 }
 

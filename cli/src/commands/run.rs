@@ -78,7 +78,7 @@ pub struct Args {
     timing: Option<Format>,
 }
 
-pub use edit::Edits;
+pub use edit::{Edits, FileFlags, ProgramFlags, add_labels, ensure_none, published};
 
 /// Runs the command. `accel`: what the command line says of it.
 pub fn run(args: &Args, accel: Option<Accel>) -> anyhow::Result<ExitCode> {
@@ -97,7 +97,7 @@ pub fn run(args: &Args, accel: Option<Accel>) -> anyhow::Result<ExitCode> {
     args.ready.ensure_not_asked()?;
     let secrets = Secrets::of(&file.app)?;
     args.make_room(&file)?;
-    let running = claim(args, &file)?;
+    let running = claim(&file.app.name, args.name(&file))?;
     let ended = monitor::run(Start {
         file: &file,
         running: &running,
@@ -169,11 +169,14 @@ impl Args {
     }
 }
 
-/// The folder of a machine that nobody else has the name of.
-fn claim(args: &Args, file: &AppFile) -> anyhow::Result<Running> {
+/// The folder of a machine called `name`, or `base` and a number that nobody has.
+///
+/// # Errors
+/// A machine of that name exists.
+pub fn claim(base: &str, name: Option<&str>) -> anyhow::Result<Running> {
     let is_kept = |name: &str| Record::open(name).is_some();
-    let Some(name) = args.name(file) else {
-        return Running::create(&file.app.name, is_kept);
+    let Some(name) = name else {
+        return Running::create(base, is_kept);
     };
     if is_kept(name) {
         bail!("there is a machine {name} already; `mvm rm {name}` removes it");
@@ -188,17 +191,26 @@ fn detached(args: &Args, file: &AppFile) -> anyhow::Result<ExitCode> {
     let secrets = Secrets::of(&file.app)?;
     args.make_room(file)?;
     let record = create::keep(file, args.name(file), args.rm)?;
-    let started = detach::start(&record, &secrets);
+    match start_kept(&record, &secrets)? {
+        None => args.ready.wait(&record).map(|()| ExitCode::SUCCESS),
+        Some(status) => Ok(status),
+    }
+}
+
+/// Starts a machine in the background that has just been kept, and prints its name. Returns the status
+/// of one whose program could not be run, which is removed.
+///
+/// # Errors
+/// It could not be started, and is removed.
+pub fn start_kept(record: &Record, secrets: &Secrets) -> anyhow::Result<Option<ExitCode>> {
+    let started = detach::start(record, secrets);
     match &started {
         Ok(None) => print(format!("{}\n", record.name()).as_bytes())?,
         // Of a machine that has never run nothing is worth keeping.
         _ => record.remove()?,
     }
-    match started? {
-        None => args.ready.wait(&record).map(|()| ExitCode::SUCCESS),
-        Some(end) => {
-            say(format_args!("{}", end.reason.unwrap_or_default()));
-            Ok(end.status.into())
-        }
-    }
+    Ok(started?.map(|end| {
+        say(format_args!("{}", end.reason.unwrap_or_default()));
+        end.status.into()
+    }))
 }

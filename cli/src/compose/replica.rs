@@ -47,7 +47,7 @@ pub enum Done {
 /// A machine that a project has.
 #[derive(Clone, Debug)]
 pub struct Member {
-    /// The service it is of.
+    /// The service it is of; empty for one that `mvm compose run` has made.
     pub service: String,
     /// The machine itself.
     pub machine: Machine,
@@ -181,6 +181,11 @@ impl Member {
     /// The machine's name within its project.
     pub fn shown(&self) -> &str {
         own_name(&self.app)
+    }
+
+    /// Whether it is of no service: a machine of `mvm compose run`.
+    pub const fn is_one_off(&self) -> bool {
+        self.service.is_empty()
     }
 }
 

@@ -9,20 +9,12 @@ use std::path::Path;
 use anyhow::{Context, Result, bail, ensure};
 use vmm::app::Place;
 
+use super::merge::merge;
 use super::section::Remarks;
 use super::yaml::{self, Value, Yaml};
 
 /// Services that take over from each other in a row; more than a person writes, and circles end.
 const MAX_DEPTH: usize = 16;
-
-/// Lists of which the service's own takes the place of the other.
-const WHOLE: [&str; 3] = ["command", "entrypoint", "test"];
-
-/// Lists that are mappings, too: of `NAME=TEXT`.
-const OF_PAIRS: [&str; 5] = ["environment", "labels", "sysctls", "annotations", "args"];
-
-/// Lists that are mappings, too: of names.
-const OF_NAMES: [&str; 2] = ["depends_on", "networks"];
 
 /// Has each service say itself what it takes over. What cannot be taken over is named.
 pub fn resolve(file: &mut Yaml, folder: &Path, remarks: &Remarks) {
@@ -65,12 +57,7 @@ fn whole(file: &Yaml, name: &str, folder: &Path, depth: usize) -> Result<Yaml> {
     let base = base.context("it names no service")?;
     let mut over = match text("file") {
         None => whole(file, base, folder, depth + 1)?,
-        Some(path) => {
-            let mut base = of_file(folder, path, base, depth)?;
-            // Lines of another file would say nothing here.
-            base.relocate(&extends);
-            base
-        }
+        Some(path) => of_file(folder, path, base, depth)?,
     };
     merge("", &mut over, own);
     Ok(over)
@@ -83,77 +70,13 @@ fn of_file(folder: &Path, path: &str, name: &str, depth: usize) -> Result<Yaml> 
         bail!("{path} is in another folder, where relative paths start");
     }
     let text = fs::read_to_string(folder.join(plain));
-    let file = yaml::parse(&text.with_context(|| format!("cannot read {path}"))?);
+    let file = yaml::parse(plain, &text.with_context(|| format!("cannot read {path}"))?);
     whole(
         &file.with_context(|| path.to_owned())?,
         name,
         folder,
         depth + 1,
     )
-}
-
-/// Puts `own` over `base`, which are values of the key.
-fn merge(key: &str, base: &mut Yaml, own: Yaml) {
-    let (lower, upper) = (as_map(key, base), as_map(key, &own));
-    if let (Some(mut entries), Some(upper)) = (lower, upper) {
-        for (key, value) in upper {
-            match entries.iter_mut().find(|(other, _)| *other == key) {
-                Some((_, lower)) => merge(&key, lower, value),
-                None => entries.push((key, value)),
-            }
-        }
-        base.value = Value::Map(entries);
-        return;
-    }
-    match (&mut base.value, own.value) {
-        (Value::List(lower), Value::List(upper)) if !WHOLE.contains(&key) => {
-            for item in upper {
-                let is_same = |other: &Yaml| match (key, target(other), target(&item)) {
-                    ("volumes", Some(one), Some(other)) => one == other,
-                    _ => other.value == item.value,
-                };
-                lower.retain(|other| !is_same(other));
-                lower.push(item);
-            }
-        }
-        (_, value) => {
-            *base = Yaml { value, ..own };
-        }
-    }
-}
-
-/// Where an item of `volumes` is mounted.
-fn target(item: &Yaml) -> Option<&str> {
-    match item.text() {
-        Some(text) => super::words::split(text).get(1).copied(),
-        None => item.get("target")?.text(),
-    }
-}
-
-/// The entries of a mapping, or of a list that stands for one.
-fn as_map(key: &str, yaml: &Yaml) -> Option<Vec<(String, Yaml)>> {
-    let with = |item: &Yaml, value| Yaml {
-        value,
-        ..item.clone()
-    };
-    match &yaml.value {
-        Value::Map(entries) => Some(entries.clone()),
-        Value::List(items) if OF_PAIRS.contains(&key) => {
-            let pair = |item: &Yaml| {
-                let (name, value) = match item.text()?.split_once('=') {
-                    Some((name, text)) => (name, Value::Text(text.into())),
-                    None => (item.text()?, Value::Null),
-                };
-                Some((name.to_owned(), with(item, value)))
-            };
-            items.iter().map(pair).collect()
-        }
-        Value::List(items) if OF_NAMES.contains(&key) => {
-            let named = |item: &Yaml| Some((item.text()?.to_owned(), with(item, Value::Null)));
-            items.iter().map(named).collect()
-        }
-        _ => None,
-    }
 }
 
 #[cfg(test)]

@@ -8,24 +8,16 @@ use vmm::app::{Place, Problem};
 use super::yaml::{Value, Yaml};
 
 /// What could not be converted, or only almost, in the order in which it was met.
+#[derive(Default)]
 pub struct Remarks {
-    file: String,
     found: RefCell<Vec<Problem>>,
 }
 
 impl Remarks {
-    /// About a file that messages call `file`.
-    pub fn new(file: &str) -> Self {
-        Self {
-            file: file.into(),
-            found: RefCell::default(),
-        }
-    }
-
     /// Says something about a value.
     pub fn say(&self, yaml: &Yaml, place: &Place, message: impl Into<String>) {
         self.found.borrow_mut().push(Problem {
-            file: self.file.clone(),
+            file: yaml.file.as_ref().into(),
             line: Some(yaml.line),
             column: Some(yaml.column),
             path: place.to_string(),
@@ -33,12 +25,16 @@ impl Remarks {
         });
     }
 
-    /// All that was said, by lines. What several services have of one anchor is said of the first.
+    /// All that was said, by files and lines. What several services have of one anchor is said of the first.
     pub fn into_sorted(self) -> Vec<Problem> {
         let mut found = self.found.into_inner();
-        found.sort_by_key(|problem| (problem.line, problem.column));
+        let place = |one: &Problem| (one.line, one.column);
+        found.sort_by(|one, other| {
+            let files = one.file.cmp(&other.file);
+            files.then_with(|| place(one).cmp(&place(other)))
+        });
         let mut said = BTreeSet::new();
-        found.retain(|one| said.insert((one.line, one.column, one.message.clone())));
+        found.retain(|one| said.insert((one.file.clone(), place(one), one.message.clone())));
         found
     }
 }

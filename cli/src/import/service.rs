@@ -184,6 +184,18 @@ fn short_port(text: &str) -> Option<String> {
     Some(words::text(&format!("{address}:{host}:{guest}{protocol}")))
 }
 
+/// What a port is told from others by: the short form of one in either form.
+pub fn port_of(item: &Yaml) -> Option<String> {
+    let text = |key| item.get(key).and_then(Yaml::text);
+    if let Some(short) = item.text() {
+        return short_port(short);
+    }
+    let host = text("published").unwrap_or("");
+    let address = text("host_ip").unwrap_or("0.0.0.0");
+    let protocol = text("protocol").unwrap_or("tcp");
+    short_port(&format!("{address}:{host}:{}/{protocol}", text("target")?))
+}
+
 fn long_port(item: &Yaml, place: Place, service: &Section<'_>) -> Option<String> {
     let port = Section::of(item, place, service.remarks);
     let guest = port.text("target")?;

@@ -1,10 +1,11 @@
-//! A YAML text as a tree that knows the line of each value.
+//! A YAML text as a tree that knows the file and the line of each value.
 //!
 //! The one thing to know: what a scalar is, is for its reader to say: `80` is a port, a string or a
 //! number. Aliases are copies of what they name, as are values merged by `<<`, and all copies together
 //! are bounded.
 
 use std::collections::HashMap;
+use std::rc::Rc;
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use saphyr_parser::{Event, Parser, ScalarStyle, Span};
@@ -18,12 +19,28 @@ const MAX_DEPTH: usize = 64;
 /// A value and where it begins.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Yaml {
+    /// What messages call its file.
+    pub file: Rc<str>,
     /// Line, from 1.
     pub line: usize,
     /// Column in characters, from 1.
     pub column: usize,
     /// What it is.
     pub value: Value,
+    /// What becomes of a value of another file that it is put over.
+    pub over: Over,
+}
+
+/// What becomes of a value that another one is put over, by that one's tag.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Over {
+    /// Both are put together, as far as they can be.
+    #[default]
+    Merged,
+    /// It is replaced (`!override`).
+    Replaced,
+    /// It is taken away (`!reset`), and the other one as well.
+    Removed,
 }
 
 /// What a value is.
@@ -72,21 +89,21 @@ impl Yaml {
         Some(entries.remove(at).1)
     }
 
-    /// Has it be where `other` is, with all that is in it.
-    pub fn relocate(&mut self, other: &Self) {
-        (self.line, self.column) = (other.line, other.column);
-        match &mut self.value {
-            Value::Map(entries) => {
-                for (_, value) in entries {
-                    value.relocate(other);
-                }
+    /// Whether both are the same, wherever they are.
+    pub fn says_what(&self, other: &Self) -> bool {
+        match (&self.value, &other.value) {
+            (Value::List(ones), Value::List(others)) => {
+                let mut pairs = ones.iter().zip(others);
+                ones.len() == others.len() && pairs.all(|(one, other)| one.says_what(other))
             }
-            Value::List(items) => {
-                for item in items {
-                    item.relocate(other);
-                }
+            (Value::Map(ones), Value::Map(others)) => {
+                let is_same = |(key, one): &(String, Self)| {
+                    let other = others.iter().find(|(own, _)| own == key);
+                    other.is_some_and(|(_, other)| one.says_what(other))
+                };
+                ones.len() == others.len() && ones.iter().all(is_same)
             }
-            Value::Null | Value::Text(_) => {}
+            (one, other) => one == other,
         }
     }
 
@@ -111,8 +128,9 @@ impl Yaml {
 ///
 /// # Errors
 /// It is no YAML, or more than a person writes.
-pub fn parse(text: &str) -> Result<Yaml> {
+pub fn parse(file: &str, text: &str) -> Result<Yaml> {
     let mut reader = Reader {
+        file: file.into(),
         parser: Parser::new_from_str(text),
         anchors: HashMap::new(),
         values: 0,
@@ -144,6 +162,7 @@ pub fn parse(text: &str) -> Result<Yaml> {
 }
 
 struct Reader<'a> {
+    file: Rc<str>,
     parser: Parser<'a, saphyr_parser::StrInput<'a>>,
     /// What has a name, and how many values it is.
     anchors: HashMap<usize, (Yaml, usize)>,
@@ -156,11 +175,13 @@ impl<'a> Reader<'a> {
         event.map_err(|error| wrong(&error))
     }
 
+    /// The value that begins with `event`.
     fn value(&mut self, event: Event<'a>, span: Span, depth: usize) -> Result<Yaml> {
         let (line, column) = (span.start.line(), span.start.col() + 1);
         ensure!(depth <= MAX_DEPTH, "{line}: more than {MAX_DEPTH} deep");
         let before = self.values;
         self.count(1, line)?;
+        let over = over(&event);
         let (value, anchor) = match event {
             Event::Alias(id) => {
                 let (copy, count) = self.anchors.get(&id).cloned().context("an unknown alias")?;
@@ -182,9 +203,11 @@ impl<'a> Reader<'a> {
             other => bail!("{line}: a value was expected, not {other:?}"),
         };
         let yaml = Yaml {
+            file: Rc::clone(&self.file),
             line,
             column,
             value,
+            over,
         };
         if anchor > 0 {
             self.anchors
@@ -241,6 +264,21 @@ impl<'a> Reader<'a> {
     }
 }
 
+/// What the tag of a value says of those that it is put over.
+fn over(event: &Event<'_>) -> Over {
+    let (Event::Scalar(.., tag) | Event::SequenceStart(_, tag) | Event::MappingStart(_, tag)) =
+        event
+    else {
+        return Over::default();
+    };
+    let tag = tag.as_ref().filter(|tag| tag.handle == "!");
+    match tag.map(|tag| tag.suffix.as_str()) {
+        Some("reset") => Over::Removed,
+        Some("override") => Over::Replaced,
+        _ => Over::Merged,
+    }
+}
+
 /// What `<<` names, below what is there.
 fn merge(entries: &mut Vec<(String, Yaml)>, value: Yaml) -> Result<()> {
     match value.value {
@@ -284,7 +322,7 @@ mod tests {
     }
 
     fn read(text: &str) -> Result<String, String> {
-        let tree = parse(text).map_err(|error| format!("{error:#}"))?;
+        let tree = parse("a.yml", text).map_err(|error| format!("{error:#}"))?;
         Ok(shown(&tree))
     }
 
@@ -316,7 +354,7 @@ mod tests {
 
     #[test]
     fn each_value_knows_its_line() {
-        let tree = parse("a: 1\nb:\n  - x\n  - {c: d}\n").unwrap();
+        let tree = parse("a.yml", "a: 1\nb:\n  - x\n  - {c: d}\n").unwrap();
         let Value::Map(entries) = &tree.value else {
             panic!("a mapping");
         };

@@ -240,9 +240,8 @@ pub fn bounds(program: &Program) -> Bounds {
     });
     Bounds {
         groups: program.groups.clone(),
-        gids: Vec::new(),
         limits: limits.collect(),
-        umask: None,
+        ..Bounds::default()
     }
 }
 

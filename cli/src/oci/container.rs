@@ -87,6 +87,7 @@ impl Process {
         Ok(Bounds {
             groups: Vec::new(),
             gids: self.user.additional_gids.clone(),
+            is_numbered: true,
             limits: limits.collect::<Result<_>>()?,
             umask: self.user.umask,
         })
@@ -282,6 +283,7 @@ mod tests {
         let bounds = Bounds {
             groups: Vec::new(),
             gids: vec![5, 6],
+            is_numbered: true,
             limits: vec![limit],
             umask: Some(0o27),
         };

@@ -132,6 +132,7 @@ mod tests {
             bounds: Bounds {
                 groups: Vec::new(),
                 gids: vec![7],
+                is_numbered: true,
                 limits: vec![Limit {
                     resource: 4,
                     soft: 0,

@@ -32,14 +32,19 @@ impl Account {
     }
 
     /// `name`, `uid`, `name:group` or `uid:gid`, looked up in this machine's files, as are the
-    /// groups of `bounds` that it has besides; but those that are numbers alone.
+    /// groups of `bounds` that it has besides; but what `bounds` has as numbers alone.
     pub(super) fn find(user: &str, bounds: &Bounds) -> Result<Self> {
         // Files that are missing or unreadable have no entries.
         let read = |path| std::fs::read(path).unwrap_or_default();
         let passwd = read("/etc/passwd");
         let group = read("/etc/group");
         let group = String::from_utf8_lossy(&group);
-        let mut account = Self::resolve(user, &String::from_utf8_lossy(&passwd), &group)?;
+        let passwd = String::from_utf8_lossy(&passwd);
+        let mut account = if bounds.is_numbered {
+            Self::numbered(user, &passwd)?
+        } else {
+            Self::resolve(user, &passwd, &group)?
+        };
         account.join(bounds, &group)?;
         Ok(account)
     }
@@ -56,6 +61,30 @@ impl Account {
         Ok(())
     }
 
+    /// `uid:gid`, of which only the home and the name are looked up.
+    fn numbered(user: &str, passwd: &str) -> Result<Self> {
+        let ids = user.split_once(':');
+        let ids = ids.and_then(|(uid, gid)| Some((uid.parse().ok()?, gid.parse().ok()?)));
+        let (uid, gid) = ids.with_context(|| format!("{user:?} is no uid:gid"))?;
+        Ok(Self {
+            gid,
+            ..Self::of_uid(passwd, uid)
+        })
+    }
+
+    /// The user with that number.
+    fn of_uid(passwd: &str, uid: u32) -> Self {
+        let named = entries(passwd).find(|account| account.uid == uid);
+        named.unwrap_or(Self {
+            name: None,
+            uid,
+            // As container engines do: a number without an entry has root's group.
+            gid: 0,
+            groups: Vec::new(),
+            home: "/".into(),
+        })
+    }
+
     fn resolve(user: &str, passwd: &str, group: &str) -> Result<Self> {
         let (user, group_word) = match user.split_once(':') {
             Some((user, group)) => (user, Some(group)),
@@ -63,16 +92,7 @@ impl Account {
         };
         let mut account = match (entry(passwd, user), user.parse::<u32>()) {
             (Some(account), _) => account,
-            (None, Ok(uid)) => entries(passwd)
-                .find(|account| account.uid == uid)
-                .unwrap_or(Self {
-                    name: None,
-                    uid,
-                    // As container engines do: a number without an entry has root's group.
-                    gid: 0,
-                    groups: Vec::new(),
-                    home: "/".into(),
-                }),
+            (None, Ok(uid)) => Self::of_uid(passwd, uid),
             (None, Err(_)) if user == "root" => Self::root(),
             (None, Err(_)) => bail!("there is no user {user:?} in /etc/passwd"),
         };
@@ -203,6 +223,18 @@ mod tests {
             ..Bounds::default()
         };
         assert_eq!(join(&names).unwrap(), [44, 0]);
+    }
+
+    #[test]
+    fn numbers_are_no_names_where_that_is_said() {
+        let numbered = |user| Account::numbered(user, PASSWD);
+        let account = numbered("12:12").unwrap();
+        assert_eq!((account.uid, account.gid), (12, 12));
+        assert_eq!((account.name, &*account.home), (None, "/"));
+        assert_eq!(numbered("1000:7").unwrap(), web(7, &[]));
+        for user in ["web:7", "12", "1000:users"] {
+            assert!(numbered(user).is_err(), "{user}");
+        }
     }
 
     #[test]

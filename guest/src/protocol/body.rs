@@ -265,6 +265,9 @@ pub struct Bounds {
     /// And by their numbers alone, whatever the groups of `/etc/group` are called.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub gids: Vec<u32>,
+    /// Whether its user and its group are numbers, too, whatever is called so there.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_numbered: bool,
     /// Limits of its process; others are as all programs have them.
     pub limits: Vec<Limit>,
     /// Permissions that files which it makes do not get; `None` is 022.

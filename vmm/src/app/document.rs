@@ -92,6 +92,47 @@ impl Node {
         (node, place.steps().len())
     }
 
+    /// Whether both are the same, wherever they are.
+    pub fn says_what(&self, other: &Self) -> bool {
+        match (&self.value, &other.value) {
+            (Value::Null, Value::Null) => true,
+            (Value::Bool(one), Value::Bool(other)) => one == other,
+            (Value::Number(one), Value::Number(other)) => one == other,
+            (Value::String(one), Value::String(other)) => one == other,
+            (Value::List(ones), Value::List(others)) => {
+                let mut pairs = ones.iter().zip(others);
+                ones.len() == others.len() && pairs.all(|(one, other)| one.says_what(other))
+            }
+            (Value::Object(ones), Value::Object(others)) => {
+                let is_same = |one: &Member| {
+                    let other = other.member(&one.key);
+                    other.is_some_and(|other| one.node.says_what(&other.node))
+                };
+                ones.len() == others.len() && ones.iter().all(is_same)
+            }
+            _ => false,
+        }
+    }
+
+    /// Has it, with all that is in it, begin so much further on.
+    fn shift(&mut self, by: usize) {
+        self.at += by;
+        match &mut self.value {
+            Value::List(items) => {
+                for item in items {
+                    item.shift(by);
+                }
+            }
+            Value::Object(members) => {
+                for member in members {
+                    member.key_at += by;
+                    member.node.shift(by);
+                }
+            }
+            _ => {}
+        }
+    }
+
     fn step(&self, step: &Step) -> Option<&Self> {
         match (step, &self.value) {
             (Step::Key(key), _) => self.member(key).map(|member| &member.node),
@@ -122,11 +163,47 @@ impl Node {
 pub struct Document {
     text: String,
     root: Node,
+    /// The offset of its first byte: not 0 where values of several texts are put together.
+    start: usize,
+}
+
+/// Which text a value is from, by its offset.
+pub trait Origin {
+    /// The text.
+    fn document_at(&self, at: usize) -> &Document;
+}
+
+impl Origin for Document {
+    fn document_at(&self, _: usize) -> &Document {
+        self
+    }
 }
 
 impl Document {
     pub(super) const fn new(text: String, root: Node) -> Self {
-        Self { text, root }
+        Self {
+            text,
+            root,
+            start: 0,
+        }
+    }
+
+    /// The same, its first byte at an offset behind those of other texts.
+    #[must_use]
+    pub fn starting_at(mut self, start: usize) -> Self {
+        self.root.shift(start);
+        self.start += start;
+        self
+    }
+
+    /// The offset of its first byte.
+    pub const fn start(&self) -> usize {
+        self.start
+    }
+
+    /// The offset behind its last byte.
+    pub const fn end(&self) -> usize {
+        self.start + self.text.len()
     }
 
     /// The text, as it was written.
@@ -139,14 +216,9 @@ impl Document {
         &self.root
     }
 
-    /// The same, to be changed. What changes keeps its offset.
-    pub const fn root_mut(&mut self) -> &mut Node {
-        &mut self.root
-    }
-
     /// Line and column, both from 1, the column in characters.
     pub fn line_and_column(&self, at: usize) -> (usize, usize) {
-        line_and_column(&self.text, at)
+        line_and_column(&self.text, at.saturating_sub(self.start))
     }
 
     /// Where the value at `place` starts, or the innermost value around it that the text has:
@@ -274,6 +346,19 @@ mod tests {
         assert_eq!(document.place_around(inner), place);
         let last = TEXT.find("\"b\"").expect("a key");
         assert_eq!(document.place_around(last), Place::root());
+    }
+
+    #[test]
+    fn behind_another_text_it_has_the_same_lines_and_places() {
+        let place = Place::root().key("é").index(1).key("a");
+        let moved = document().starting_at(1000);
+        assert_eq!((moved.start(), moved.end()), (1000, 1000 + TEXT.len()));
+        let at = moved.offset_of(&place);
+        assert_eq!(at, document().offset_of(&place) + 1000);
+        assert_eq!(moved.line_and_column(at), (2, 18));
+        assert_eq!(moved.place_of(at), place);
+        assert!(moved.root().says_what(document().root()));
+        assert!(!moved.root().says_what(&moved.root().members()[0].node));
     }
 
     #[test]

@@ -62,7 +62,7 @@ impl AppFile {
     /// `folder`.
     pub fn parse(name: &str, folder: &Path, bytes: &[u8]) -> Result<Self, Problems> {
         let (document, duplicates) = document_of(name, bytes)?;
-        let (app, mut findings) = reader::read::<App>(&document);
+        let (app, mut findings) = reader::read::<App>(&document, document.root());
         findings.extend(duplicates);
         let mut complaints = Vec::new();
         let app = app.map(|mut app| {
@@ -158,14 +158,18 @@ fn judge(app: &mut App, folder: &Path, findings: &[Finding]) -> Vec<Complaint> {
         .iter()
         .filter_map(|finding| finding.spoilt.as_ref())
         .collect();
-    let mut complaints = complaints_of(app, folder, spoilt.is_empty());
+    let mut complaints = complaints_of(app, |_| folder, spoilt.is_empty());
     complaints.retain(|complaint| !spoilt.iter().any(|place| place.concerns(&complaint.place)));
     complaints
 }
 
-/// Resolves the paths of `app`, which start at `folder`, and complains about its values; about those
-/// that do not go together only if it is whole, without stand-ins.
-pub fn complaints_of(app: &mut App, folder: &Path, is_whole: bool) -> Vec<Complaint> {
+/// Resolves the paths of `app`, each of which starts at the `folder` of its place, and complains about
+/// its values; about those that do not go together only if it is whole, without stand-ins.
+pub fn complaints_of<'a>(
+    app: &mut App,
+    folder: impl Fn(&Place) -> &'a Path,
+    is_whole: bool,
+) -> Vec<Complaint> {
     let mut complaints = resolve(app, folder);
     complaints.extend(if is_whole {
         app.check()
@@ -176,7 +180,7 @@ pub fn complaints_of(app: &mut App, folder: &Path, is_whole: bool) -> Vec<Compla
 }
 
 /// Makes the host's paths in `app` absolute.
-fn resolve(app: &mut App, folder: &Path) -> Vec<Complaint> {
+fn resolve<'a>(app: &mut App, folder: impl Fn(&Place) -> &'a Path) -> Vec<Complaint> {
     let mut complaints = Vec::new();
     let mut resolve = |path: &mut PathBuf, place: Place| {
         if path.starts_with("~") {
@@ -187,7 +191,7 @@ fn resolve(app: &mut App, folder: &Path) -> Vec<Complaint> {
             complaints.push(Complaint { place, message });
         } else if !path.as_os_str().is_empty() {
             // This fails only without a current folder; the relative path then fails where it is used.
-            if let Ok(absolute) = std::path::absolute(folder.join(&*path)) {
+            if let Ok(absolute) = std::path::absolute(folder(&place).join(&*path)) {
                 *path = absolute;
             }
         }

@@ -57,9 +57,13 @@ impl fmt::Display for Problem {
 pub struct Problems(Vec<Problem>);
 
 impl Problems {
-    /// Sorts by place in the file.
+    /// Sorts by files, and by place in each.
     pub(crate) fn new(mut problems: Vec<Problem>) -> Self {
-        problems.sort_by_key(|problem| (problem.line, problem.column));
+        let place = |one: &Problem| (one.line, one.column);
+        problems.sort_by(|one, other| {
+            let files = one.file.cmp(&other.file);
+            files.then_with(|| place(one).cmp(&place(other)))
+        });
         Self(problems)
     }
 

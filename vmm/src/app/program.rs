@@ -53,7 +53,7 @@ pub struct Program {
     #[schemars(with = "String", regex(pattern = User::PATTERN))]
     pub user: Option<String>,
     /// Groups that it has besides those of its user: names of the machine's /etc/group, or gids. What
-    /// `mvm exec --user` runs as another user has those of that user alone.
+    /// `mvm exec` runs has them as well.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "groups_schema")]
     pub groups: Vec<String>,
@@ -182,7 +182,7 @@ impl JsonSchema for Tty {
 }
 
 /// Reads a string as a list of that one string.
-fn one_or_more<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
+pub fn one_or_more<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
     struct OneOrMore;
 
     impl<'de> Visitor<'de> for OneOrMore {

@@ -14,7 +14,7 @@ use std::collections::BTreeSet;
 use serde::de::DeserializeOwned;
 
 use super::MAX_PROBLEMS;
-use super::document::{Document, Member, Node};
+use super::document::{Member, Node, Origin};
 use super::fault::Cause;
 use super::place::{Place, Step};
 use super::quote::quoted;
@@ -46,16 +46,17 @@ impl Finding {
     }
 }
 
-/// Reads the tree as a `T`. With findings, the `T` holds stand-ins and is good for checks alone.
-pub fn read<T: DeserializeOwned>(document: &Document) -> (Option<T>, Vec<Finding>) {
+/// Reads a whole file as a `T`: a tree with values of `origin`, where each fault is found. With
+/// findings, the `T` holds stand-ins and is good for checks alone.
+pub fn read<T: DeserializeOwned>(origin: &dyn Origin, root: &Node) -> (Option<T>, Vec<Finding>) {
     let state = State::default();
-    read_from(document, Reader::new(document.root(), &state))
+    read_from(origin, Reader::new(root, &state))
 }
 
-/// Reads a section as a `T`: a tree that was put together from values of `document`, where each fault
-/// is found. `others`: keys that the section may have in the document, and not in the tree.
+/// Reads a section as a `T`: a tree that was put together from values of `origin`. `others`: keys that
+/// the section may have there, and not in the tree.
 pub fn read_section<T: DeserializeOwned>(
-    document: &Document,
+    origin: &dyn Origin,
     section: &Node,
     others: &'static [&'static str],
 ) -> (Option<T>, Vec<Finding>) {
@@ -63,11 +64,11 @@ pub fn read_section<T: DeserializeOwned>(
         others: Some((section.at, others)),
         ..State::default()
     };
-    read_from(document, Reader::new(section, &state).inside(section))
+    read_from(origin, Reader::new(section, &state).inside(section))
 }
 
 fn read_from<T: DeserializeOwned>(
-    document: &Document,
+    origin: &dyn Origin,
     reader: Reader<'_>,
 ) -> (Option<T>, Vec<Finding>) {
     let (root, state) = (reader.node, reader.state);
@@ -79,11 +80,15 @@ fn read_from<T: DeserializeOwned>(
             Err(fault) => fault,
         };
         let at = fault.at.unwrap_or(root.at);
-        let place = document.place_of(at);
+        let place = origin.document_at(at).place_of(at);
         let (spoilt, new) = match fault.cause {
             Cause::Blank => {
                 // What cannot be blank is left out: an item of a list, or what it is in.
-                let Some(place) = findings.last_mut().and_then(Finding::widen) else {
+                let Some(finding) = findings.last_mut() else {
+                    break None;
+                };
+                let document = origin.document_at(finding.at);
+                let Some(place) = finding.widen() else {
                     break None;
                 };
                 let at = document.offset_of(&place);
@@ -117,11 +122,15 @@ fn read_from<T: DeserializeOwned>(
             break None;
         }
     };
-    findings.extend(state.unknown.take().into_iter().map(|unknown| Finding {
-        at: unknown.key_at,
-        place: document.place_around(unknown.key_at),
-        spoilt: None,
-        message: unknown.message,
+    findings.extend(state.unknown.take().into_iter().map(|unknown| {
+        Finding {
+            at: unknown.key_at,
+            place: origin
+                .document_at(unknown.key_at)
+                .place_around(unknown.key_at),
+            spoilt: None,
+            message: unknown.message,
+        }
     }));
     (value, findings)
 }

@@ -1,11 +1,13 @@
-//! A [`Project`] from a file: reading it, and knowing the line of each value.
+//! A [`Project`] from its files: reading them, and knowing the line of each value.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use super::{Project, Service, Variables, keys, machine, merge, variables};
-use crate::app::document::{Document, Member, Node, Value};
-use crate::app::file::{at_most, complaints_of, document_of, problem_at, whole_file};
+use super::load::{Group, Loader, Merged, Named, ReadVariables};
+use super::texts::{Fault, Texts};
+use super::{Project, Service, Variables, keys, machine, merge};
+use crate::app::document::{Member, Node, Value};
+use crate::app::file::{at_most, complaints_of, document_of, whole_file};
 use crate::app::quote::one_line;
 use crate::app::reader::{self, Finding};
 use crate::app::{App, AppFile, Complaint, MAX_FILE_SIZE, Place, Problem, Problems, text};
@@ -13,32 +15,37 @@ use crate::app::{App, AppFile, Complaint, MAX_FILE_SIZE, Place, Problem, Problem
 /// What such a file is called, in the order in which they are looked for.
 pub const FILE_NAMES: [&str; 2] = ["compose.json", "mvm-compose.json"];
 
-/// A [`Project`] and the file it came from.
+/// What a file beside them is called that is put over them, in the same order.
+pub const OVERRIDE_NAMES: [&str; 2] = ["compose.override.json", "mvm-compose.override.json"];
+
+/// A [`Project`] and the files it came from.
 #[derive(Debug)]
 pub struct ComposeFile {
-    /// What the file says, with absolute paths and with its variables.
+    /// What the files say, with absolute paths and with its variables.
     pub project: Project,
     source: Source,
     path: PathBuf,
 }
 
-/// What no service has by default.
-const NOT_DEFAULTS: &[&str] = &["name", "dependsOn", "networks", "scale", "profiles"];
-
-/// Something wrong at an offset.
-#[derive(Debug)]
-pub(super) struct Fault {
-    pub at: usize,
-    pub message: String,
+/// Which files, and what is said of them elsewhere.
+pub struct Asked<'a> {
+    /// The files, each put over those before it.
+    pub files: &'a [PathBuf],
+    /// The project's name, whatever the files say.
+    pub name: Option<&'a str>,
+    /// Variables that may stand in the files.
+    pub variables: &'a Variables,
+    /// What reads more of them from files.
+    pub read_variables: ReadVariables<'a>,
 }
 
-/// The text of a file, and what services it says there.
+/// The texts of a project, and what they come to.
 #[derive(Debug)]
-pub(super) struct Source {
+struct Source {
     name: String,
-    document: Document,
-    /// The tree of each service with the project's defaults.
-    trees: BTreeMap<String, Node>,
+    texts: Texts,
+    /// The tree, each service with the defaults that are for it.
+    root: Node,
 }
 
 /// Whether the file at `path` is a project's rather than a machine's: by its name, or by its keys.
@@ -53,18 +60,32 @@ pub fn is_compose(path: &Path) -> bool {
 }
 
 impl ComposeFile {
-    /// Reads and checks a file. `name`: the project's, whatever the file says. Relative paths in it
-    /// start at its folder.
+    /// Reads and checks files. Relative paths in them start at the first one's folder.
     ///
     /// # Errors
-    /// All that is wrong with it.
-    pub fn load(path: &Path, name: Option<&str>, variables: &Variables) -> Result<Self, Problems> {
-        let label = one_line(&path.to_string_lossy());
-        let bytes =
-            text::read_file(path, MAX_FILE_SIZE).map_err(|error| whole_file(&label, error))?;
-        let path = std::path::absolute(path)
+    /// All that is wrong with them.
+    pub fn load(asked: &Asked<'_>) -> Result<Self, Problems> {
+        let [first, ..] = asked.files else {
+            return Err(whole_file("", "no file is named".into()).into());
+        };
+        let label = label_of(first);
+        let path = std::path::absolute(first)
             .map_err(|error| whole_file(&label, format!("cannot find its folder: {error}")))?;
-        Self::parse(&label, &path, &bytes, name, variables)
+        let folder = path.parent().unwrap_or(Path::new("/")).to_owned();
+        let mut loader = Loader::new(asked.read_variables);
+        let group = Group {
+            variables: loader.variables(&folder, &[], asked.variables),
+            shown: first.parent().unwrap_or(Path::new("")).to_owned(),
+            folder,
+        };
+        let named = |path: &PathBuf| Named {
+            path: path.clone(),
+            label: label_of(path),
+            from: None,
+        };
+        let files: Vec<_> = asked.files.iter().map(named).collect();
+        let merged = loader.put_together(&files, &group);
+        Self::of(loader, merged, &label, &path, asked.name)
     }
 
     /// Checks the bytes of the file at `path`, which messages call `label`.
@@ -78,25 +99,40 @@ impl ComposeFile {
         name: Option<&str>,
         variables: &Variables,
     ) -> Result<Self, Problems> {
-        let (mut document, duplicates) = document_of(label, bytes)?;
-        let mut faults = Vec::new();
-        variables::fill_in(document.root_mut(), variables, &mut faults);
-        let mut source = Source {
-            name: label.into(),
-            document,
-            trees: BTreeMap::new(),
+        let mut loader = Loader::new(&|_, _| Ok(Variables::new()));
+        let folder = path.parent().unwrap_or(Path::new("/")).to_owned();
+        let group = Group {
+            shown: folder.clone(),
+            folder,
+            variables: variables.clone(),
         };
-        let mut problems: Vec<Problem> = duplicates
-            .into_iter()
-            .map(|finding| source.found(finding))
-            .collect();
-        problems.extend(faults.into_iter().map(|fault| source.fault(fault)));
-        let (file, findings) = reader::read::<keys::File>(&source.document);
-        let is_whole = findings.is_empty() && problems.is_empty();
-        problems.extend(findings.into_iter().map(|finding| source.found(finding)));
+        let root = loader.parse(label, bytes, &group);
+        let merged = root.map(|root| loader.with_included(root, &group));
+        Self::of(loader, merged, label, path, name)
+    }
+
+    fn of(
+        mut loader: Loader<'_>,
+        merged: Option<Merged>,
+        label: &str,
+        path: &Path,
+        name: Option<&str>,
+    ) -> Result<Self, Problems> {
+        let Some(merged) = merged else {
+            return Err(at_most(label, loader.problems));
+        };
+        let root = loader.settle(merged);
+        let Loader {
+            texts,
+            mut problems,
+            ..
+        } = loader;
+        let (file, findings) = reader::read::<keys::File>(&texts, &root);
+        problems.extend(findings.into_iter().map(|finding| texts.found(finding)));
         let Some(file) = file else {
-            return Err(at_most(label, problems));
+            return Err(at_most(label, once(problems)));
         };
+        let is_whole = problems.is_empty();
         let folder = path.parent().unwrap_or(Path::new("/"));
         let mut project = Project {
             name: name.map_or_else(|| name_of(&file, folder), str::to_owned),
@@ -104,10 +140,15 @@ impl ComposeFile {
             networks: file.networks,
             volumes: file.volumes,
         };
-        problems.extend(source.read_services(folder, &mut project));
+        let source = Source {
+            name: label.into(),
+            texts,
+            root,
+        };
+        problems.extend(source.read_services(&mut project));
         if is_whole && problems.is_empty() {
             let complaints = project.check();
-            problems.extend(complaints.into_iter().map(|one| source.locate(one)));
+            problems.extend(complaints.iter().map(|one| source.locate(one)));
         }
         let problems = once(problems);
         if problems.is_empty() {
@@ -121,7 +162,7 @@ impl ComposeFile {
         Err(at_most(label, problems))
     }
 
-    /// Where the file is.
+    /// Where the file is, of several the first.
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -138,7 +179,7 @@ impl ComposeFile {
             let file =
                 AppFile::of(app, label).map_err(|error| whole_file(label, format!("{error:#}")))?;
             let complaints = file.complaints_of_host().into_iter();
-            problems.extend(complaints.map(|one| self.source.locate_in(name, &one).2));
+            problems.extend(complaints.map(|one| self.source.locate_in(name, &one).1));
         }
         self.none_of(problems)
     }
@@ -158,7 +199,7 @@ impl ComposeFile {
                 let place = Place::root().key("image");
                 let message = message.clone();
                 let complaint = Complaint { place, message };
-                problems.push(self.source.locate_in(name, &complaint).2);
+                problems.push(self.source.locate_in(name, &complaint).1);
             }
         }
         self.none_of(problems)
@@ -195,42 +236,25 @@ fn name_of(file: &keys::File, folder: &Path) -> String {
 
 impl Source {
     /// Reads the services into `project`. Returns what is wrong with them.
-    fn read_services(&mut self, folder: &Path, project: &mut Project) -> Vec<Problem> {
+    fn read_services(&self, project: &mut Project) -> Vec<Problem> {
         let mut problems = Vec::new();
-        let root = self.document.root();
-        let Some(Value::Object(members)) = root.member("services").map(|one| &one.node.value)
-        else {
+        let Some(services) = self.root.member("services") else {
             return problems;
         };
-        let defaults = root.member("defaults").map(|member| {
-            let (others, defaults) = merge::split(&member.node, NOT_DEFAULTS);
-            problems.extend(others.members().iter().map(|other| {
-                self.fault(Fault {
-                    at: other.node.at,
-                    message: "is a service's own to say".into(),
-                })
-            }));
-            defaults
-        });
+        let members = services.node.members();
         let are_objects = members.iter().filter(|member| member.node.is_object());
-        let trees = are_objects.take(super::MAX_SERVICES);
-        let trees = trees.map(|member| {
-            let tree = merge::over(defaults.as_ref(), &member.node);
-            (member.key.clone(), tree)
-        });
-        self.trees = trees.collect();
-        for (name, tree) in &self.trees {
-            let (service, found) = self.read_service(name, tree, folder, &project.name);
+        for Member { key, node, .. } in are_objects.take(super::MAX_SERVICES) {
+            let (service, found) = self.read_service(key, node, &project.name);
             problems.extend(found);
             if let Some(service) = service {
-                project.services.insert(name.clone(), service);
+                project.services.insert(key.clone(), service);
             }
         }
         if members.len() > super::MAX_SERVICES {
             let most = super::MAX_SERVICES;
             let message = format!("must be at most {most} services, are {}", members.len());
             let place = Place::root().key("services");
-            problems.push(self.locate(Complaint { place, message }));
+            problems.push(self.locate(&Complaint { place, message }));
         }
         problems
     }
@@ -239,14 +263,14 @@ impl Source {
         &self,
         name: &str,
         tree: &Node,
-        folder: &Path,
         project: &str,
     ) -> (Option<Service>, Vec<Problem>) {
+        let texts = &self.texts;
         let (keys, section) = merge::split(tree, keys::OF_SERVICE);
         let (own_name, mut section) = merge::split(&section, &["name"]);
         let own_name = own_name.members().iter().map(|member| {
             let message = "must not be given: the project and the service say the machine's name";
-            self.fault(Fault {
+            texts.fault(Fault {
                 at: member.node.at,
                 message: message.into(),
             })
@@ -255,27 +279,27 @@ impl Source {
         if let Value::Object(members) = &mut section.value {
             members.push(named(tree.at, &machine::name(project, name, 1)));
         }
-        let (keys, found) = reader::read_section::<keys::Service>(&self.document, &keys, &[]);
-        let (app, also_found) =
-            reader::read_section::<App>(&self.document, &section, keys::OF_SERVICE);
+        let (keys, found) = reader::read_section::<keys::Service>(texts, &keys, &[]);
+        let (app, also_found) = reader::read_section::<App>(texts, &section, keys::OF_SERVICE);
         let findings: Vec<Finding> = found.into_iter().chain(also_found).collect();
         let (Some(keys), Some(mut app)) = (keys, app) else {
-            problems.extend(findings.into_iter().map(|finding| self.found(finding)));
+            problems.extend(findings.into_iter().map(|finding| texts.found(finding)));
             return (None, problems);
         };
         let spoilt: Vec<&Place> = findings
             .iter()
             .filter_map(|one| one.spoilt.as_ref())
             .collect();
+        let folder = |place: &Place| texts.folder_at(tree.nearest(place).0.at);
         for complaint in complaints_of(&mut app, folder, spoilt.is_empty()) {
-            let (_, place, problem) = self.locate_in(name, &complaint);
+            let (place, problem) = self.locate_in(name, &complaint);
             // The name is judged as the project's and the service's.
             let is_own = complaint.place != Place::root().key("name");
             if is_own && !spoilt.iter().any(|spoilt| spoilt.concerns(&place)) {
                 problems.push(problem);
             }
         }
-        problems.extend(findings.into_iter().map(|finding| self.found(finding)));
+        problems.extend(findings.into_iter().map(|finding| texts.found(finding)));
         let service = Service {
             app,
             depends_on: keys.depends_on,
@@ -286,42 +310,28 @@ impl Source {
         (Some(service), problems)
     }
 
-    fn found(&self, finding: Finding) -> Problem {
-        let position = self.document.line_and_column(finding.at);
-        problem_at(&self.name, position, &finding.place, finding.message)
+    /// A complaint about the whole project's values with its line.
+    fn locate(&self, complaint: &Complaint) -> Problem {
+        self.texts.locate(&self.root, complaint).1
     }
 
-    fn fault(&self, fault: Fault) -> Problem {
-        let position = self.document.line_and_column(fault.at);
-        let place = self.document.place_of(fault.at);
-        problem_at(&self.name, position, &place, fault.message)
+    /// A complaint about a service's app: its place in a file, and its line.
+    fn locate_in(&self, service: &str, complaint: &Complaint) -> (Place, Problem) {
+        let place = Place::root().key("services").key(service.to_owned());
+        let steps = complaint.place.steps().iter().cloned();
+        self.texts.locate(
+            &self.root,
+            &Complaint {
+                place: steps.fold(place, Place::step),
+                message: complaint.message.clone(),
+            },
+        )
     }
+}
 
-    /// A complaint about the whole file's values with its line.
-    fn locate(&self, complaint: Complaint) -> Problem {
-        let at = self.document.offset_of(&complaint.place);
-        let position = self.document.line_and_column(at);
-        problem_at(&self.name, position, &complaint.place, complaint.message)
-    }
-
-    /// A complaint about a service's app: where it is in the file, its place there, and its line.
-    fn locate_in(&self, service: &str, complaint: &Complaint) -> (usize, Place, Problem) {
-        let steps = complaint.place.steps();
-        let (at, passed) = match self.trees.get(service) {
-            Some(tree) => {
-                let (node, passed) = tree.nearest(&complaint.place);
-                (node.at, passed)
-            }
-            None => (self.document.root().at, 0),
-        };
-        let mut place = self.document.place_of(at);
-        for step in steps.iter().skip(passed) {
-            place = place.step(step.clone());
-        }
-        let position = self.document.line_and_column(at);
-        let problem = problem_at(&self.name, position, &place, complaint.message.clone());
-        (at, place, problem)
-    }
+/// What messages call a file.
+fn label_of(path: &Path) -> String {
+    one_line(&path.to_string_lossy())
 }
 
 /// The member "name" of a section at `at`.

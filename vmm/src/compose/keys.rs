@@ -8,6 +8,8 @@ use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize as DeriveDeserialize, Serialize};
 
 use super::{DEFAULT_NETWORK, MAX_SCALE, list_or_map};
+use crate::app::program::one_or_more;
+use crate::app::short_form::Short;
 use crate::app::{VERSION, VolumeSize, check, count, short_form};
 
 /// The whole file.
@@ -23,11 +25,17 @@ pub struct File {
     #[serde(default)]
     #[schemars(with = "String", regex(pattern = check::NAME_PATTERN))]
     pub name: Option<String>,
+    /// Other files, whose services, networks and volumes are the project's as well; a string is the
+    /// file's path.
+    #[serde(default)]
+    #[schemars(schema_with = "includes_schema")]
+    pub include: Vec<Short<Include>>,
     /// Keys of an app.json that each service has that does not say them itself. Objects are put
     /// together key by key; a service's null takes a key away.
     #[serde(default)]
     pub defaults: Section,
     /// The services, by name: the keys of an app.json, and what of them is the project's.
+    #[serde(default)]
     #[schemars(extend("minProperties" = 1))]
     #[expect(
         clippy::zero_sized_map_values,
@@ -40,6 +48,25 @@ pub struct File {
     /// Volumes that services name, by name.
     #[serde(default)]
     pub volumes: BTreeMap<String, Volume>,
+}
+
+/// Files that are read as a project of their own folder, and whose services, networks and volumes are
+/// the project's as well. Two that have one name are an error.
+#[derive(Default, DeriveDeserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Include {
+    /// The file, or several, each put over those before it.
+    #[serde(deserialize_with = "one_or_more")]
+    #[schemars(schema_with = "paths_schema")]
+    pub path: Vec<String>,
+    /// Where relative paths in them start. By default the first one's folder.
+    #[serde(default)]
+    pub project_directory: Option<String>,
+    /// Files of variables. By default ".env" there, if there is one. The variables of the file that
+    /// includes win.
+    #[serde(default, deserialize_with = "one_or_more")]
+    #[schemars(schema_with = "paths_schema")]
+    pub env_file: Vec<String>,
 }
 
 /// What a service says of itself besides what is in an app.json.
@@ -65,6 +92,9 @@ pub struct Service {
 
 /// The keys of [`Service`].
 pub const OF_SERVICE: &[&str] = &["dependsOn", "networks", "scale", "profiles"];
+
+/// Those of them that are a list of names, or an object that says more of each.
+pub const OF_MIXED_FORM: &[&str] = &["dependsOn", "networks"];
 
 /// A network of the project.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, DeriveDeserialize, JsonSchema)]
@@ -170,14 +200,25 @@ impl JsonSchema for Section {
 fn dependencies<'de, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<BTreeMap<String, Condition>, D::Error> {
-    let read: BTreeMap<String, short_form::Short<Dependency>> = list_or_map::read(deserializer)?;
-    let condition = |(name, short): (_, short_form::Short<Dependency>)| (name, short.0.condition);
+    let read: BTreeMap<String, Short<Dependency>> = list_or_map::read(deserializer)?;
+    let condition = |(name, short): (_, Short<Dependency>)| (name, short.0.condition);
     Ok(read.into_iter().map(condition).collect())
 }
 
 fn dependencies_schema(generator: &mut SchemaGenerator) -> Schema {
     let short = generator.subschema_for::<Condition>();
     list_or_map::schema::<Dependency>(generator, &[short])
+}
+
+fn includes_schema(generator: &mut SchemaGenerator) -> Schema {
+    let path = paths_schema(generator);
+    let item = short_form::schema::<Include>(generator, &path);
+    json_schema!({ "type": "array", "items": item })
+}
+
+fn paths_schema(_: &mut SchemaGenerator) -> Schema {
+    let path = json_schema!({ "type": "string", "minLength": 1 });
+    json_schema!({ "anyOf": [path, { "type": "array", "items": path, "minItems": 1 }] })
 }
 
 fn memberships_schema(generator: &mut SchemaGenerator) -> Schema {

@@ -85,31 +85,33 @@ impl Project {
     }
 
     fn name_volumes(&self, app: &mut App) {
-        let rename = |name: &str| {
-            let is_external = self.volumes.get(name).is_some_and(|volume| volume.external);
-            self.shared_name(name, is_external)
-        };
         if let Some(persist) = &mut app.root.persist {
-            *persist = rename(persist);
+            *persist = self.volume_name(persist);
         }
         let writable = app.store.writable.as_mut();
         if let Some(volume) = writable.and_then(|store| store.volume.as_mut()) {
-            *volume = rename(volume);
+            *volume = self.volume_name(volume);
         }
         for volume in &mut app.volumes {
-            let Volume {
-                name: Some(name),
-                size,
-                ..
-            } = volume
-            else {
-                continue;
-            };
-            if let Some(given) = self.volumes.get(name).and_then(|volume| volume.size) {
-                *size = given;
-            }
-            *name = rename(name);
+            self.settle_volume(volume);
         }
+    }
+
+    fn volume_name(&self, name: &str) -> String {
+        let is_external = self.volumes.get(name).is_some_and(|volume| volume.external);
+        self.shared_name(name, is_external)
+    }
+
+    /// Has a volume that the file has be the project's, of its size. Others are left alone.
+    pub fn settle_volume(&self, volume: &mut Volume) {
+        let name = volume.name.as_mut();
+        let Some((name, known)) =
+            name.and_then(|name| self.volumes.get(name).map(|known| (name, known)))
+        else {
+            return;
+        };
+        volume.size = known.size.unwrap_or(volume.size);
+        *name = self.shared_name(name, known.external);
     }
 
     /// Gives it its interfaces: those of its file, else one that leads out unless its networks are all

@@ -3,12 +3,9 @@
 use crate::app::document::{Member, Node, Value};
 
 /// `section` with what it leaves to `defaults`.
-pub fn over(defaults: Option<&Node>, section: &Node) -> Node {
-    let mut merged = match defaults {
-        Some(defaults) => merge(defaults, section),
-        None => section.clone(),
-    };
-    if let (Value::Object(members), Some(defaults)) = (&mut merged.value, defaults) {
+pub fn over(defaults: &Node, section: &Node) -> Node {
+    let mut merged = merge(defaults, section);
+    if let Value::Object(members) = &mut merged.value {
         let is_taken_away = |member: &Member| {
             matches!(member.node.value, Value::Null) && defaults.member(&member.key).is_some()
         };
@@ -73,7 +70,7 @@ mod tests {
     fn merged(defaults: &str, section: &str) -> String {
         let parse = |text| json::parse(text).expect("JSON").document;
         let (defaults, section) = (parse(defaults), parse(section));
-        text(&over(Some(defaults.root()), section.root()))
+        text(&over(defaults.root(), section.root()))
     }
 
     #[test]

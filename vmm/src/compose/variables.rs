@@ -7,7 +7,7 @@
 
 use std::collections::BTreeMap;
 
-use super::file::Fault;
+use super::texts::Fault;
 use crate::app::document::{Node, Value};
 use crate::app::quote::quoted;
 

@@ -92,7 +92,9 @@ pub fn run(scope: &Scope, args: &Args) -> Result<ExitCode> {
 /// Has machines go that are more than their services have, and names those of no service.
 fn remove_surplus(project: &Project, also_orphans: bool) -> Result<()> {
     let mut surplus = members(&project.name)?;
-    surplus.retain(|member| !project.has(&member.service, &member.machine.name));
+    surplus.retain(|member| {
+        !member.is_one_off() && !project.has(&member.service, &member.machine.name)
+    });
     let is_orphan = |member: &Member| !project.services.contains_key(&member.service);
     if !also_orphans {
         say_orphans(surplus.iter().filter(|member| is_orphan(member)));
