@@ -70,7 +70,7 @@ impl Handler for Rng {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::virtio::fake::Driver;
+    use crate::virtio::fake::{Driver, HOLE};
 
     #[test]
     fn fills_what_the_driver_gives() {
@@ -90,6 +90,17 @@ mod tests {
             driver.completed(0).written_bytes as usize,
             REQUEST_BYTES_MAX
         );
+    }
+
+    #[test]
+    fn a_request_where_the_device_does_not_reach_completes_empty() {
+        let mut driver = Driver::start(open);
+        let page = driver.page();
+        driver.submit(0, &[], &[(page, 64), (HOLE, 64)]);
+        assert_eq!(driver.completed(0).written_bytes, 0);
+        assert_eq!(driver.read(page, 64), [0; 64]);
+        driver.submit(0, &[], &[(page, 64)]);
+        assert_eq!(driver.completed(0).written_bytes, 64);
     }
 
     #[test]

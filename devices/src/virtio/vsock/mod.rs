@@ -225,7 +225,7 @@ impl Vsock {
                 queue.park();
                 break;
             }
-            if !queue.pop(&mut self.sent)? {
+            if !queue.pop_any(&mut self.sent)? {
                 break;
             }
             self.hear()?;
@@ -236,6 +236,7 @@ impl Vsock {
 
     /// Takes the packet in `sent`.
     fn hear(&mut self) -> Result<(), Fault> {
+        let is_reachable = self.sent.is_reachable();
         let payload = &mut self.sent.readable;
         let header: Header = payload.read_object()?;
         if header.src_cid != self.guest_cid {
@@ -252,7 +253,9 @@ impl Vsock {
         };
         match self.connections.get_mut(ports) {
             Some(connection) if !connection.is_over() => {
-                if header.kind == STREAM && connection.hear(&header, payload)? {
+                // Data that are not to be had must not be missed silently.
+                let is_heard = header.kind == STREAM && is_reachable;
+                if is_heard && connection.hear(&header, payload)? {
                     self.settle(ports);
                 } else {
                     self.connections.remove(ports);
