@@ -142,6 +142,8 @@ fn init_says_what_mappings_begin_at() {
     let answer = fixture.client.init(7, 41, OFFERED).unwrap();
     assert!(flags(&answer).contains(Flags::MAP_ALIGNMENT | Flags::HAS_INODE_DAX));
     assert_eq!(1 << answer.map_alignment, UNIT_BYTES);
+    let is_unused = |client: &Client| client.server.counters().is_window_unused();
+    assert!(!is_unused(&fixture.client));
     // Without a window, and to a guest without DAX, all is as ever.
     let plain = Client::attach(fixture.folder.path(), immutable());
     let without = OFFERED & !Flags::MAP_ALIGNMENT.bits();
@@ -157,6 +159,9 @@ fn init_says_what_mappings_begin_at() {
             assert_eq!(refused, Err(Errno::NOSYS));
         }
     }
+    assert_eq!([&plain, &fixture.client].map(is_unused), [false, true]);
+    fixture.client.init(7, 41, OFFERED).unwrap();
+    assert!(!is_unused(&fixture.client));
 }
 
 #[test]
@@ -362,7 +367,10 @@ fn no_mapping_outlives_its_session() {
                 // Refused from some moment on, which differs from round to round.
                 let long = long.load(Ordering::SeqCst);
                 let mut nth = 0;
-                while fixture.setup(long, 0, UNIT_BYTES, nth % UNITS * UNIT_BYTES).is_ok() {
+                while fixture
+                    .setup(long, 0, UNIT_BYTES, nth % UNITS * UNIT_BYTES)
+                    .is_ok()
+                {
                     nth += 1;
                 }
                 begin.wait();

@@ -33,7 +33,7 @@ use super::wire::{Flags, opcode};
 use crate::log::Log;
 
 /// Said of a guest that has a window and does not use it.
-const NO_DAX: &str = "the guest's kernel cannot map the store's files, for it has no FUSE_DAX (or is older than Linux \
+pub const NO_DAX: &str = "the guest's kernel cannot map the store's files, for it has no FUSE_DAX (or is older than Linux \
                       5.17): it reads them by requests";
 
 /// A share's server.
@@ -195,7 +195,9 @@ impl Server {
         (self.session).answer(request, reply, flags, || self.forget_everything())?;
         drop(alone);
         let agreed = self.session.flags().filter(|_| self.window.is_some());
-        if agreed.is_some_and(|agreed| !agreed.contains(Flags::MAP_ALIGNMENT)) {
+        let is_unused = agreed.is_some_and(|agreed| !agreed.contains(Flags::MAP_ALIGNMENT));
+        self.counters.set_window_unused(is_unused);
+        if is_unused {
             self.log.tell(format_args!("{NO_DAX}"));
         }
         Ok(())
