@@ -7,7 +7,7 @@
 use zerocopy::little_endian::{U32, U64};
 use zerocopy::{Immutable, IntoBytes};
 
-use super::{Chain, Device, Facts, Fault, Handler, Part, Queue};
+use super::{Chain, Device, Facts, Fault, Handler, Queue};
 use crate::Memory;
 
 /// Device type, §5.19.1.
@@ -45,15 +45,8 @@ pub fn open(memory: &Memory, gpa: u64, bytes: u64) -> Device {
         queue_sizes: vec![QUEUE_SIZE],
         config: config.as_bytes().into(),
     };
-    Device {
-        facts,
-        parts: vec![Part {
-            queues: 0..1,
-            handler: Box::new(Pmem {
-                chain: Chain::new(memory),
-            }),
-        }],
-    }
+    let chain = Chain::new(memory);
+    Device::of_one_part(facts, Pmem { chain })
 }
 
 struct Pmem {

@@ -4,7 +4,7 @@
 
 use rustix::rand::{GetRandomFlags, getrandom};
 
-use super::{Chain, Device, Facts, Fault, Handler, Part, Queue};
+use super::{Chain, Device, Facts, Fault, Handler, Queue};
 use crate::Memory;
 
 /// Bytes of one request. A chain may name one page many times, so that a request costs the guest
@@ -23,25 +23,12 @@ pub fn open(memory: &Memory) -> Device {
         queue_sizes: vec![QUEUE_SIZE],
         config: Vec::new(),
     };
-    Device {
-        facts,
-        parts: vec![Part {
-            queues: 0..1,
-            handler: Box::new(Rng::new(memory)),
-        }],
-    }
+    let chain = Chain::new(memory);
+    Device::of_one_part(facts, Rng { chain })
 }
 
 struct Rng {
     chain: Chain,
-}
-
-impl Rng {
-    fn new(memory: &Memory) -> Self {
-        Self {
-            chain: Chain::new(memory),
-        }
-    }
 }
 
 impl Handler for Rng {

@@ -28,7 +28,7 @@ use self::connection::Phase;
 use self::connections::{Connections, Ports};
 use self::packet::{HEADER_BYTES, Header, STREAM, op};
 use self::replies::Replies;
-use super::{Chain, Device, Facts, Fault, Handler, Part, Queue, Watch};
+use super::{Chain, Device, Facts, Fault, Handler, Queue, Watch};
 use crate::Memory;
 
 /// Device type, §5.10.1.
@@ -81,14 +81,7 @@ pub fn open(memory: &Memory, guest_cid: u32) -> anyhow::Result<(Device, Host)> {
         queue_sizes: vec![DATA_QUEUE_SIZE, DATA_QUEUE_SIZE, EVENT_QUEUE_SIZE],
         config: guest_cid.to_le_bytes().to_vec(),
     };
-    let device = Device {
-        facts,
-        parts: vec![Part {
-            queues: 0..3,
-            handler: Box::new(vsock),
-        }],
-    };
-    Ok((device, host))
+    Ok((Device::of_one_part(facts, vsock), host))
 }
 
 struct Vsock {

@@ -12,8 +12,8 @@ use super::{
     receive, send, shutdown,
 };
 use crate::virtio::fake::{HOLE, Sockets, packet};
-use crate::virtio::vsock::{CONNECTIONS_MAX, RECEIVE, TRANSMIT};
 use crate::virtio::vsock::packet::{HEADER_BYTES, Header, Shutdown, op};
+use crate::virtio::vsock::{CONNECTIONS_MAX, RECEIVE, TRANSMIT};
 
 /// What breaks an open connection, of which `header` is a packet.
 fn assert_breaks(change: impl Fn(&mut Header), data: &[u8]) {
