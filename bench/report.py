@@ -13,7 +13,7 @@ CHIEF = [
     ("density", "Many machines", "each of 50, all", "memory for each of 50 idle machines"),
     ("fs", "Files", "store: cold walk", "files of the store: a cold walk"),
     ("fs", "Files", "store: cold read", "files of the store: all read, cold"),
-    ("fs", "Requests to the file server", "store: walk", "requests of a cold walk"),
+    ("fs", "Requests to the file server", "store of 4000 nodes: walk", "requests of a cold walk of 4,000 nodes"),
     ("fs", "Files", "share: git status, cold", "`git status` on a share, cold"),
     ("net", "Networks", "nginx, no file", "nginx"),
     ("net", "Networks", "TCP to the machine", "TCP to a machine"),

@@ -112,10 +112,10 @@ pub fn run(start: Start<'_>) -> anyhow::Result<Ended> {
     let mut seen = Seen::of(start.file)?;
     let registration = Registration::of(app, &seen.store, &seen.roots)?;
     let secrets = start.secrets.files(app)?;
-    let kernel = kernel(app)?;
+    let kernel = Kernel::of(app)?;
     let (store_given, mut noting) = seen.store_given(app, &kernel);
     let init = init_binary::open(app)?;
-    let software = software(&start, &kernel, init);
+    let software = software(&start, &kernel.path, init);
     let mut outside = Outside::open(app, start.sockets, places)?;
     let (host, port) = UnixStream::pair().context("cannot make a socket")?;
     let inputs = Inputs {
@@ -155,7 +155,7 @@ pub fn run(start: Start<'_>) -> anyhow::Result<Ended> {
     let setup = setup::setup(app, seen.store_mount(), &outside.network, secrets);
     let bounds = bounds(app, start.contained);
     let mut is_oom = false;
-    let finished = greet(app, host, &kernel).and_then(|mut guest| {
+    let finished = greet(app, host, &kernel.path).and_then(|mut guest| {
         end_of(Phase::Kernel);
         guest.set_up(&setup, SETUP_TIMEOUT)?;
         server = Some(Server::start(listener, Box::new(controlled))?);
@@ -278,7 +278,7 @@ impl Seen {
     }
 
     /// How the store comes to the machine, and what notes what that costs.
-    fn store_given(&mut self, app: &App, kernel: &Path) -> (Given, Noting) {
+    fn store_given(&mut self, app: &App, kernel: &Kernel) -> (Given, Noting) {
         let (given, noting) = store::given(app, &self.store, &self.roots, kernel);
         self.is_memory = given.way.data() == StoreData::Image;
         (given, noting)
@@ -298,15 +298,27 @@ impl Seen {
     }
 }
 
-/// The kernel's file. One that the file names is read where it is, so that errors name it.
-fn kernel(app: &App) -> anyhow::Result<PathBuf> {
-    let found = vmm::kernel::of(app)?;
-    let is_named = app.kernel.path.is_some() || app.own_kernel().is_some() || app.bundle.is_some();
-    Ok(if !is_named && is_inside() {
-        emulator::kernel_in_memory(found)
-    } else {
-        found
-    })
+/// A kernel's file.
+struct Kernel {
+    /// Where it is found, the same at each start.
+    found: PathBuf,
+    /// Where it is read.
+    path: PathBuf,
+}
+
+impl Kernel {
+    /// The kernel of a machine. One that its file names is read where it is, so that errors name it.
+    fn of(app: &App) -> anyhow::Result<Self> {
+        let found = vmm::kernel::of(app)?;
+        let is_named =
+            app.kernel.path.is_some() || app.own_kernel().is_some() || app.bundle.is_some();
+        let path = if !is_named && is_inside() {
+            emulator::kernel_in_memory(found.clone())
+        } else {
+            found.clone()
+        };
+        Ok(Self { found, path })
+    }
 }
 
 /// What the machine runs first.

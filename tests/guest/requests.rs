@@ -1,10 +1,10 @@
 //! What a machine asks of its host: of its file server, counted by FUSE's names, by leaving the guest, and by system calls.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 
 use anyhow::{Context, Result};
-use mvm_test::{Machines, fixture};
+use mvm_test::{Machines, closure, fixture};
 use serde_json::{Value, json};
 
 use crate::{mvm_itself, shell, until, where_machines_run};
@@ -84,15 +84,27 @@ const WALKER: Known<'_> = &[
     ("READLINK", 5, 0),
 ];
 
+/// The closure of these has 4,000 nodes and more.
+const LARGE: [&str; 3] = ["tools", "postgresql", "system"];
+
 #[test]
 fn a_cold_walk_asks_for_folders_alone() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let list = folder.path().join("paths");
+    let paths: Vec<_> = LARGE
+        .iter()
+        .map(|name| closure(&fixture(name)))
+        .collect::<Result<_>>()?;
+    let paths: BTreeSet<_> = paths.into_iter().flatten().collect();
+    fs::write(&list, Vec::from_iter(paths).join("\n") + "\n")?;
     let script = "find /nix/store | wc -l; find /nix/store -type d | wc -l";
-    let output = shell("walk", script).count_requests().run()?;
+    let machine = shell("walk", script).set("/store/closure", list.to_string_lossy());
+    let output = machine.count_requests().run()?;
     let said = output.success();
     let mut numbers = said.split_whitespace().map(str::parse);
     let mut number = || numbers.next().context("two numbers")?.context("a number");
     let (nodes, folders): (u64, u64) = (number()?, number()?);
-    assert!(nodes > 1000 && folders > 100, "{said}");
+    assert!(nodes > 4000 && folders > 500, "{said}");
     let mut requests = output.requests("store").clone();
     let listed = requests.remove("READDIRPLUS").context("a walk lists")?;
     // The second answer of each folder says that there is no more.

@@ -98,6 +98,41 @@ fn a_guest_may_touch_the_window_as_it_likes() -> Result<()> {
     Ok(())
 }
 
+/// Has a mapped file of the store written by the devices themselves, without a copy, then a copy of it.
+const HAND_OVER: &str = "
+import mmap, os, sys
+source = mmap.mmap(os.open(sys.argv[1], os.O_RDONLY), 0, prot=mmap.PROT_READ)
+mapped = memoryview(source)[:8192]
+copied = mmap.mmap(-1, 8192)
+copied[:] = mapped
+for path in '/data/file', '/share/file':
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_DIRECT, 0o644)
+    try: os.pwrite(fd, mapped, 0)
+    except OSError as error: print(path, error.strerror)
+    os.pwrite(fd, copied, 0)
+    print(open(path, 'rb').read() == copied[:])
+";
+
+#[test]
+fn devices_that_are_handed_what_is_mapped_fail_that_and_go_on() -> Result<()> {
+    let file = format!("{}/sizes/five-million-1", fixture("odd-files"));
+    for data in ["dax", "image"] {
+        let (state, share) = (tempfile::tempdir()?, tempfile::tempdir()?);
+        let volume = json!({ "name": "data", "mountPoint": "/data", "size": "64M" });
+        let machine = tool("hands-over", ["python3", "-c", HAND_OVER, &file])
+            .set("/store/data", data)
+            .share(share.path(), "/share")
+            .set("/shares/0/readOnly", false)
+            .host_env("MVM_STATE_DIR", state.path())
+            .set("/volumes/0", volume);
+        let output = machine.run()?;
+        let expected = "/data/file Input/output error\nTrue\n/share/file Bad address\nTrue\n";
+        assert_eq!(output.stdout(), expected, "{data}: {output}");
+        assert_eq!(output.status, 0, "{data}: {output}");
+    }
+    Ok(())
+}
+
 /// Maps a file, and looks at what of it is gone when it is told to.
 const LOOK_AT_LOST: &str = "import mmap, sys; \
     f = open(sys.argv[1], 'rb'); m = mmap.mmap(f.fileno(), 0, prot=mmap.PROT_READ); \

@@ -221,7 +221,9 @@ fn inspect_tells_how_the_store_comes() -> Result<()> {
     let machines = Machines::new()?;
     machines.start(image("memory", "exec sleep 1000"))?;
     machines.start(shell("asked", "exec sleep 1000"))?;
-    assert_eq!(machines.inspect("memory")?["storeData"], "image");
-    assert_eq!(machines.inspect("asked")?["storeData"], "plain");
+    machines.start(shell("pieces", "exec sleep 1000").set("/store/data", "dax"))?;
+    for (name, data) in [("memory", "image"), ("asked", "plain"), ("pieces", "dax")] {
+        assert_eq!(machines.inspect(name)?["storeData"], data);
+    }
     Ok(())
 }

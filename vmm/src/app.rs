@@ -29,6 +29,7 @@ pub(crate) mod label;
 mod limits;
 mod memory;
 mod names;
+mod number_or_text;
 mod place;
 mod port;
 pub(crate) mod problem;

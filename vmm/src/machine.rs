@@ -11,6 +11,7 @@ use std::sync::mpsc::{self, Receiver};
 use std::thread;
 
 use ::devices::Memory;
+use ::devices::virtio::fs::NO_DAX;
 use ::devices::virtio::fs::catalog::Catalog;
 pub use ::devices::virtio::fs::{Confinement, Counters, Wall};
 use ::devices::virtio::{blk, net, vsock};
@@ -219,13 +220,22 @@ pub struct Running {
     pub vsock: vsock::Host,
     /// The store of a system's closure.
     pub served: Option<Served>,
-    /// How the bytes of its store come to it, which need not be as its file has it.
+    /// The way that it was given for the bytes of its store, which need not be as its file has it.
     pub store_data: StoreData,
-    /// Why in this way, unless its file says so.
-    pub store_reason: Option<String>,
+    store_reason: Option<String>,
 }
 
 impl Running {
+    /// How the bytes of its store come to it: in the way that it was given, unless its kernel has no use for
+    /// that. And why, unless its file says so.
+    pub fn store_in_use(&self) -> (StoreData, Option<&str>) {
+        let mut counters = self.shares.iter().map(|share| &share.counters);
+        if counters.any(|counters| counters.is_window_unused()) {
+            return (StoreData::Plain, Some(NO_DAX));
+        }
+        (self.store_data, self.store_reason.as_deref())
+    }
+
     /// Where in this process guest memory is mapped, files that are such included, as addresses.
     pub fn memory_ranges(&self) -> Vec<Range<u64>> {
         let range = |region: &GuestRegionMmap| {

@@ -75,6 +75,7 @@ impl Machine for Controlled {
     fn info(&self) -> Info {
         let (ready, health, status_text) = self.health.look();
         let app = self.app().clone();
+        let (store_data, store_data_reason) = self.running.store_in_use();
         Info {
             pid: std::process::id(),
             started: self.started,
@@ -84,8 +85,8 @@ impl Machine for Controlled {
             ready,
             health,
             status_text,
-            store_data: has_store(&app).then_some(self.running.store_data),
-            store_data_reason: self.running.store_reason.clone(),
+            store_data: has_store(&app).then_some(store_data),
+            store_data_reason: store_data_reason.map(str::to_owned),
             app,
         }
     }

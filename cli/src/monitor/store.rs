@@ -2,7 +2,6 @@
 
 use std::cell::OnceCell;
 use std::collections::BTreeSet;
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::{self, Sender};
 use std::thread::{self, JoinHandle};
@@ -13,6 +12,7 @@ use vmm::closure::{StorePath, StoreView};
 use vmm::machine::Running;
 use vmm::store::{Auto, Given, Meter, Way};
 
+use super::Kernel;
 use crate::accel::is_inside;
 use crate::output::say;
 use crate::progress::Progress;
@@ -27,7 +27,7 @@ pub fn given(
     app: &App,
     view: &StoreView,
     roots: &BTreeSet<StorePath>,
-    kernel: &Path,
+    kernel: &Kernel,
 ) -> (Given, Noting) {
     let mut noting = Noting {
         began: Instant::now(),
@@ -40,12 +40,15 @@ pub fn given(
         progress.tell("making an image of the store");
     };
     let given = match app.store.data {
-        StoreData::Auto => Auto::of(app, view, roots, is_inside()).map(|auto| {
-            let (given, meter) = auto.give(kernel, &making);
+        StoreData::Auto => Auto::of(app, view, roots, &kernel.found, is_inside()).map(|auto| {
+            let (given, meter) = auto.give(&kernel.path, &making);
             noting.meter = Some(meter);
             given
         }),
-        data => Way::of(data, app, view, kernel, &making).map(|way| Given { way, reason: None }),
+        data => {
+            let way = Way::of(data, app, view, &kernel.path, &making);
+            way.map(|way| Given { way, reason: None })
+        }
     };
     drop(progress);
     let given = given.unwrap_or_else(|error| {

@@ -15,7 +15,7 @@ mod release;
 
 use vm_memory::GuestAddress;
 
-use super::{Chain, Device, Facts, Fault, Handler, Part, Queue};
+use super::{Chain, Device, Facts, Fault, Handler, Queue};
 use crate::Memory;
 use release::{PAGE_BYTES, release};
 
@@ -50,17 +50,11 @@ pub fn open(memory: &Memory) -> Device {
         // `num_pages`, the target: none. `actual`, which the driver writes, is of no use then.
         config: vec![0; 8],
     };
-    let handler = Box::new(Balloon {
+    let balloon = Balloon {
         memory: memory.clone(),
         chain: Chain::new(memory),
-    });
-    Device {
-        facts,
-        parts: vec![Part {
-            queues: 0..QUEUES,
-            handler,
-        }],
-    }
+    };
+    Device::of_one_part(facts, balloon)
 }
 
 struct Balloon {

@@ -3,6 +3,10 @@
 //! A chain is taken apart into the segments its device may read and those it may write. Segments
 //! are guest addresses, not host pointers: each access goes through guest memory again, so that
 //! nothing here can outlive or leave it. One [`Chain`] is reused for every request of a queue.
+//!
+//! A buffer may also lie outside guest memory, where no device reaches: a program can have its kernel hand
+//! over a page of a file that is mapped into the guest's addresses (`region`). That is nobody's mistake, so
+//! it is the request's failure and not the end of its device.
 
 use std::io;
 use std::os::fd::BorrowedFd;
@@ -38,11 +42,15 @@ impl Chain {
         self.head
     }
 
+    /// Whether all of its buffers lie in guest memory. Of others the parts that do may be read and written.
+    pub fn is_reachable(&self) -> bool {
+        self.readable.is_reachable && self.writable.is_reachable
+    }
+
     /// Replaces what this chain holds by `descriptors`.
     ///
     /// # Errors
-    /// A chain that loops, leaves guest memory, does not end in its table, or has a readable
-    /// buffer after a writable one.
+    /// A chain that loops, does not end in its table, or has a readable buffer after a writable one.
     pub(super) fn fill(
         &mut self,
         descriptors: DescriptorChain<&GuestMemoryMmap>,
@@ -63,7 +71,7 @@ impl Chain {
                     "a readable buffer follows a writable one (§2.7.4.2)",
                 ));
             };
-            buffers.add(descriptor.addr(), descriptor.len())?;
+            buffers.add(descriptor.addr(), descriptor.len());
         }
         if more {
             return Err(Fault::Guest("a descriptor chain has no end"));
@@ -81,6 +89,8 @@ pub struct Buffers {
     offset: usize,
     remaining: usize,
     consumed: usize,
+    /// Whether all of them lie in guest memory.
+    is_reachable: bool,
 }
 
 #[derive(Clone, Copy)]
@@ -98,26 +108,25 @@ impl Buffers {
             offset: 0,
             remaining: 0,
             consumed: 0,
+            is_reachable: true,
         }
     }
 
     fn clear(&mut self) {
         self.segments.clear();
         (self.current, self.offset, self.remaining, self.consumed) = (0, 0, 0, 0);
+        self.is_reachable = true;
     }
 
-    fn add(&mut self, gpa: GuestAddress, bytes: u32) -> Result<(), Fault> {
+    fn add(&mut self, gpa: GuestAddress, bytes: u32) {
         let bytes = bytes as usize;
         if bytes == 0 {
-            return Ok(());
+            return;
         }
-        if !self.memory.check_range(gpa, bytes) {
-            return Err(Fault::Guest("a buffer lies outside guest memory"));
-        }
+        self.is_reachable &= self.memory.check_range(gpa, bytes);
         // The iterator refuses chains above 4 GiB, so this sum cannot overflow.
         self.remaining = self.remaining.saturating_add(bytes);
         self.segments.push(Segment { gpa, bytes });
-        Ok(())
     }
 
     /// Where the buffers are: guest address and bytes of each, all of them.
@@ -155,7 +164,7 @@ impl Buffers {
     /// Copies from the guest; less than `to` holds only where the buffers end.
     ///
     /// # Errors
-    /// Memory that was checked is gone.
+    /// Some of them lie outside guest memory.
     pub fn read(&mut self, to: &mut [u8]) -> Result<usize, Fault> {
         let mut done: usize = 0;
         while let Some((gpa, bytes)) = self.next(to.len().saturating_sub(done)) {
@@ -164,7 +173,7 @@ impl Buffers {
             };
             self.memory
                 .read_slice(part, gpa)
-                .map_err(|_| Fault::Guest("a buffer left guest memory"))?;
+                .map_err(|_| Fault::Guest("a buffer lies outside guest memory"))?;
             self.advance(bytes);
             done = done.saturating_add(bytes);
         }
@@ -174,7 +183,7 @@ impl Buffers {
     /// Copies to the guest; less than `from` holds only where the buffers end.
     ///
     /// # Errors
-    /// Memory that was checked is gone.
+    /// Some of them lie outside guest memory.
     pub fn write(&mut self, from: &[u8]) -> Result<usize, Fault> {
         let mut done: usize = 0;
         while let Some((gpa, bytes)) = self.next(from.len().saturating_sub(done)) {
@@ -183,7 +192,7 @@ impl Buffers {
             };
             self.memory
                 .write_slice(part, gpa)
-                .map_err(|_| Fault::Guest("a buffer left guest memory"))?;
+                .map_err(|_| Fault::Guest("a buffer lies outside guest memory"))?;
             self.advance(bytes);
             done = done.saturating_add(bytes);
         }
@@ -342,7 +351,7 @@ impl Buffers {
     }
 }
 
-/// `gpa + offset` within a segment whose end is known to lie in guest memory.
+/// `gpa + offset` within a segment. One that goes beyond the last address is not in guest memory.
 fn offset_gpa(gpa: GuestAddress, offset: usize) -> GuestAddress {
     GuestAddress(gpa.0.saturating_add(offset as u64))
 }

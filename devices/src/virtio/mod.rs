@@ -59,6 +59,18 @@ pub struct Device {
     pub parts: Vec<Part>,
 }
 
+impl Device {
+    /// A device all of whose queues `handler` serves.
+    pub fn of_one_part(facts: Facts, handler: impl Handler + 'static) -> Self {
+        let part = Part {
+            queues: 0..facts.queue_sizes.len(),
+            handler: Box::new(handler),
+        };
+        let parts = vec![part];
+        Self { facts, parts }
+    }
+}
+
 /// A part of a device, with a worker thread of its own.
 pub struct Part {
     /// The queues of the device that it serves.

@@ -94,11 +94,31 @@ impl Queue {
         Chain::new(&self.memory)
     }
 
-    /// Takes the next available chain; false when there is none.
+    /// Takes the next available chain that lies in guest memory; false when there is none. Others go back to
+    /// the driver as they are, for a device that has no other way to say that it failed.
+    ///
+    /// # Errors
+    /// As [`Queue::pop_any`].
+    pub fn pop(&mut self, chain: &mut Chain) -> Result<bool, Fault> {
+        // A driver can make more of them as fast as they go back.
+        for _ in 0..self.ring.size() {
+            if !self.pop_any(chain)? {
+                return Ok(false);
+            }
+            if chain.is_reachable() {
+                return Ok(true);
+            }
+            self.push(chain, 0)?;
+        }
+        Ok(false)
+    }
+
+    /// Takes the next available chain; false when there is none. A part of it may be where no device reaches
+    /// ([`Chain::is_reachable`]), which its device has to answer.
     ///
     /// # Errors
     /// The available index jumped by more than the queue holds, or the chain is malformed.
-    pub fn pop(&mut self, chain: &mut Chain) -> Result<bool, Fault> {
+    pub fn pop_any(&mut self, chain: &mut Chain) -> Result<bool, Fault> {
         self.parked = false;
         if !self.ring.ready() {
             return Ok(false);

@@ -20,6 +20,8 @@ use anyhow::{Context, ensure};
 use rustix::io::Errno;
 use rustix::mm::{MapFlags, ProtFlags, mmap, mmap_anonymous, munmap};
 
+use crate::log;
+
 /// What regions begin at and consist of: the huge pages of processors, so that a file's can be the guest's.
 pub const ALIGNMENT: u64 = 2 << 20;
 
@@ -113,9 +115,15 @@ impl Region {
         let flags = MapFlags::PRIVATE | MapFlags::NORESERVE | MapFlags::FIXED;
         // SAFETY: as in `map`.
         let cleared = unsafe { mmap_anonymous(place, bytes, ProtFlags::READ, flags) };
-        if cleared.is_err() {
+        if let Err(error) = cleared {
             // What mmap(2) has taken away and not replaced is a hole. The next mapping of this process that
-            // falls into it, whatever it is of, would be the guest's to read.
+            // falls into it, whatever it is of, is the guest's to read: other threads make them all the time,
+            // and no system call that could close the hole needs less than the one that has failed. Nor may
+            // the guest go on with zeros in place of all its files, which one large mapping might get. So
+            // no error that is returned would come in time.
+            log::tell(format_args!(
+                "cannot keep the guest out of this process' memory ({error}), which ends for that"
+            ));
             std::process::abort();
         }
         Ok(())

@@ -4,7 +4,7 @@
 
 use rustix::rand::{GetRandomFlags, getrandom};
 
-use super::{Chain, Device, Facts, Fault, Handler, Part, Queue};
+use super::{Chain, Device, Facts, Fault, Handler, Queue};
 use crate::Memory;
 
 /// Bytes of one request. A chain may name one page many times, so that a request costs the guest
@@ -23,25 +23,12 @@ pub fn open(memory: &Memory) -> Device {
         queue_sizes: vec![QUEUE_SIZE],
         config: Vec::new(),
     };
-    Device {
-        facts,
-        parts: vec![Part {
-            queues: 0..1,
-            handler: Box::new(Rng::new(memory)),
-        }],
-    }
+    let chain = Chain::new(memory);
+    Device::of_one_part(facts, Rng { chain })
 }
 
 struct Rng {
     chain: Chain,
-}
-
-impl Rng {
-    fn new(memory: &Memory) -> Self {
-        Self {
-            chain: Chain::new(memory),
-        }
-    }
 }
 
 impl Handler for Rng {
@@ -70,7 +57,7 @@ impl Handler for Rng {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::virtio::fake::Driver;
+    use crate::virtio::fake::{Driver, HOLE};
 
     #[test]
     fn fills_what_the_driver_gives() {
@@ -90,6 +77,17 @@ mod tests {
             driver.completed(0).written_bytes as usize,
             REQUEST_BYTES_MAX
         );
+    }
+
+    #[test]
+    fn a_request_where_the_device_does_not_reach_completes_empty() {
+        let mut driver = Driver::start(open);
+        let page = driver.page();
+        driver.submit(0, &[], &[(page, 64), (HOLE, 64)]);
+        assert_eq!(driver.completed(0).written_bytes, 0);
+        assert_eq!(driver.read(page, 64), [0; 64]);
+        driver.submit(0, &[], &[(page, 64)]);
+        assert_eq!(driver.completed(0).written_bytes, 64);
     }
 
     #[test]

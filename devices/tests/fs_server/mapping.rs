@@ -3,7 +3,9 @@
 use std::fs::{self, File};
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Barrier};
+use std::thread;
 
 use devices::virtio::fs::wire::{
     ATTR_DAX, Flags, MAPPING_READ, MAPPING_WRITE, ROOT_ID, SetupMappingIn, opcode,
@@ -140,6 +142,8 @@ fn init_says_what_mappings_begin_at() {
     let answer = fixture.client.init(7, 41, OFFERED).unwrap();
     assert!(flags(&answer).contains(Flags::MAP_ALIGNMENT | Flags::HAS_INODE_DAX));
     assert_eq!(1 << answer.map_alignment, UNIT_BYTES);
+    let is_unused = |client: &Client| client.server.counters().is_window_unused();
+    assert!(!is_unused(&fixture.client));
     // Without a window, and to a guest without DAX, all is as ever.
     let plain = Client::attach(fixture.folder.path(), immutable());
     let without = OFFERED & !Flags::MAP_ALIGNMENT.bits();
@@ -155,6 +159,9 @@ fn init_says_what_mappings_begin_at() {
             assert_eq!(refused, Err(Errno::NOSYS));
         }
     }
+    assert_eq!([&plain, &fixture.client].map(is_unused), [false, true]);
+    fixture.client.init(7, 41, OFFERED).unwrap();
+    assert!(!is_unused(&fixture.client));
 }
 
 #[test]
@@ -347,6 +354,46 @@ fn the_end_of_a_session_is_that_of_its_mappings() {
     again(&|| drop(fixture.client.call(opcode::DESTROY, 0, &[]).unwrap()));
 }
 
+/// Another worker's requests meet the end of their session at any time.
+#[test]
+fn no_mapping_outlives_its_session() {
+    let fixture = fixture();
+    let (begin, long, ends) = (Barrier::new(2), AtomicU64::new(0), 300);
+    let mut left = Vec::new();
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            for _ in 0..ends {
+                begin.wait();
+                // Refused from some moment on, which differs from round to round.
+                let long = long.load(Ordering::SeqCst);
+                let mut nth = 0;
+                while fixture
+                    .setup(long, 0, UNIT_BYTES, nth % UNITS * UNIT_BYTES)
+                    .is_ok()
+                {
+                    nth += 1;
+                }
+                begin.wait();
+            }
+        });
+        for nth in 0..ends {
+            fixture.client.init(7, 41, OFFERED).unwrap();
+            long.store(fixture.node(0), Ordering::SeqCst);
+            begin.wait();
+            while fixture.mappings() < nth % UNITS {
+                thread::yield_now();
+            }
+            match nth % 2 {
+                0 => fixture.client.server.reset(),
+                _ => drop(fixture.client.call(opcode::DESTROY, 0, &[]).unwrap()),
+            }
+            begin.wait();
+            left.push((fixture.mappings(), fixture.mapped().0));
+        }
+    });
+    assert_eq!(left, vec![(0, vec![]); 300]);
+}
+
 #[test]
 fn what_changes_is_not_mapped() {
     let fixture = fixture();
@@ -390,7 +437,9 @@ proptest! {
                     let is_right = fits(at, length) && asked[0] < FILES[file].1;
                     prop_assert_eq!(done.is_ok(), is_right);
                     for nth in (0..length).filter(|_| is_right) {
-                        model[(at + nth) as usize] = Some((file, from + nth));
+                        // Behind the file's end there is nothing to hold.
+                        let is_of_file = (from + nth) * UNIT_BYTES < FILES[file].1;
+                        model[(at + nth) as usize] = is_of_file.then_some((file, from + nth));
                     }
                 }
                 Step::Remove(list) => {

@@ -4,9 +4,10 @@ use std::fmt;
 use std::time;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
-use serde::de::{self, Deserialize, Deserializer, Visitor};
+use serde::de::{Deserialize, Deserializer};
 use serde::{Serialize, Serializer};
 
+use super::number_or_text::{self, NumberOrText};
 use super::quote::quoted;
 
 /// A duration as a regular expression, for the schema.
@@ -96,27 +97,17 @@ impl Serialize for Duration {
     }
 }
 
+impl NumberOrText for Duration {
+    const ALLOWED: &str = "a duration such as \"30s\" or a whole number of seconds";
+
+    fn from_number(seconds: u64) -> Option<Self> {
+        Some(Self::from_ms(seconds.saturating_mul(1000)))
+    }
+}
+
 impl<'de> Deserialize<'de> for Duration {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct DurationVisitor;
-
-        impl Visitor<'_> for DurationVisitor {
-            type Value = Duration;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a duration such as \"30s\" or a whole number of seconds")
-            }
-
-            fn visit_u64<E: de::Error>(self, seconds: u64) -> Result<Duration, E> {
-                Ok(Duration::from_ms(seconds.saturating_mul(1000)))
-            }
-
-            fn visit_str<E: de::Error>(self, text: &str) -> Result<Duration, E> {
-                text.parse().map_err(E::custom)
-            }
-        }
-
-        deserializer.deserialize_any(DurationVisitor)
+        number_or_text::read(deserializer)
     }
 }
 

@@ -7,9 +7,10 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
-use serde::de::{self, Deserializer, Visitor};
+use serde::de::Deserializer;
 use serde::{Deserialize, Serialize, Serializer};
 
+use super::number_or_text::{self, NumberOrText};
 use super::quote::quoted;
 use super::size::MIB;
 use super::{App, Bytes, count};
@@ -243,33 +244,21 @@ impl Serialize for CpuQuota {
     }
 }
 
+impl NumberOrText for CpuQuota {
+    const ALLOWED: &str = "a part of a processor such as \"150%\" or 1.5, in whole hundredths";
+
+    fn from_number(processors: u64) -> Option<Self> {
+        Self::from_processors(u32::try_from(processors).ok()?.into())
+    }
+
+    fn from_fraction(processors: f64) -> Option<Self> {
+        Self::from_processors(processors)
+    }
+}
+
 impl<'de> Deserialize<'de> for CpuQuota {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct QuotaVisitor;
-
-        impl Visitor<'_> for QuotaVisitor {
-            type Value = CpuQuota;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a part of a processor such as \"150%\" or 1.5, in whole hundredths")
-            }
-
-            fn visit_u64<E: de::Error>(self, processors: u64) -> Result<CpuQuota, E> {
-                let processors = u32::try_from(processors).unwrap_or(u32::MAX);
-                self.visit_f64(processors.into())
-            }
-
-            fn visit_f64<E: de::Error>(self, processors: f64) -> Result<CpuQuota, E> {
-                CpuQuota::from_processors(processors)
-                    .ok_or_else(|| E::invalid_value(de::Unexpected::Float(processors), &self))
-            }
-
-            fn visit_str<E: de::Error>(self, text: &str) -> Result<CpuQuota, E> {
-                text.parse().map_err(E::custom)
-            }
-        }
-
-        deserializer.deserialize_any(QuotaVisitor)
+        number_or_text::read(deserializer)
     }
 }
 

@@ -3,9 +3,10 @@
 use std::fmt;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
-use serde::de::{self, Deserialize, Deserializer, Unexpected, Visitor};
+use serde::de::{Deserialize, Deserializer};
 use serde::{Serialize, Serializer};
 
+use super::number_or_text::{self, NumberOrText};
 use super::quote::quoted;
 use super::size::{self, KIB, MIB};
 
@@ -72,31 +73,22 @@ impl Serialize for Memory {
     }
 }
 
+impl NumberOrText for Memory {
+    const ALLOWED: &str = "a size such as \"256M\" or a whole number of MiB";
+
+    fn from_number(mib: u64) -> Option<Self> {
+        Some(Self::from_mib(mib))
+    }
+
+    /// "256" could mean bytes to its writer: a number in quotes needs its unit.
+    fn allows(text: &str) -> bool {
+        text.parse::<u64>().is_err()
+    }
+}
+
 impl<'de> Deserialize<'de> for Memory {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct MemoryVisitor;
-
-        impl Visitor<'_> for MemoryVisitor {
-            type Value = Memory;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a size such as \"256M\" or a whole number of MiB")
-            }
-
-            fn visit_u64<E: de::Error>(self, mib: u64) -> Result<Memory, E> {
-                Ok(Memory::from_mib(mib))
-            }
-
-            fn visit_str<E: de::Error>(self, text: &str) -> Result<Memory, E> {
-                // "256" could mean bytes to its writer: a number in quotes needs its unit.
-                if text.parse::<u64>().is_ok() {
-                    return Err(E::invalid_value(Unexpected::Str(text), &self));
-                }
-                text.parse().map_err(E::custom)
-            }
-        }
-
-        deserializer.deserialize_any(MemoryVisitor)
+        number_or_text::read(deserializer)
     }
 }
 

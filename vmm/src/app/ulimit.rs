@@ -5,9 +5,10 @@
 use std::fmt;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
-use serde::de::{self, Deserialize, Deserializer, Visitor};
+use serde::de::{Deserialize, Deserializer};
 use serde::{Serialize, Serializer};
 
+use super::number_or_text::{self, NumberOrText};
 use super::quote::quoted;
 
 /// What can be limited, each at Linux' number of it (`asm-generic/resource.h`).
@@ -60,10 +61,6 @@ pub struct Ulimit {
     pub hard: u64,
 }
 
-impl Ulimit {
-    const ALLOWED: &str = "a number, \"unlimited\", or two of them such as \"1024:2048\"";
-}
-
 fn value(text: &str) -> Option<u64> {
     if text == WORD {
         return Some(UNLIMITED);
@@ -109,27 +106,18 @@ impl Serialize for Ulimit {
     }
 }
 
+impl NumberOrText for Ulimit {
+    const ALLOWED: &str = "a number, \"unlimited\", or two of them such as \"1024:2048\"";
+
+    fn from_number(number: u64) -> Option<Self> {
+        let (soft, hard) = (number, number);
+        (number <= MAX).then_some(Self { soft, hard })
+    }
+}
+
 impl<'de> Deserialize<'de> for Ulimit {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct UlimitVisitor;
-
-        impl Visitor<'_> for UlimitVisitor {
-            type Value = Ulimit;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str(Ulimit::ALLOWED)
-            }
-
-            fn visit_u64<E: de::Error>(self, number: u64) -> Result<Ulimit, E> {
-                number.to_string().parse().map_err(E::custom)
-            }
-
-            fn visit_str<E: de::Error>(self, text: &str) -> Result<Ulimit, E> {
-                text.parse().map_err(E::custom)
-            }
-        }
-
-        deserializer.deserialize_any(UlimitVisitor)
+        number_or_text::read(deserializer)
     }
 }
 

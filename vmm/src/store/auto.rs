@@ -22,7 +22,7 @@ use super::tree::{self, Root};
 use super::{Given, Way, window};
 use crate::app::{App, StoreData};
 use crate::closure::{Closure, StorePath, StoreView};
-use crate::{kernel, state};
+use crate::state;
 
 /// What is known of the closure that a machine sees.
 pub struct Auto<'a> {
@@ -35,18 +35,19 @@ pub struct Auto<'a> {
 }
 
 impl<'a> Auto<'a> {
-    /// For a machine of `app`, whose file names `roots` and which sees `view`, on this host or an
-    /// emulated one.
+    /// For a machine of `app`, whose file names `roots`, which sees `view` and whose kernel is found at
+    /// `kernel`, on this host or an emulated one.
     ///
     /// # Errors
-    /// It sees nothing of the store or has no kernel, or the user has no home.
+    /// It sees nothing of the store, its kernel cannot be looked at, or the user has no home.
     pub fn of(
         app: &'a App,
         view: &'a StoreView,
         roots: &BTreeSet<StorePath>,
+        kernel: &Path,
         is_emulated: bool,
     ) -> Result<Self> {
-        let mark = mark(app, &kernel::of(app)?, is_emulated)?;
+        let mark = mark(app, kernel, is_emulated)?;
         Self::in_folder(folder()?, &mark, app, view, roots)
     }
 

@@ -103,7 +103,8 @@ pub fn print(
     let roots = roots(file);
     let view = StoreView::of(&file.app, &roots)?;
     let is_emulated = place != Place::Here || is_inside();
-    let (store_data, store_data_reason) = data(&file.app, &view, &roots, is_emulated);
+    let kernel = vmm::kernel::of(&file.app)?;
+    let (store_data, store_data_reason) = data(&file.app, &view, &roots, &kernel, is_emulated);
     print_json(&Plan {
         name,
         replaces: is_taken,
@@ -115,7 +116,7 @@ pub fn print(
             Place::Here => Chosen::Kvm,
             Place::EmulatedHost { reason } => Chosen::Emulated(reason),
         },
-        kernel: vmm::kernel::of(&file.app)?,
+        kernel,
         init: init_binary::of(&file.app)?,
         store: Store::of(&view)?,
         store_data,
@@ -130,6 +131,7 @@ fn data(
     app: &App,
     view: &StoreView,
     roots: &BTreeSet<StorePath>,
+    kernel: &Path,
     is_emulated: bool,
 ) -> (Option<StoreData>, Option<String>) {
     if matches!(view, StoreView::None | StoreView::Bundle(_)) {
@@ -138,7 +140,7 @@ fn data(
     if app.store.data != StoreData::Auto {
         return (Some(app.store.data), None);
     }
-    match Auto::of(app, view, roots, is_emulated).map(|mut auto| auto.choice()) {
+    match Auto::of(app, view, roots, kernel, is_emulated).map(|mut auto| auto.choice()) {
         Ok(Choice { data, reason }) => (Some(data), Some(reason)),
         Err(error) => (Some(StoreData::Plain), Some(format!("{error:#}"))),
     }

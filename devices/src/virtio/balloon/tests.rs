@@ -126,6 +126,17 @@ fn what_is_no_memory_is_ignored() {
 }
 
 #[test]
+fn a_report_of_what_is_no_memory_is_ignored_whole() {
+    let mut driver = filled();
+    driver.submit(REPORTING, &[], &[(PAGES, 4096), (HOLE, 4096)]);
+    assert_eq!(driver.completed(REPORTING).written_bytes, 0);
+    assert_eq!(page(&driver, PAGES), Some(7));
+    driver.submit(REPORTING, &[], &[(PAGES, 4096)]);
+    driver.completed(REPORTING);
+    assert_eq!(page(&driver, PAGES), Some(0));
+}
+
+#[test]
 fn one_request_is_bounded() {
     let mut driver = filled();
     let first = (PAGES >> 12) as u32;

@@ -199,7 +199,7 @@ impl Handler for Blk {
                 queue.park();
                 break;
             }
-            if !queue.pop(&mut self.chain)? {
+            if !queue.pop_any(&mut self.chain)? {
                 // The interrupt is raised after the return.
                 if served && self.moderation.more_comes(|| queue.is_available()) {
                     continue;

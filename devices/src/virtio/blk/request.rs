@@ -34,8 +34,9 @@ const UNMAP: u32 = blk::VIRTIO_BLK_WRITE_ZEROES_FLAG_UNMAP;
 /// Carries the request in `chain` out; how many bytes the driver may rely on.
 ///
 /// # Errors
-/// There is no header, or no byte for the status: nothing can be answered.
+/// There is no header, or no byte for the status, where the device reaches: nothing can be answered.
 pub fn serve(disk: &Disk, chain: &mut Chain) -> Result<usize, Fault> {
+    let is_reachable = chain.is_reachable();
     let Chain {
         readable, writable, ..
     } = chain;
@@ -43,7 +44,11 @@ pub fn serve(disk: &Disk, chain: &mut Chain) -> Result<usize, Fault> {
     let Some(room) = writable.remaining_bytes().checked_sub(1) else {
         return Err(Fault::Guest("a request has no room for its status"));
     };
-    let status = carry_out(disk, &header, readable, writable, room)?;
+    let status = if is_reachable {
+        carry_out(disk, &header, readable, writable, room)?
+    } else {
+        Status::IoError
+    };
     let filled = writable.consumed_bytes();
     writable.skip(room.saturating_sub(filled));
     writable.write(&[status as u8])?;

@@ -65,11 +65,26 @@ fn assert_refused(driver: &mut Driver) {
     assert_eq!(driver.used_index(0), 0);
     driver.reset();
     driver.bring_up();
+    assert_serves(driver);
+}
+
+fn assert_serves(driver: &mut Driver) {
     let (from, to) = (driver.page(), driver.page());
     driver.write(from, b"well");
     driver.submit(0, &[(from, 4)], &[(to, 4)]);
     assert_eq!(driver.completed(0).written_bytes, 4);
     assert_eq!(driver.read(to, 4), b"well");
+}
+
+/// The chain is where the device does not reach: it comes back, none of it is used, and the device serves on.
+fn comes_back(descriptors: &[Descriptor]) {
+    let mut driver = Driver::start(echo);
+    driver.write(PAGE + 64, &[9; 8]);
+    lay(&driver, descriptors);
+    driver.offer(0, 0);
+    assert_eq!(driver.completed(0).written_bytes, 0);
+    assert_eq!(driver.read(PAGE + 64, 8), [9; 8]);
+    assert_serves(&mut driver);
 }
 
 fn refuses(descriptors: &[Descriptor]) {
@@ -260,26 +275,47 @@ fn a_table_at_the_end_of_memory_is_served() {
 
 #[test]
 fn buffers_that_wrap_around_leave_memory_or_lie_in_the_hole() {
+    /// With two buffers of eight bytes not yet too much for a chain.
+    const LARGEST: u32 = u32::MAX - 16;
     for (gpa, bytes) in [
         (u64::MAX, 1),
         (u64::MAX, 2),
         (u64::MAX - 7, 8),
         (u64::MAX - 7, 64),
-        (u64::MAX - u64::from(u32::MAX), u32::MAX),
+        (u64::MAX - u64::from(u32::MAX), LARGEST),
         (HOLE, 1),
         (HOLE - 1, 2),
-        (HOLE - 8, u32::MAX),
+        (HOLE - 8, LARGEST),
         (ISLAND - 1, 2),
         (ISLAND - 1, 1),
         (ISLAND_END - 1, 2),
         (ISLAND_END, 1),
-        (0, u32::MAX),
+        (0, LARGEST),
         (0xd000_0000, 64),
     ] {
-        refuses(&[(gpa, bytes, 0, 0)]);
-        refuses(&[(gpa, bytes, WRITE, 0)]);
-        refuses(&[(PAGE, 8, NEXT, 1), (gpa, bytes, WRITE, 0)]);
+        comes_back(&[(gpa, bytes, 0, 0)]);
+        comes_back(&[(gpa, bytes, WRITE, 0)]);
+        comes_back(&[(PAGE, 8, NEXT, 1), (gpa, bytes, WRITE, 0)]);
+        let of_both = (PAGE + 64, 8, NEXT | WRITE, 2);
+        comes_back(&[(PAGE, 8, NEXT, 1), of_both, (gpa, bytes, WRITE, 0)]);
     }
+}
+
+#[test]
+fn a_ring_full_of_chains_outside_memory_comes_back() {
+    let mut driver = Driver::start(echo);
+    let table = driver.page();
+    lay_table(&driver, table, &[(HOLE, 8, WRITE, 0)]);
+    for _ in 0..1000 {
+        for index in 0..QUEUE_SIZE {
+            driver.set_descriptor(0, index, table, 16, INDIRECT, 0);
+            driver.offer(0, index);
+        }
+        for _ in 0..QUEUE_SIZE {
+            assert_eq!(driver.completed(0).written_bytes, 0);
+        }
+    }
+    assert_serves(&mut driver);
 }
 
 #[test]

@@ -16,7 +16,7 @@ use anyhow::Context;
 use vmm_sys_util::epoll::EventSet;
 
 use self::control::Control;
-use super::{Chain, Device, Facts, Fault, Handler, Part, Queue, Watch};
+use super::{Chain, Device, Facts, Fault, Handler, Queue, Watch};
 use crate::Memory;
 
 /// `VIRTIO_CONSOLE_F_MULTIPORT`: ports have names, and can be opened and closed.
@@ -70,13 +70,7 @@ pub fn open(memory: &Memory, port_name: &str, stream: UnixStream) -> anyhow::Res
         starved: true,
         host_deaf: false,
     };
-    Ok(Device {
-        facts,
-        parts: vec![Part {
-            queues: 0..4,
-            handler: Box::new(console),
-        }],
-    })
+    Ok(Device::of_one_part(facts, console))
 }
 
 struct Console {

@@ -8,7 +8,7 @@ use std::os::unix::net::UnixStream;
 use std::thread;
 
 use crate::virtio::console;
-use crate::virtio::fake::{Driver, Port};
+use crate::virtio::fake::{Driver, HOLE, Port};
 
 const RECEIVE: usize = 0;
 const TRANSMIT: usize = 1;
@@ -50,6 +50,17 @@ fn read_exactly(host: &mut UnixStream, bytes: usize) -> Vec<u8> {
 #[test]
 fn bytes_go_both_ways() {
     let (mut port, mut host) = port();
+    port.send(b"from the guest");
+    assert_eq!(read_exactly(&mut host, 14), b"from the guest");
+    host.write_all(b"from the host").unwrap();
+    assert_eq!(port.receive(), b"from the host");
+}
+
+#[test]
+fn buffers_where_the_port_does_not_reach_come_back() {
+    let (mut port, mut host) = port();
+    port.driver.submit(TRANSMIT, &[(HOLE - 4, 8)], &[]);
+    assert_eq!(port.driver.completed(TRANSMIT).written_bytes, 0);
     port.send(b"from the guest");
     assert_eq!(read_exactly(&mut host, 14), b"from the guest");
     host.write_all(b"from the host").unwrap();

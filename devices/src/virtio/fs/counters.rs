@@ -21,6 +21,7 @@ pub struct Counters {
     handles_refused: AtomicU64,
     mappings: AtomicU64,
     mappings_refused: AtomicU64,
+    is_window_unused: AtomicBool,
 }
 
 impl Default for Counters {
@@ -34,6 +35,7 @@ impl Default for Counters {
             handles_refused: AtomicU64::new(0),
             mappings: AtomicU64::new(0),
             mappings_refused: AtomicU64::new(0),
+            is_window_unused: AtomicBool::new(false),
         }
     }
 }
@@ -98,6 +100,11 @@ impl Counters {
         self.mappings_refused.load(Ordering::Relaxed)
     }
 
+    /// Whether there is a DAX window that the guest's kernel has no use for; not so until it has said that.
+    pub fn is_window_unused(&self) -> bool {
+        self.is_window_unused.load(Ordering::Relaxed)
+    }
+
     pub(super) fn count_request(&self, number: u32) {
         let index = number.min(opcode::END) as usize;
         if let Some(count) = self.requests.get(index) {
@@ -138,6 +145,10 @@ impl Counters {
     pub(super) fn set_mappings(&self, units: usize) {
         let units = u64::try_from(units).unwrap_or(u64::MAX);
         self.mappings.store(units, Ordering::Relaxed);
+    }
+
+    pub(super) fn set_window_unused(&self, is_unused: bool) {
+        self.is_window_unused.store(is_unused, Ordering::Relaxed);
     }
 
     pub(super) fn count_mapping_refused(&self) {

@@ -7,13 +7,14 @@ use std::io;
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 
+use rustix::io::Errno;
 use zerocopy::IntoBytes;
 
 use super::super::{Buffers, Chain, Device, Facts, Fault, Handler, Part, Position, Queue};
 use super::exchange::Serve;
 use super::reply::{Sink, Source};
 use super::wall::Wall;
-use super::wire::OutHeader;
+use super::wire::{InHeader, OutHeader};
 use crate::Memory;
 
 /// Device type, §5.11.1.
@@ -86,18 +87,14 @@ impl Handler for Worker {
             return Ok(());
         };
         for _ in 0..CHAINS_PER_KICK {
-            if !queue.pop(&mut self.chain)? {
+            if !queue.pop_any(&mut self.chain)? {
                 break;
             }
-            let total_bytes = self.chain.readable.remaining_bytes();
-            let read = self.chain.readable.read(&mut self.request)?;
-            let request = self.request.get(..read).unwrap_or_default();
-            let mut reply = Reply::new(&mut self.chain.writable)?;
-            let mut source = Given {
-                buffers: &mut self.chain.readable,
-                total_bytes,
+            let written = if self.chain.is_reachable() {
+                self.serve()?
+            } else {
+                refuse(&mut self.chain)?
             };
-            let written = self.server.handle(request, &mut source, &mut reply)?;
             queue.push(&self.chain, written)?;
         }
         Ok(())
@@ -108,6 +105,35 @@ impl Handler for Worker {
             self.server.reset();
         }
     }
+}
+
+impl Worker {
+    /// Has the server answer the request in the chain; the bytes of the reply.
+    fn serve(&mut self) -> Result<usize, Fault> {
+        let total_bytes = self.chain.readable.remaining_bytes();
+        let read = self.chain.readable.read(&mut self.request)?;
+        let request = self.request.get(..read).unwrap_or_default();
+        let mut reply = Reply::new(&mut self.chain.writable)?;
+        let mut source = Given {
+            buffers: &mut self.chain.readable,
+            total_bytes,
+        };
+        self.server.handle(request, &mut source, &mut reply)
+    }
+}
+
+/// Answers a request that brings data, or wants a reply, where the device does not reach.
+///
+/// # Errors
+/// The headers are there as well: nothing can be answered.
+fn refuse(chain: &mut Chain) -> Result<usize, Fault> {
+    let InHeader { unique, .. } = chain.readable.read_object()?;
+    let mut reply = Reply::new(&mut chain.writable)?;
+    reply.finish(&OutHeader {
+        len: HEADER_BYTES as u32,
+        error: Errno::FAULT.raw_os_error().saturating_neg(),
+        unique,
+    })
 }
 
 /// A request in the guest's buffers.

@@ -25,7 +25,7 @@ pub trait Serve: Send + Sync {
         reply: &mut dyn Sink,
     ) -> Result<usize, Fault>;
 
-    /// Ends the session: the device was reset. A request still being served finds no node.
+    /// Ends the session: the device was reset. A request that another worker still has finds no node.
     fn reset(&self);
 }
 

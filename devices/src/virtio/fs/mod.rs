@@ -82,7 +82,7 @@ pub use exchange::Serve;
 pub use filter::Filter;
 pub use owners::Owners;
 pub use reply::{Sink, Source};
-pub use server::Server;
+pub use server::{NO_DAX, Server};
 pub use wall::{Confinement, Wall};
 pub use window::{MAPPED_BYTES_MIN, UNIT_BYTES, WINDOW_BYTES_MAX};
 

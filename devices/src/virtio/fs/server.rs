@@ -1,14 +1,15 @@
 //! The server: one FUSE request in, one reply out.
 //!
-//! It is shared by the workers and locks only its tables, never across a system call, but for one
-//! lock of writable shares: while the guest renames or removes, no path is walked, since a path is
-//! right only as long as host and node table agree on it. That a share is read-only is decided
+//! It is shared by the workers and locks only its tables, never across a system call, but for two
+//! locks. While a session begins or ends, no request is carried out, so that none leaves something
+//! behind in the session after its own. Of writable shares: while the guest renames or removes, no
+//! path is walked, since a path is right only as long as host and node table agree on it. That a share is read-only is decided
 //! here: no request that changes anything reaches the host, so the guest's own mount flag does not
 //! matter.
 
 use std::os::fd::OwnedFd;
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use anyhow::ensure;
 use rustix::io::Errno;
@@ -32,7 +33,7 @@ use super::wire::{Flags, opcode};
 use crate::log::Log;
 
 /// Said of a guest that has a window and does not use it.
-const NO_DAX: &str = "the guest's kernel cannot map the store's files, for it has no FUSE_DAX (or is older than Linux \
+pub const NO_DAX: &str = "the guest's kernel cannot map the store's files, for it has no FUSE_DAX (or is older than Linux \
                       5.17): it reads them by requests";
 
 /// A share's server.
@@ -46,6 +47,8 @@ pub struct Server {
     /// Of a share that never changes, if it has one.
     pub(super) window: Option<Window>,
     log: Log,
+    /// Held while a request is carried out, and alone while a session begins or ends.
+    sessions: RwLock<()>,
     /// Held while a path is walked, and alone while the guest changes where its files are.
     paths: RwLock<()>,
     pub(super) counters: Arc<Counters>,
@@ -74,6 +77,7 @@ impl Server {
             session: Session::default(),
             window: None,
             log: Log::new(),
+            sessions: RwLock::default(),
             paths: RwLock::default(),
             counters: Arc::default(),
         })
@@ -108,18 +112,28 @@ impl Server {
         source: &mut dyn Source,
         reply: &mut dyn Sink,
     ) -> Result<(), Failure> {
-        let wanted = request.header.opcode;
-        if wanted == opcode::INIT {
-            return self.init(request, reply);
+        match request.header.opcode {
+            opcode::INIT => self.init(request, reply),
+            opcode::DESTROY => self.destroy(),
+            wanted => self.carry_out(wanted, request, source, reply),
         }
+    }
+
+    /// Carries out a request of a session.
+    fn carry_out(
+        &self,
+        wanted: u32,
+        request: &Request<'_>,
+        source: &mut dyn Source,
+        reply: &mut dyn Sink,
+    ) -> Result<(), Failure> {
+        let _goes_on = read(&self.sessions);
         let Some(flags) = self.session.flags() else {
             return Err(Errno::IO.into());
         };
         let paths = (self.content.writable()).then(|| paths_of(wanted));
-        let _walked = (paths == Some(Paths::Walked))
-            .then(|| self.paths.read().unwrap_or_else(PoisonError::into_inner));
-        let _changed = (paths == Some(Paths::Changed))
-            .then(|| self.paths.write().unwrap_or_else(PoisonError::into_inner));
+        let _walked = (paths == Some(Paths::Walked)).then(|| read(&self.paths));
+        let _changed = (paths == Some(Paths::Changed)).then(|| write(&self.paths));
         match wanted {
             opcode::LOOKUP => self.lookup(request, reply),
             opcode::FORGET => self.forget(request),
@@ -135,10 +149,6 @@ impl Server {
             opcode::SETUPMAPPING => self.setup_mapping(request),
             opcode::REMOVEMAPPING => self.remove_mapping(request),
             opcode::INTERRUPT => Ok(()),
-            opcode::DESTROY => {
-                self.reset();
-                Ok(())
-            }
             _ if self.content.writable() => self.change(request, source, reply),
             other => exchange::refuse_change(other),
         }
@@ -181,14 +191,26 @@ impl Server {
         if self.window.is_some() {
             flags |= Flags::MAP_ALIGNMENT | Flags::HAS_INODE_DAX;
         }
+        let alone = write(&self.sessions);
         (self.session).answer(request, reply, flags, || self.forget_everything())?;
+        drop(alone);
         let agreed = self.session.flags().filter(|_| self.window.is_some());
-        if agreed.is_some_and(|agreed| !agreed.contains(Flags::MAP_ALIGNMENT)) {
+        let is_unused = agreed.is_some_and(|agreed| !agreed.contains(Flags::MAP_ALIGNMENT));
+        self.counters.set_window_unused(is_unused);
+        if is_unused {
             self.log.tell(format_args!("{NO_DAX}"));
         }
         Ok(())
     }
 
+    fn destroy(&self) -> Result<(), Failure> {
+        // As all others, where there is none to end.
+        self.session.flags().ok_or(Errno::IO)?;
+        self.reset();
+        Ok(())
+    }
+
+    /// Alone (`sessions`).
     fn forget_everything(&self) {
         self.tree.clear();
         lock(&self.handles).clear();
@@ -216,9 +238,20 @@ impl Serve for Server {
     }
 
     fn reset(&self) {
+        let _alone = write(&self.sessions);
         self.session.end();
         self.forget_everything();
     }
+}
+
+/// The lock, which no panic can have left half changed: it holds nothing.
+fn read(lock: &RwLock<()>) -> RwLockReadGuard<'_, ()> {
+    lock.read().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// As [`read`], alone.
+fn write(lock: &RwLock<()>) -> RwLockWriteGuard<'_, ()> {
+    lock.write().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// What a request does with paths.

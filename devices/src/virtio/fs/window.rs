@@ -93,11 +93,13 @@ impl Window {
         let end = end.min(range.end);
         let mut held = lock(&self.held);
         let mapped = self.region.map(range.start..end, piece.file, piece.offset);
-        if end < range.end || mapped.is_err() {
-            let rest = if mapped.is_ok() { end } else { range.start };
-            self.region.clear(rest..range.end)?;
+        let held_end = if mapped.is_ok() { end } else { range.start };
+        if held_end < range.end {
+            self.region.clear(held_end..range.end)?;
         }
-        self.mark(&mut held, &range, mapped.is_ok());
+        units(&mut held, &range).fill(false);
+        units(&mut held, &(range.start..held_end)).fill(true);
+        self.count(&held);
         mapped.inspect_err(|_| self.counters.count_mapping_refused())
     }
 
@@ -110,7 +112,8 @@ impl Window {
         // Else a guest could have the host change page tables for nothing.
         if units(&mut held, range).iter().any(|is_held| *is_held) {
             self.region.clear(range.clone())?;
-            self.mark(&mut held, range, false);
+            units(&mut held, range).fill(false);
+            self.count(&held);
         }
         Ok(())
     }
@@ -121,16 +124,16 @@ impl Window {
         let _ = self.drop_held(&(0..self.region.bytes()));
     }
 
-    fn mark(&self, held: &mut [bool], range: &Range<u64>, is_held: bool) {
-        units(held, range).fill(is_held);
+    fn count(&self, held: &[bool]) {
         let count = held.iter().filter(|is_held| **is_held).count();
         self.counters.set_mappings(count);
     }
 }
 
-/// The units of a range of the window.
+/// The units of a range of the window, of the last of which it may have a part.
 fn units<'a>(held: &'a mut [bool], range: &Range<u64>) -> &'a mut [bool] {
-    let index = |byte: u64| usize::try_from(byte / UNIT_BYTES).unwrap_or(usize::MAX);
-    let (start, end) = (index(range.start), index(range.end));
+    let index = |units: u64| usize::try_from(units).unwrap_or(usize::MAX);
+    let start = index(range.start / UNIT_BYTES);
+    let end = index(range.end.div_ceil(UNIT_BYTES));
     held.get_mut(start..end).unwrap_or_default()
 }

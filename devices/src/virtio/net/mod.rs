@@ -28,7 +28,7 @@ pub use self::rejoin::{Fetch, Rejoining};
 pub use self::stream::Stream;
 pub use self::tap::Tap;
 use super::rate_limiter::{Rate, Throttle};
-use super::{Buffers, Chain, Device, Facts, Fault, Handler, Part, Queue, Watch};
+use super::{Buffers, Chain, Device, Facts, Fault, Handler, Queue, Watch};
 use crate::Memory;
 use crate::log;
 
@@ -135,13 +135,7 @@ impl Config {
             limit: 0,
             config: self,
         };
-        Ok(Device {
-            facts,
-            parts: vec![Part {
-                queues: 0..QUEUES.into(),
-                handler: Box::new(net),
-            }],
-        })
+        Ok(Device::of_one_part(facts, net))
     }
 
     /// `struct virtio_net_config` (§5.1.4), as far as features need it.

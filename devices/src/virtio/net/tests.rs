@@ -11,7 +11,7 @@ use std::thread;
 use virtio_bindings::virtio_net as bit;
 
 use super::{Config, Counters, Stream};
-use crate::virtio::fake::{Card, Driver};
+use crate::virtio::fake::{Card, Driver, HOLE};
 use crate::virtio::rate_limiter::Rate;
 
 const RECEIVE: usize = 0;
@@ -78,6 +78,30 @@ fn assert_alive(card: &mut Card, host: &mut UnixStream) {
     assert_eq!(hear(host), pattern(60));
     say(host, &pattern(70));
     assert_eq!(card.receive().1, pattern(70));
+}
+
+#[test]
+fn frames_and_buffers_where_the_card_does_not_reach_are_dropped() {
+    let (mut card, mut host) = resting_card();
+    card.driver.bring_up();
+    let header = card.driver.page();
+    for frame in [&[(HOLE, 72)][..], &[(header, 40), (HOLE, 32)]] {
+        card.driver.submit(TRANSMIT, frame, &[]);
+        assert_eq!(card.driver.completed(TRANSMIT).written_bytes, 0);
+    }
+    for _ in 0..8 {
+        card.driver.submit(RECEIVE, &[], &[(HOLE - 8, 4096)]);
+    }
+    say(&mut host, &pattern(60));
+    for _ in 0..8 {
+        assert_eq!(card.driver.completed(RECEIVE).written_bytes, 0);
+    }
+    let page = card.driver.page();
+    card.driver.submit(RECEIVE, &[], &[(page, 4096)]);
+    assert_eq!(card.driver.completed(RECEIVE).written_bytes, 72);
+    assert_eq!(card.driver.read(page + 12, 60), pattern(60));
+    card.send(&pattern(60));
+    assert_eq!(hear(&mut host), pattern(60));
 }
 
 fn config(card: &Card) -> Vec<u8> {

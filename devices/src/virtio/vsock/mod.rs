@@ -28,7 +28,7 @@ use self::connection::Phase;
 use self::connections::{Connections, Ports};
 use self::packet::{HEADER_BYTES, Header, STREAM, op};
 use self::replies::Replies;
-use super::{Chain, Device, Facts, Fault, Handler, Part, Queue, Watch};
+use super::{Chain, Device, Facts, Fault, Handler, Queue, Watch};
 use crate::Memory;
 
 /// Device type, §5.10.1.
@@ -81,14 +81,7 @@ pub fn open(memory: &Memory, guest_cid: u32) -> anyhow::Result<(Device, Host)> {
         queue_sizes: vec![DATA_QUEUE_SIZE, DATA_QUEUE_SIZE, EVENT_QUEUE_SIZE],
         config: guest_cid.to_le_bytes().to_vec(),
     };
-    let device = Device {
-        facts,
-        parts: vec![Part {
-            queues: 0..3,
-            handler: Box::new(vsock),
-        }],
-    };
-    Ok((device, host))
+    Ok((Device::of_one_part(facts, vsock), host))
 }
 
 struct Vsock {
@@ -225,7 +218,7 @@ impl Vsock {
                 queue.park();
                 break;
             }
-            if !queue.pop(&mut self.sent)? {
+            if !queue.pop_any(&mut self.sent)? {
                 break;
             }
             self.hear()?;
@@ -236,6 +229,7 @@ impl Vsock {
 
     /// Takes the packet in `sent`.
     fn hear(&mut self) -> Result<(), Fault> {
+        let is_reachable = self.sent.is_reachable();
         let payload = &mut self.sent.readable;
         let header: Header = payload.read_object()?;
         if header.src_cid != self.guest_cid {
@@ -252,7 +246,9 @@ impl Vsock {
         };
         match self.connections.get_mut(ports) {
             Some(connection) if !connection.is_over() => {
-                if header.kind == STREAM && connection.hear(&header, payload)? {
+                // Data that are not to be had must not be missed silently.
+                let is_heard = header.kind == STREAM && is_reachable;
+                if is_heard && connection.hear(&header, payload)? {
                     self.settle(ports);
                 } else {
                     self.connections.remove(ports);

@@ -137,10 +137,39 @@ fn a_request_without_header_stops_the_device() {
 }
 
 #[test]
-fn data_outside_memory_stops_the_device() {
+fn data_where_the_disk_does_not_reach_is_refused() {
+    let file = image();
+    let before = contents(&file);
+    let mut disk = Disk::new(config(&file));
+    for outside in [HOLE, HOLE - 256, u64::MAX - 511] {
+        for kind in [IN, OUT, GET_ID, DISCARD, WRITE_ZEROES, FLUSH, 99] {
+            disk.set_header(kind, 0);
+            let (header, status) = ((disk.header, 16), (disk.status, 1));
+            let data = [(disk.data, 512), (outside, 512)];
+            match kind {
+                IN | GET_ID => {
+                    let writable = [&data[..], &[status]].concat();
+                    disk.driver.submit(0, &[header], &writable)
+                }
+                _ => {
+                    let readable = [&[header][..], &data].concat();
+                    disk.driver.submit(0, &readable, &[status])
+                }
+            };
+            assert_eq!(disk.outcome(0).0, IO_ERROR, "{kind} {outside:#x}");
+        }
+    }
+    assert!(contents(&file) == before, "none of it was written");
+    disk.assert_lives();
+}
+
+#[test]
+fn a_request_whose_ends_are_where_the_disk_does_not_reach_stops_it() {
+    stops(|_| vec![(HOLE, 16)], |disk| vec![(disk.status, 1)]);
+    stops(|disk| vec![(disk.header, 16)], |_| vec![(HOLE, 1)]);
     stops(
         |disk| vec![(disk.header, 16)],
-        |disk| vec![(HOLE - 256, 512), (disk.status, 1)],
+        |disk| vec![(disk.data, 512), (HOLE, 1)],
     );
 }
 

@@ -8,7 +8,7 @@ use zerocopy::{FromBytes, FromZeros};
 use super::super::wire::{self, AttrOut, EntryOut, GetattrIn, InHeader, InitIn, ReadIn, opcode};
 use super::super::{Config, Content, Share};
 use super::*;
-use crate::virtio::fake::Driver;
+use crate::virtio::fake::{Driver, HOLE};
 
 mod writing;
 
@@ -267,6 +267,67 @@ fn a_chain_of_any_shape_comes_back() {
         assert_eq!(error(&driver), expected);
     }
     assert_eq!(driver.status() & 0x40, 0, "the device needs no reset");
+}
+
+/// The error of what a request comes to, given where its parts are.
+fn error_of(driver: &mut Driver, readable: &[(u64, u32)], writable: &[(u64, u32)]) -> i32 {
+    driver.submit(FIRST, readable, writable);
+    assert_eq!(driver.completed(FIRST).written_bytes, 16);
+    let reply = driver.read(writable[0].0, 16);
+    let (header, _) = OutHeader::read_from_prefix(&reply).unwrap();
+    assert_eq!((header.len, header.unique), (16, 11));
+    header.error
+}
+
+#[test]
+fn requests_and_replies_where_the_device_does_not_reach_are_refused() {
+    let folder = sample();
+    let (mut driver, _) = start(&folder, 1);
+    init(&mut driver);
+    let node = lookup(&mut driver, FIRST);
+    let (input, output) = (driver.page(), driver.page());
+    for (opcode, body) in [
+        (opcode::LOOKUP, &b"file\0"[..]),
+        (opcode::READ, read_in(4096).as_bytes()),
+        (opcode::READDIRPLUS, read_in(4096).as_bytes()),
+        (opcode::GETATTR, GetattrIn::new_zeroed().as_bytes()),
+        (opcode::WRITE, &[0; 40]),
+    ] {
+        let request = request(opcode, node, body);
+        driver.write(input, &request);
+        let (head, whole) = (HEADER as u32, request.len() as u32);
+        for outside in [HOLE, HOLE - 8, u64::MAX - 4095] {
+            let in_part = [(input, head), (outside, 4096)];
+            let beside = [(input, whole), (outside, 4096)];
+            for readable in [in_part, beside] {
+                let error = error_of(&mut driver, &readable, &[(output, 4096)]);
+                assert_eq!(error, -libc::EFAULT, "{opcode} {outside:#x}");
+            }
+            let writable = [(output, 16), (outside, 4096)];
+            let error = error_of(&mut driver, &[(input, whole)], &writable);
+            assert_eq!(error, -libc::EFAULT, "{opcode} {outside:#x}");
+        }
+    }
+    assert_eq!(getattr(&mut driver, node), 0);
+}
+
+#[test]
+fn headers_where_the_device_does_not_reach_stop_it() {
+    let folder = sample();
+    let (mut driver, _) = start(&folder, 1);
+    let page = driver.page();
+    for (readable, writable) in [(HOLE, page), (page, HOLE)] {
+        driver.submit(FIRST, &[(readable, 64)], &[(writable, 64)]);
+        driver.faulted();
+        driver.reset();
+        driver.bring_up();
+        init(&mut driver);
+    }
+    // Nobody waits for an answer to these.
+    let forget = request(opcode::FORGET, 1, &[]);
+    driver.write(page, &forget);
+    driver.submit(HIPRIO, &[(page, forget.len() as u32), (HOLE, 8)], &[]);
+    assert_eq!(driver.completed(HIPRIO).written_bytes, 0);
 }
 
 #[test]

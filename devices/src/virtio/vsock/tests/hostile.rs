@@ -5,13 +5,15 @@ use std::os::unix::net::UnixStream;
 use std::thread;
 use std::time::Duration;
 
+use zerocopy::IntoBytes;
+
 use super::{
     GUEST_PORT, HOST_PORT, accepted, assert_serves, expect, on, pattern, read_exactly, read_to_end,
     receive, send, shutdown,
 };
-use crate::virtio::fake::{Sockets, packet};
-use crate::virtio::vsock::CONNECTIONS_MAX;
+use crate::virtio::fake::{HOLE, Sockets, packet};
 use crate::virtio::vsock::packet::{HEADER_BYTES, Header, Shutdown, op};
+use crate::virtio::vsock::{CONNECTIONS_MAX, RECEIVE, TRANSMIT};
 
 /// What breaks an open connection, of which `header` is a packet.
 fn assert_breaks(change: impl Fn(&mut Header), data: &[u8]) {
@@ -35,6 +37,46 @@ fn assert_breaks(change: impl Fn(&mut Header), data: &[u8]) {
 #[test]
 fn more_than_there_is_credit_for_breaks_the_connection() {
     assert_breaks(|_| {}, &pattern((256 << 10) + 1));
+}
+
+#[test]
+fn data_where_the_device_does_not_reach_breaks_the_connection() {
+    let mut sockets = Sockets::start();
+    let (other, mut other_end) = sockets.connect(GUEST_PORT);
+    let (sample, mut end) = sockets.connect(GUEST_PORT);
+    send(&mut sockets, sample, b"before");
+    let header = Header {
+        len: 8.into(),
+        ..on(sample, op::RW)
+    };
+    let page = sockets.driver.page();
+    sockets.driver.write(page, header.as_bytes());
+    let head = HEADER_BYTES as u32;
+    let packet = [(page, head + 4), (HOLE, 4)];
+    sockets.driver.submit(TRANSMIT, &packet, &[]);
+    sockets.driver.completed(TRANSMIT);
+    expect(&mut sockets, sample, op::RST);
+    assert_eq!(read_to_end(&mut end), b"before");
+    send(&mut sockets, other, b"unharmed");
+    assert_eq!(read_exactly(&mut other_end, 8), b"unharmed");
+    assert_serves(&mut sockets);
+}
+
+#[test]
+fn buffers_where_the_device_does_not_reach_come_back_empty() {
+    let mut sockets = Sockets::attach();
+    sockets.driver.bring_up();
+    for _ in 0..64 {
+        sockets.driver.submit(RECEIVE, &[], &[(HOLE, 4096)]);
+    }
+    // Whose buffers are popped when there is something to say.
+    let (stream, _end) = UnixStream::pair().unwrap();
+    sockets.host.connect(GUEST_PORT, stream).unwrap();
+    for _ in 0..64 {
+        assert_eq!(sockets.driver.completed(RECEIVE).written_bytes, 0);
+    }
+    sockets.post();
+    assert_eq!(sockets.hear().0.op, op::REQUEST);
 }
 
 #[test]

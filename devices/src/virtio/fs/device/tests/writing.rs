@@ -69,6 +69,28 @@ fn a_megabyte_is_written_straight_from_scattered_pages() {
 }
 
 #[test]
+fn data_where_the_device_does_not_reach_are_not_written() {
+    let folder = sample();
+    let mut driver = start_writable(&folder, Budget::default());
+    let (node, fh) = create(&mut driver, "new").1.unwrap();
+    let mut write = WriteIn::new_zeroed();
+    (write.fh, write.size) = (fh, 8192);
+    let mut head = request(opcode::WRITE, node, write.as_bytes());
+    let total = head.len() as u32 + 8192;
+    head[..4].copy_from_slice(&total.to_le_bytes());
+    let (input, output, data) = (driver.page(), driver.page(), driver.page());
+    driver.write(input, &head);
+    let readable = [(input, head.len() as u32), (data, 4096), (HOLE, 4096)];
+    let error = error_of(&mut driver, &readable, &[(output, 4096)]);
+    assert_eq!(error, -libc::EFAULT);
+    assert_eq!(fs::read(folder.path().join("new")).unwrap(), b"");
+    let readable = [(input, head.len() as u32), (data, 4096), (data, 4096)];
+    driver.submit(FIRST, &readable, &[(output, 4096)]);
+    assert_eq!(driver.completed(FIRST).written_bytes, 24);
+    assert_eq!(fs::read(folder.path().join("new")).unwrap(), [0; 8192]);
+}
+
+#[test]
 fn a_guest_without_budget_makes_nothing() {
     let folder = sample();
     let long = "n".repeat(30);
