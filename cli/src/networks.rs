@@ -5,6 +5,7 @@
 //! last one has left, and when it was killed the machines that it connected start another one.
 
 mod folder;
+mod out;
 mod place;
 mod process;
 
@@ -15,6 +16,7 @@ use anyhow::{Context, Result};
 use switch::hello;
 
 use folder::Folder;
+pub use out::lead_out;
 pub use place::Places;
 pub use process::{detach, serve};
 

@@ -1,5 +1,6 @@
 //! `mvm network`: networks between machines.
 
+use std::ffi::OsString;
 use std::process::ExitCode;
 
 use anyhow::Result;
@@ -35,6 +36,16 @@ enum Command {
         /// The network
         name: String,
     },
+    /// Start passt once a machine speaks to somebody; standard input is the stream of its frames
+    #[command(hide = true)]
+    Later {
+        /// Have another process do it
+        #[arg(long)]
+        detach: bool,
+        /// What passt is told
+        #[arg(last = true)]
+        arguments: Vec<OsString>,
+    },
 }
 
 impl Args {
@@ -50,6 +61,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         Command::Ls { json } => list(*json)?,
         Command::Serve { detach: true, name } => networks::detach(name)?,
         Command::Serve { name, .. } => networks::serve(name)?,
+        Command::Later { detach, arguments } => networks::lead_out(*detach, arguments)?,
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr};
 use std::os::unix::net::UnixStream;
+use std::process::Command;
 use std::thread;
 use std::time::Duration;
 
@@ -13,6 +14,7 @@ use vmm::app::{App, Interface, Mac, Subnet};
 use vmm::net::{Joins, Place};
 
 use super::process::reach;
+use crate::lasting;
 
 /// Networks that ended just when they were asked, before something is wrong.
 const ENDED_MAX: u32 = 10;
@@ -92,6 +94,12 @@ impl Joins for Places {
             name_server: welcome.name_server.into(),
             mtu: welcome.mtu,
         })
+    }
+
+    fn later(&self) -> Result<Command> {
+        let mut command = lasting::command_here()?;
+        command.args(["network", "later", "--detach", "--"]);
+        Ok(command)
     }
 }
 

@@ -10,6 +10,7 @@
 
 mod handed;
 mod passt;
+mod patience;
 mod published;
 mod resolver;
 mod routes;
@@ -18,6 +19,7 @@ mod tap;
 
 use std::net::IpAddr;
 use std::os::unix::net::UnixStream;
+use std::process::Command;
 use std::sync::Arc;
 
 use anyhow::{Context, bail};
@@ -27,6 +29,7 @@ use crate::app::{App, Interface, InterfaceKind, Mac, Port, Rate, Subnet};
 pub use device::Fetch as Rejoin;
 pub use handed::Handed;
 use passt::Passt;
+pub use passt::start_later;
 pub use published::{Socket, take};
 pub use socket::{BACKLOG, SocketFile, UnixSocket};
 use tap::Tap;
@@ -45,7 +48,7 @@ pub struct Place {
     pub mtu: u16,
 }
 
-/// Joins networks for one machine.
+/// What one machine's network is made of that is not this crate's.
 pub trait Joins {
     /// The machine's name, which no other of this user's that runs has.
     fn machine(&self) -> &str;
@@ -55,6 +58,13 @@ pub trait Joins {
     /// # Errors
     /// The network does not let it in; says why.
     fn join(&mut self, interface: &Interface, mac: Mac) -> anyhow::Result<Place>;
+
+    /// A command that has another process call [`start_later`], with the arguments that are added to it
+    /// and the standard input that it is given, and ends.
+    ///
+    /// # Errors
+    /// There is none to be had.
+    fn later(&self) -> anyhow::Result<Command>;
 }
 
 /// The network of one machine, as long as this process lives.
@@ -152,8 +162,7 @@ impl Network {
         let backend: Box<dyn device::Backend> = match interface.kind {
             InterfaceKind::User => {
                 let routes = routes::Default::of_host();
-                let (passt, stream) = Passt::start(routes, &self.ports)?;
-                self.passt = Some(passt);
+                let stream = self.start_passt(routes, joins)?;
                 (link.addresses, link.gateways) = passt::addresses(routes);
                 Box::new(device::Stream::new(stream).context("cannot use a socket")?)
             }
@@ -182,6 +191,21 @@ impl Network {
         });
         self.links.push(link);
         Ok(())
+    }
+
+    /// Starts passt now, if ports lead to the machine, or has it start once it is needed.
+    fn start_passt(
+        &mut self,
+        routes: routes::Default,
+        joins: &dyn Joins,
+    ) -> anyhow::Result<UnixStream> {
+        let (passt, stream) = if self.ports.is_empty() {
+            Passt::leave_to(joins.later()?, routes)?
+        } else {
+            Passt::start(routes, &self.ports)?
+        };
+        self.passt = Some(passt);
+        Ok(stream)
     }
 
     /// Whether no other link has addresses of the same network, of which a guest could use but one.
@@ -279,6 +303,10 @@ mod tests {
                 name_server: format!("10.64.{third}.1").parse()?,
                 mtu: 9000,
             })
+        }
+
+        fn later(&self) -> anyhow::Result<Command> {
+            bail!("no machine has a way out")
         }
     }
 

@@ -1,22 +1,22 @@
 //! passt, which makes the guest's connections the host's own (passt(1)).
 //!
-//! It has one end of a socket pair and ends when the other closes, however this process ends. It
-//! goes to the background when it listens, which is how it says so. Written against Debian 12's
-//! version (2023-03-09), whose way through the gateway to the host's loopback is closed here.
+//! It has one end of a socket pair and ends when the other closes, however this process ends. Where
+//! ports lead to the machine it starts with that, and goes to the background when it listens, which is
+//! how it says so; else not before the machine speaks to somebody. Written against Debian 12's version
+//! (2023-03-09), whose way through the gateway to the host's loopback is closed here.
 
 use std::env;
 use std::ffi::OsString;
-use std::io::Read;
+use std::io::{self, Read};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::process::{Child, Command, Stdio};
 
 use anyhow::{Context, bail, ensure};
 
-use super::routes;
+use super::{patience, routes};
 use crate::app::{Port, PortRange, Protocol, Subnet};
-use crate::inherited;
 
 /// The program, and the Debian package that has it.
 const PASST: &str = "passt";
@@ -40,7 +40,7 @@ const NOISE: [&str; 2] = ["Failed to send", "Don't run as root"];
 /// Bytes of its complaints that are shown.
 const WORDS_MAX: u64 = 4096;
 
-/// passt on its way to the background.
+/// passt, or who starts it later, on its way to the background.
 pub struct Passt(Child);
 
 /// The guest's addresses and gateways.
@@ -55,29 +55,42 @@ fn families(routes: routes::Default) -> Vec<(Subnet, IpAddr)> {
 }
 
 impl Passt {
-    /// Starts it, and returns the guest's end of its socket.
+    /// Starts it, and returns the guest's end of its socket. `ports` lead to the machine.
     ///
     /// # Errors
     /// It is not installed, or the host has no way to any other.
     pub fn start(routes: routes::Default, ports: &[Port]) -> anyhow::Result<(Self, UnixStream)> {
+        ensure_reached(routes, ports)?;
+        Self::spawn(command(arguments(routes, ports)), routes)
+    }
+
+    /// The same without ports, by [`start_later`] in the process that `later` starts.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub fn leave_to(
+        mut later: Command,
+        routes: routes::Default,
+    ) -> anyhow::Result<(Self, UnixStream)> {
+        later.args(arguments(routes, &[])).stdout(Stdio::null());
+        Self::spawn(later, routes)
+    }
+
+    fn spawn(mut command: Command, routes: routes::Default) -> anyhow::Result<(Self, UnixStream)> {
         ensure_installed(&env::var_os("PATH").unwrap_or_default())?;
         ensure!(
             routes.ipv4 || routes.ipv6,
             "type \"user\" needs a default route on the host, which has none"
         );
-        ensure_reached(routes, ports)?;
-        let (ours, theirs) = inherited::socket_pair()?;
-        let child = Command::new(PASST)
-            .args(arguments(routes, theirs.as_raw_fd(), ports))
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()
-            .with_context(|| format!("cannot start {PASST}"))?;
-        Ok((Self(child), ours))
+        let (ours, theirs) = UnixStream::pair().context("cannot make a socket pair")?;
+        let child = command.stdin(OwnedFd::from(theirs)).spawn();
+        Ok((
+            Self(child.with_context(|| format!("cannot start {PASST}"))?),
+            ours,
+        ))
     }
 
-    /// Waits until it listens and is in the background.
+    /// Waits until it listens, if it is to, and is in the background.
     ///
     /// # Errors
     /// It gave up; says its own words.
@@ -101,17 +114,36 @@ impl Passt {
     }
 }
 
-fn arguments(routes: routes::Default, socket: i32, ports: &[Port]) -> Vec<OsString> {
+/// Starts passt once the machine whose frames come on standard input speaks to somebody, and waits until
+/// it is in the background; not at all if the machine ends before.
+///
+/// # Errors
+/// Standard input is no socket, or passt gave up; says its own words.
+pub fn start_later(arguments: Vec<OsString>) -> anyhow::Result<()> {
+    let socket = io::stdin().as_fd().try_clone_to_owned();
+    let socket = UnixStream::from(socket.context("there is no socket")?);
+    if !patience::until_it_speaks(&socket).context("cannot listen to the machine")? {
+        return Ok(());
+    }
+    let passt = command(arguments).stdin(OwnedFd::from(socket)).spawn();
+    Passt(passt.with_context(|| format!("cannot start {PASST}"))?).wait_until_ready()
+}
+
+fn command(arguments: Vec<OsString>) -> Command {
+    let mut command = Command::new(PASST);
+    command
+        .args(arguments)
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped());
+    command
+}
+
+fn arguments(routes: routes::Default, ports: &[Port]) -> Vec<OsString> {
     let mut words: Vec<String> = Vec::new();
     let mut add = |more: &[&str]| words.extend(more.iter().map(ToString::to_string));
-    // One guest, on this socket; complaints on the standard error output, and no others.
-    add(&[
-        "--quiet",
-        "--stderr",
-        "--one-off",
-        "--fd",
-        &socket.to_string(),
-    ]);
+    // One guest, on the socket that is its standard input; complaints on the standard error output, and
+    // no others.
+    add(&["--quiet", "--stderr", "--one-off", "--fd", "0"]);
     // Nothing of the host's loopback, and no server for what the guest's init sets.
     add(&["--no-map-gw", "--no-dhcp", "--no-dhcpv6", "--no-ra"]);
     match (routes.ipv4, routes.ipv6) {
@@ -198,7 +230,7 @@ mod tests {
             .iter()
             .map(|text| text.parse().unwrap())
             .collect();
-        let words = arguments(BOTH, 9, &ports);
+        let words = arguments(BOTH, &ports);
         let words: Vec<_> = words.iter().map(|word| word.to_str().unwrap()).collect();
         assert!(words.contains(&"--no-map-gw"));
         assert_eq!(
@@ -231,7 +263,7 @@ mod tests {
         };
         assert_eq!(addresses(only), (vec![IPV4], vec![IPV4_GATEWAY]));
         assert_eq!(addresses(BOTH).0.len(), 2);
-        let words = arguments(only, 9, &[]);
+        let words = arguments(only, &[]);
         assert!(words.contains(&"--ipv4-only".into()));
     }
 
