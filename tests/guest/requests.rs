@@ -107,8 +107,7 @@ fn a_cold_walk_asks_for_folders_alone() -> Result<()> {
     assert!(nodes > 4000 && folders > 500, "{said}");
     let mut requests = output.requests("store").clone();
     let listed = requests.remove("READDIRPLUS").context("a walk lists")?;
-    // The second answer of each folder says that there is no more.
-    let most = 2 * folders + nodes / NAMES_MIN;
+    let most = folders + nodes / NAMES_MIN;
     assert!(
         listed <= most,
         "{listed} requests list {folders} folders with {nodes} nodes, and {most} at most are known: {requests:?}"

@@ -386,6 +386,11 @@ impl Sink for Reply {
         Ok(())
     }
 
+    fn put_over(&mut self, at: usize, bytes: &[u8]) -> Result<(), Fault> {
+        self.body[at..at + bytes.len()].copy_from_slice(bytes);
+        Ok(())
+    }
+
     fn put_file(&mut self, file: BorrowedFd<'_>, offset: u64, limit: usize) -> io::Result<usize> {
         // Short reads, as any file system may give them.
         let mut buffer = vec![0; limit.min(self.room()).min(5000)];

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::{MetadataExt, symlink};
 
-use devices::virtio::fs::wire::{Dirent, EntryOut, ROOT_ID, opcode};
+use devices::virtio::fs::wire::{Dirent, EntryOut, LISTING_END, ROOT_ID, opcode};
 use rustix::io::Errno;
 use tempfile::TempDir;
 use zerocopy::{FromZeros, IntoBytes};
@@ -51,16 +51,16 @@ fn a_filtered_root_lists_its_filter_in_order() {
         dirent(own, 2, b"..", libc::DT_DIR),
         dirent(ino("a-file"), 3, b"a-file", libc::DT_REG),
         dirent(ino("b-directory"), 4, b"b-directory", libc::DT_DIR),
-        dirent(ino("c-link"), 5, b"c-link", libc::DT_LNK),
+        dirent(ino("c-link"), LISTING_END, b"c-link", libc::DT_LNK),
     ];
     let reply = client
         .readdir(opcode::READDIR, ROOT_ID, 0, 0, 4096)
         .unwrap();
     assert_eq!(reply, expected.concat());
-    let end = client
-        .readdir(opcode::READDIR, ROOT_ID, 0, 5, 4096)
-        .unwrap();
-    assert_eq!(end, []);
+    for end in [5, LISTING_END] {
+        let reply = client.readdir(opcode::READDIR, ROOT_ID, 0, end, 4096);
+        assert_eq!(reply, Ok(vec![]));
+    }
 }
 
 #[test]
@@ -78,7 +78,8 @@ fn a_filtered_root_with_nodes_lists_the_same_with_them() {
         expected.extend(dirent(own, off, name.as_bytes(), libc::DT_DIR));
     }
     let kinds = [libc::DT_REG, libc::DT_DIR, libc::DT_LNK];
-    for ((off, name), kind) in (3..).zip(["a-file", "b-directory", "c-link"]).zip(kinds) {
+    let names = ["a-file", "b-directory", "c-link"];
+    for ((off, name), kind) in [3, 4, LISTING_END].into_iter().zip(names).zip(kinds) {
         let entry = client.lookup(ROOT_ID, name.as_bytes()).unwrap();
         expected.extend(entry.as_bytes());
         expected.extend(dirent(entry.attr.ino, off, name.as_bytes(), kind));
@@ -143,6 +144,8 @@ fn every_size_of_reply_gives_the_same_listing() {
         let fh = client.opendir(ROOT_ID).map_or(0, |open| open.fh);
         let whole = client.list(opcode::READDIR, ROOT_ID, fh, 1 << 20);
         assert_eq!(whole.len(), all.len() + 2);
+        let ends = whole.iter().filter(|entry| entry.dirent.off == LISTING_END);
+        assert_eq!(ends.count(), 1, "the last alone says that it is");
         // From room for the longest entry alone to several at a time.
         for size in [128, 129, 200, 1000, 4096, u32::MAX] {
             assert_eq!(client.list(opcode::READDIR, ROOT_ID, fh, size), whole);
@@ -198,6 +201,8 @@ fn positions_beyond_the_end_end() {
         assert_eq!(reply, Ok(vec![]));
     }
     let client = Client::mount(folder.path(), immutable());
+    let reply = client.readdir(opcode::READDIR, ROOT_ID, 0, LISTING_END, 4096);
+    assert_eq!(reply, Ok(vec![]));
     let reply = client.readdir(opcode::READDIR, ROOT_ID, 0, u64::MAX, 4096);
     assert_eq!(reply, Err(Errno::INVAL));
 }

@@ -111,6 +111,10 @@ impl devices::virtio::fs::Sink for Reply {
         unreachable!("there is no room")
     }
 
+    fn put_over(&mut self, _: usize, _: &[u8]) -> Result<(), devices::virtio::Fault> {
+        unreachable!("there is no body")
+    }
+
     fn put_file(
         &mut self,
         _: std::os::fd::BorrowedFd<'_>,

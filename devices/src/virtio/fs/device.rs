@@ -197,6 +197,16 @@ impl Sink for Reply<'_> {
         Ok(())
     }
 
+    fn put_over(&mut self, at: usize, bytes: &[u8]) -> Result<(), Fault> {
+        let end = self.buffers.consumed_bytes();
+        self.buffers.rewind();
+        self.buffers.skip(HEADER_BYTES.saturating_add(at));
+        self.put(bytes)?;
+        self.buffers.rewind();
+        self.buffers.skip(end);
+        Ok(())
+    }
+
     fn put_file(
         &mut self,
         file: BorrowedFd<'_>,

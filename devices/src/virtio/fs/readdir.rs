@@ -1,8 +1,8 @@
 //! Listings: READDIR and READDIRPLUS.
 //!
 //! An entry's `off` is the host directory's own position after it, which stays good while the
-//! directory changes. The root of a filtered share lists its filter instead, and positions count
-//! entries. READDIRPLUS looks every name up on the way, which is what makes a walk cheap.
+//! directory changes; that of the last is [`LISTING_END`]. The root of a filtered share lists its filter
+//! instead, and positions count entries. READDIRPLUS looks every name up on the way, which is what makes a walk cheap.
 
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -16,11 +16,11 @@ use super::host;
 use super::lock;
 use super::name::Name;
 use super::nodes::Kind;
-use super::reply::{Failure, Listed, Sink};
+use super::reply::{Failure, Last, Listed, Sink};
 use super::request::Request;
 use super::server::Server;
 use super::session::READ_BYTES_MAX;
-use super::wire::{EntryOut, ReadIn, opcode};
+use super::wire::{EntryOut, LISTING_END, ReadIn, opcode};
 
 /// Bytes of host entries fetched at a time.
 const FETCH_BYTES_MAX: usize = 8192;
@@ -41,6 +41,9 @@ impl Server {
         let arguments: ReadIn = request.arguments()?;
         let node = request.header.nodeid;
         self.must_be(Kind::Directory, node)?;
+        if arguments.offset == LISTING_END {
+            return Ok(());
+        }
         let mut listing = Listing {
             server: self,
             node,
@@ -50,16 +53,18 @@ impl Server {
                 .room()
                 .min(arguments.size.min(READ_BYTES_MAX) as usize),
             reply,
+            last: None,
         };
         let more = match self.content.root_filter(node) {
             Some(filter) => listing.of_filter(filter, arguments.offset)?,
             None => listing.of_host(arguments.fh, arguments.offset)?,
         };
-        // An empty reply would be the end of the directory.
-        if more && reply.body_bytes() == 0 {
-            return Err(Errno::INVAL.into());
+        match listing.last {
+            // An empty reply would be the end of the directory.
+            None if more => Err(Errno::INVAL.into()),
+            Some(last) if !more => Ok(reply.end_listing(last)?),
+            _ => Ok(()),
         }
-        Ok(())
     }
 }
 
@@ -71,6 +76,8 @@ struct Listing<'a> {
     plus: bool,
     limit_bytes: usize,
     reply: &'a mut dyn Sink,
+    /// The last entry so far.
+    last: Option<Last>,
 }
 
 /// What a listing says of a name.
@@ -198,7 +205,9 @@ impl Listing<'_> {
     }
 
     fn put(&mut self, entry: &Listed<'_>) -> Result<bool, Failure> {
-        Ok(self.reply.put_listed(entry, self.limit_bytes)?)
+        let put = self.reply.put_listed(entry, self.limit_bytes)?;
+        self.last = put.or(self.last);
+        Ok(put.is_some())
     }
 }
 

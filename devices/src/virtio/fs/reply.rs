@@ -5,13 +5,14 @@
 //! vector in tests. Likewise a [`Source`] holds what is written to files, which is not copied.
 
 use std::io;
+use std::mem::offset_of;
 use std::os::fd::BorrowedFd;
 
 use rustix::io::Errno;
 use zerocopy::{Immutable, IntoBytes};
 
 use super::super::{Fault, Position};
-use super::wire::{DIRENT_ALIGN, Dirent, EntryOut, OutHeader};
+use super::wire::{DIRENT_ALIGN, Dirent, EntryOut, LISTING_END, OutHeader};
 
 /// Takes one reply: the body in order, then the header that goes before it.
 pub trait Sink {
@@ -23,6 +24,12 @@ pub trait Sink {
     /// # Errors
     /// The guest's memory cannot be written.
     fn put(&mut self, bytes: &[u8]) -> Result<(), Fault>;
+
+    /// Writes bytes over those of the body from `at` on, which are there.
+    ///
+    /// # Errors
+    /// The guest's memory cannot be written.
+    fn put_over(&mut self, at: usize, bytes: &[u8]) -> Result<(), Fault>;
 
     /// Appends at most `limit_bytes` of a file to the body, from `offset` on. None is the end of
     /// the file, or of the room.
@@ -81,14 +88,18 @@ impl dyn Sink + '_ {
         Ok(self.put(object.as_bytes())?)
     }
 
-    /// Appends an entry of a listing, of which there are at most `limit_bytes`; false when it does
-    /// not fit.
+    /// Appends an entry of a listing, of which there are at most `limit_bytes`; none when it does not
+    /// fit.
     ///
     /// # Errors
     /// The guest's memory cannot be written.
-    pub fn put_listed(&mut self, entry: &Listed<'_>, limit_bytes: usize) -> Result<bool, Fault> {
+    pub fn put_listed(
+        &mut self,
+        entry: &Listed<'_>,
+        limit_bytes: usize,
+    ) -> Result<Option<Last>, Fault> {
         if entry.bytes() > limit_bytes.saturating_sub(self.body_bytes()) {
-            return Ok(false);
+            return Ok(None);
         }
         let header = Dirent {
             ino: entry.ino,
@@ -100,12 +111,23 @@ impl dyn Sink + '_ {
         if let Some(looked_up) = entry.looked_up {
             self.put(looked_up.as_bytes())?;
         }
+        let last = Last {
+            off_at: (self.body_bytes()).saturating_add(offset_of!(Dirent, off)),
+        };
         self.put(header.as_bytes())?;
         self.put(entry.name)?;
         let padding = [0; DIRENT_ALIGN];
         let gap = entry.name.len().wrapping_neg() % DIRENT_ALIGN;
         self.put(padding.get(..gap).unwrap_or_default())?;
-        Ok(true)
+        Ok(Some(last))
+    }
+
+    /// Says of the entry that was put last that no other follows ([`LISTING_END`]).
+    ///
+    /// # Errors
+    /// The guest's memory cannot be written.
+    pub fn end_listing(&mut self, last: Last) -> Result<(), Fault> {
+        self.put_over(last.off_at, LISTING_END.as_bytes())
     }
 
     /// Refuses to go on where the guest left no room for `bytes`.
@@ -118,6 +140,13 @@ impl dyn Sink + '_ {
         }
         Ok(())
     }
+}
+
+/// Where the body has the entry that was put last.
+#[derive(Clone, Copy)]
+pub struct Last {
+    /// Where its `off` is.
+    off_at: usize,
 }
 
 /// An entry of a listing.

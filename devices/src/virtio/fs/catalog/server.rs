@@ -16,8 +16,8 @@ use super::super::reply::{Failure, Listed, Sink, Source};
 use super::super::request::Request;
 use super::super::session::{READ_BYTES_MAX, Session};
 use super::super::wire::{
-    Attr, AttrOut, EntryOut, FOPEN_KEEP_CACHE, Flags, GetxattrIn, OpenOut, ROOT_ID, ReadIn,
-    StatfsOut, opcode,
+    Attr, AttrOut, EntryOut, FOPEN_KEEP_CACHE, Flags, GetxattrIn, LISTING_END, OpenOut, ROOT_ID,
+    ReadIn, StatfsOut, opcode,
 };
 use super::super::xattr;
 use super::{Body, Catalog, Node, id, index};
@@ -184,6 +184,9 @@ impl Server {
         let Body::Directory(entries) = &self.node(request)?.body else {
             return Err(Errno::NOTDIR.into());
         };
+        if arguments.offset == LISTING_END {
+            return Ok(());
+        }
         let plus = request.header.opcode == opcode::READDIRPLUS;
         let limit_bytes = reply
             .room()
@@ -194,6 +197,7 @@ impl Server {
         ];
         let entries = entries.iter().map(|(name, child)| (&**name, id(*child)));
         let skip = usize::try_from(arguments.offset).unwrap_or(usize::MAX);
+        let mut last = None;
         for (next, (name, node)) in (1..).zip(own.into_iter().chain(entries)).skip(skip) {
             // On `.` and `..` the guest takes no lookup.
             let looked_up = match index(node).map(u32::try_from) {
@@ -207,15 +211,14 @@ impl Server {
                 mode: self.catalog.node(node).map_or(0, |node| node.mode),
                 next,
             };
-            if !reply.put_listed(&listed, limit_bytes)? {
+            match reply.put_listed(&listed, limit_bytes)? {
+                Some(put) => last = Some(put),
                 // An empty reply would be the end of the directory.
-                return match reply.body_bytes() {
-                    0 => Err(Errno::INVAL.into()),
-                    _ => Ok(()),
-                };
+                None if last.is_none() => return Err(Errno::INVAL.into()),
+                None => return Ok(()),
             }
         }
-        Ok(())
+        Ok(last.map_or(Ok(()), |last| reply.end_listing(last))?)
     }
 
     fn parent(&self, of: u64) -> u64 {

@@ -11,7 +11,8 @@ use super::super::super::{Fault, Position};
 use super::super::exchange::Serve;
 use super::super::reply::{Sink, Source};
 use super::super::wire::{
-    AttrOut, Dirent, EntryOut, GetattrIn, GetxattrIn, InHeader, InitIn, OutHeader, ReadIn, opcode,
+    AttrOut, Dirent, EntryOut, GetattrIn, GetxattrIn, InHeader, InitIn, LISTING_END, OutHeader,
+    ReadIn, opcode,
 };
 use super::*;
 
@@ -51,6 +52,11 @@ impl Sink for Page {
 
     fn put(&mut self, bytes: &[u8]) -> Result<(), Fault> {
         self.body.extend_from_slice(bytes);
+        Ok(())
+    }
+
+    fn put_over(&mut self, at: usize, bytes: &[u8]) -> Result<(), Fault> {
+        self.body[at..at + bytes.len()].copy_from_slice(bytes);
         Ok(())
     }
 
@@ -238,6 +244,7 @@ fn a_listing_goes_on_where_it_ended() {
     ];
     let expected = expected.map(|(name, ino, kind)| (name.to_owned(), ino, kind));
     assert_eq!(names, expected);
+    assert_eq!(read.offset, LISTING_END);
     read.size = 8;
     read.offset = 0;
     let none = call(&server, opcode::READDIR, 1, read.as_bytes());

@@ -20,7 +20,7 @@ pub use change::{
     LseekIn, LseekOut, MkdirIn, MknodIn, Rename2In, RenameIn, Set, SetattrIn, SetxattrIn, WriteIn,
     WriteOut,
 };
-pub use dirent::{DIRENT_ALIGN, Dirent};
+pub use dirent::{DIRENT_ALIGN, Dirent, LISTING_END};
 pub use file::{FOPEN_KEEP_CACHE, FOPEN_NOFLUSH, OpenIn, OpenOut, ReadIn, ReleaseIn, StatfsOut};
 pub use init::{Flags, InitIn, InitInExt, InitOut, MAJOR, MINOR, MINOR_MIN};
 pub use mapping::{
