@@ -9,14 +9,16 @@ use std::env;
 use std::ffi::OsString;
 use std::io::{self, Read};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::process::{Child, Command, Stdio};
 
 use anyhow::{Context, bail, ensure};
+use rustix::io::{FdFlags, fcntl_setfd};
 
 use super::{patience, routes};
 use crate::app::{Port, PortRange, Protocol, Subnet};
+use crate::inherited;
 
 /// The program, and the Debian package that has it.
 const PASST: &str = "passt";
@@ -60,8 +62,10 @@ impl Passt {
     /// # Errors
     /// It is not installed, or the host has no way to any other.
     pub fn start(routes: routes::Default, ports: &[Port]) -> anyhow::Result<(Self, UnixStream)> {
+        ensure_possible(routes)?;
         ensure_reached(routes, ports)?;
-        Self::spawn(command(arguments(routes, ports)), routes)
+        let (ours, theirs) = inherited::socket_pair()?;
+        Ok((spawn(arguments(routes, ports), &theirs)?, ours))
     }
 
     /// The same without ports, by [`start_later`] in the process that `later` starts.
@@ -72,22 +76,14 @@ impl Passt {
         mut later: Command,
         routes: routes::Default,
     ) -> anyhow::Result<(Self, UnixStream)> {
-        later.args(arguments(routes, &[])).stdout(Stdio::null());
-        Self::spawn(later, routes)
-    }
-
-    fn spawn(mut command: Command, routes: routes::Default) -> anyhow::Result<(Self, UnixStream)> {
-        ensure_installed(&env::var_os("PATH").unwrap_or_default())?;
-        ensure!(
-            routes.ipv4 || routes.ipv6,
-            "type \"user\" needs a default route on the host, which has none"
-        );
+        ensure_possible(routes)?;
         let (ours, theirs) = UnixStream::pair().context("cannot make a socket pair")?;
-        let child = command.stdin(OwnedFd::from(theirs)).spawn();
-        Ok((
-            Self(child.with_context(|| format!("cannot start {PASST}"))?),
-            ours,
-        ))
+        let child = later
+            .args(arguments(routes, &[]))
+            .stdin(OwnedFd::from(theirs))
+            .stdout(Stdio::null())
+            .spawn();
+        Ok((Self(child.context("cannot start a process")?), ours))
     }
 
     /// Waits until it listens, if it is to, and is in the background.
@@ -125,25 +121,29 @@ pub fn start_later(arguments: Vec<OsString>) -> anyhow::Result<()> {
     if !patience::until_it_speaks(&socket).context("cannot listen to the machine")? {
         return Ok(());
     }
-    let passt = command(arguments).stdin(OwnedFd::from(socket)).spawn();
-    Passt(passt.with_context(|| format!("cannot start {PASST}"))?).wait_until_ready()
+    fcntl_setfd(&socket, FdFlags::empty()).context("cannot hand a socket on")?;
+    spawn(arguments, &socket)?.wait_until_ready()
 }
 
-fn command(arguments: Vec<OsString>) -> Command {
-    let mut command = Command::new(PASST);
-    command
+/// Starts it with a socket that is not close-on-exec.
+fn spawn(arguments: Vec<OsString>, socket: &impl AsRawFd) -> anyhow::Result<Passt> {
+    let child = Command::new(PASST)
         .args(arguments)
+        .args(["--fd", &socket.as_raw_fd().to_string()])
+        .stdin(Stdio::null())
         .stdout(Stdio::null())
-        .stderr(Stdio::piped());
-    command
+        .stderr(Stdio::piped())
+        .spawn();
+    Ok(Passt(
+        child.with_context(|| format!("cannot start {PASST}"))?,
+    ))
 }
 
 fn arguments(routes: routes::Default, ports: &[Port]) -> Vec<OsString> {
     let mut words: Vec<String> = Vec::new();
     let mut add = |more: &[&str]| words.extend(more.iter().map(ToString::to_string));
-    // One guest, on the socket that is its standard input; complaints on the standard error output, and
-    // no others.
-    add(&["--quiet", "--stderr", "--one-off", "--fd", "0"]);
+    // One guest; complaints on the standard error output, and no others.
+    add(&["--quiet", "--stderr", "--one-off"]);
     // Nothing of the host's loopback, and no server for what the guest's init sets.
     add(&["--no-map-gw", "--no-dhcp", "--no-dhcpv6", "--no-ra"]);
     match (routes.ipv4, routes.ipv6) {
@@ -203,6 +203,15 @@ fn ensure_reached(routes: routes::Default, ports: &[Port]) -> anyhow::Result<()>
             "cannot listen on {address}: that needs a default route for {family}, and the host has none"
         );
     }
+    Ok(())
+}
+
+fn ensure_possible(routes: routes::Default) -> anyhow::Result<()> {
+    ensure_installed(&env::var_os("PATH").unwrap_or_default())?;
+    ensure!(
+        routes.ipv4 || routes.ipv6,
+        "type \"user\" needs a default route on the host, which has none"
+    );
     Ok(())
 }
 
