@@ -289,8 +289,10 @@ fn a_command_that_is_killed_ends_its_program_alone() {
 fn without_work_it_ends_by_itself() {
     let Some(mut host) = Host::new() else { return };
     host.idle_seconds = 1;
-    host.script(":").status().unwrap();
+    let mut work = host.endless();
     let machine = host.pid("machine_pid");
+    work.kill().unwrap();
+    work.wait().unwrap();
     wait_for(|| host.status()["running"] == false);
     assert!(!is_alive(machine));
     assert!(!host.socket().exists());

@@ -228,9 +228,12 @@ fn parse_status(line: &str) -> Option<u16> {
 
 #[cfg(test)]
 mod tests {
-    use std::net::TcpListener;
+    use std::net::{SocketAddrV4, TcpListener};
+    use std::os::fd::OwnedFd;
     use std::os::unix::net::UnixListener;
     use std::thread;
+
+    use rustix::net::{AddressFamily, SocketType, bind, getsockname, socket};
 
     use super::*;
 
@@ -335,6 +338,15 @@ mod tests {
         }
     }
 
+    /// A port that nobody listens at, as long as its socket is kept.
+    fn unheard() -> (OwnedFd, u16) {
+        let socket = socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
+        let any = SocketAddrV4::new(Ipv4Addr::LOCALHOST, 0);
+        bind(&socket, &any).unwrap();
+        let address = SocketAddrV4::try_from(getsockname(&socket).unwrap()).unwrap();
+        (socket, address.port())
+    }
+
     #[test]
     fn a_service_is_found_at_its_port_or_socket() {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
@@ -354,6 +366,7 @@ mod tests {
         };
         assert_eq!(probe.look().unwrap(), "HTTP/1.1 204 No");
         served.join().unwrap();
+        let (_taken, port) = unheard();
         let error = Probe::Tcp(port).look().unwrap_err().to_string();
         assert_eq!(error, format!("cannot connect to port {port}"));
 
