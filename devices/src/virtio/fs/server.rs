@@ -3,9 +3,10 @@
 //! It is shared by the workers and locks only its tables, never across a system call, but for two
 //! locks. While a session begins or ends, no request is carried out, so that none leaves something
 //! behind in the session after its own. Of writable shares: while the guest renames or removes, no
-//! path is walked, since a path is right only as long as host and node table agree on it. That a share is read-only is decided
-//! here: no request that changes anything reaches the host, so the guest's own mount flag does not
-//! matter.
+//! path is walked, since a path is right only as long as host and node table agree on it.
+//!
+//! That a share is read-only is decided here: no request that changes anything reaches the host, so
+//! the guest's own mount flag does not matter.
 
 use std::os::fd::OwnedFd;
 use std::path::Path;
