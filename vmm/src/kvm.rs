@@ -97,7 +97,7 @@ impl Vm {
                 "cannot use /dev/kvm: it lacks {name}"
             );
         }
-        let fd = kvm.create_vm().context("cannot create a virtual machine")?;
+        let fd = create_vm(&kvm).context("cannot create a virtual machine")?;
         fd.set_tss_address(layout::KVM_TSS)
             .context("cannot place KVM's task state")?;
         fd.create_irq_chip()
@@ -175,5 +175,16 @@ impl Vm {
         self.fd
             .register_ioevent(&doorbell.kick, &register, doorbell.queue)
             .with_context(|| format!("cannot wire queue {}", doorbell.queue))
+    }
+}
+
+/// A signal that arrives while the kernel takes the locks of the process's whole address space makes
+/// it give up; by then the signal has been handled.
+fn create_vm(kvm: &Kvm) -> Result<VmFd, kvm_ioctls::Error> {
+    loop {
+        match kvm.create_vm() {
+            Err(error) if error.errno() == libc::EINTR => {}
+            created => return created,
+        }
     }
 }
