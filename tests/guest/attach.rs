@@ -3,7 +3,7 @@
 use anyhow::Result;
 use mvm_test::{Machines, Signal};
 
-use crate::{shell, tool};
+use crate::{shell, tool, until};
 
 /// What Docker leaves a program with.
 const KEYS: &str = "\x10\x11";
@@ -37,7 +37,7 @@ fn several_see_and_type_and_hear_of_the_end() -> Result<()> {
     let started = machines.own(shell("service", SERVICE)).flag("-di").run()?;
     assert_eq!(started.status, 0, "{started}");
     let warned = || anyhow::Ok(machines.mvm(["logs", "service"])?.stderr());
-    while warned()?.is_empty() {}
+    until(|| !warned().expect("a log").is_empty());
     let mut one = machines.spawn(["attach", "service"])?;
     one.write("one\n")?;
     one.wait_for("read: one\n")?;
@@ -78,8 +78,7 @@ fn a_terminal_in_the_background_is_used_and_left() -> Result<()> {
     let machine = tool("tty", ["python3", "-c", TERMINAL]);
     let started = machines.own(machine).flag("-dit").run()?;
     assert_eq!(started.status, 0, "{started}");
-    let logs = || anyhow::Ok(machines.mvm(["logs", "tty"])?.stdout());
-    while logs()?.is_empty() {}
+    machines.logs_until("tty", |said| !said.is_empty())?;
     let mut attached = machines.spawn_on_terminal(33, 77, ["attach", "tty"])?;
     attached.wait_for("33 77\r\n")?;
     attached.write("typed\r")?;

@@ -1,6 +1,7 @@
 //! Machines in the background: their life, and what is kept of it.
 
 use std::fs;
+use std::mem;
 
 use anyhow::Result;
 use mvm_test::{Machine, Machines, Output};
@@ -150,13 +151,10 @@ fn paused_it_does_nothing_until_it_goes_on() -> Result<()> {
     let ticks = || anyhow::Ok(machines.mvm(["logs", "clock"])?.stdout().len());
     // What was under way when it was paused arrives.
     let mut before = ticks()?;
-    loop {
-        let now = ticks()?;
-        if now == before {
-            break;
-        }
-        before = now;
-    }
+    until(|| {
+        let earlier = mem::replace(&mut before, ticks().expect("a log"));
+        before == earlier
+    });
     let refused = machines.mvm(["exec", "clock", "true"])?;
     assert_eq!(
         (refused.status, refused.stderr()),
@@ -167,7 +165,7 @@ fn paused_it_does_nothing_until_it_goes_on() -> Result<()> {
     );
     assert_eq!(ticks()?, before);
     assert_eq!(answer(&machines.mvm(["unpause", "clock"])?), ok("clock\n"));
-    while ticks()? == before {}
+    until(|| ticks().expect("a log") > before);
     Ok(())
 }
 
@@ -196,10 +194,8 @@ fn one_takes_the_place_of_another_of_its_name() -> Result<()> {
     // Without it, another is made beside the first.
     assert_eq!(answer(&run("beside", &["-d"])?), ok("place-2\n"));
     assert_eq!(answer(&run("second", &["-d", "--replace"])?), ok("place\n"));
-    let logs = || anyhow::Ok(machines.mvm(["logs", "place"])?.stdout());
     // It runs when it is told, and speaks a moment later.
-    while logs()?.is_empty() {}
-    assert!(logs()?.starts_with("second\n"));
+    machines.logs_until("place", |said| said.starts_with("second\n"))?;
     // One that has ended goes, too, and for one in the foreground.
     machines.mvm(["stop", "place-2"])?;
     let missing = ["--replace", "--name=place-2", "--entrypoint=/no-such"];

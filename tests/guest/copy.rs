@@ -20,7 +20,7 @@ fn machines(script: &str) -> Result<Machines> {
         &format!("{script}\necho up; exec sleep 1000"),
     ))?;
     // What is to be copied is there, then.
-    while machines.mvm(["logs", "copy"])?.stdout() != "up\n" {}
+    machines.logs_until("copy", |said| said == "up\n")?;
     Ok(machines)
 }
 

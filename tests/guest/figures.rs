@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use mvm_test::{Machines, Signal};
 use serde_json::{Value, json};
 
-use crate::shell;
+use crate::{shell, until};
 
 fn machines(name: &str, script: &str) -> Result<Machines> {
     let machines = Machines::new()?;
@@ -24,27 +24,24 @@ fn json(machines: &Machines, arguments: &[&str]) -> Result<Value> {
 fn the_processes_of_a_machine_are_told_without_its_help() -> Result<()> {
     let machines = machines("processes", "exec sleep 1234")?;
     let other = machines.spawn(["exec", "-u", "1000", "processes", "sleep", "4321"])?;
-    let told = loop {
+    let sleeping = || {
         let told = json(&machines, &["top", "--json", "processes"])?;
-        let told: Vec<(String, i64)> = told
-            .as_array()
-            .context("a list")?
-            .iter()
-            .map(|process| {
-                let command = process["command"].as_str().unwrap_or_default();
-                (command.to_owned(), process["uid"].as_i64().unwrap_or(-1))
-            })
-            .filter(|(command, _)| command.starts_with("sleep "))
-            .collect();
-        if told.len() == 2 {
-            break told;
-        }
+        let told = told.as_array().context("a list")?.iter().map(|process| {
+            let command = process["command"].as_str().unwrap_or_default();
+            (command.to_owned(), process["uid"].as_i64().unwrap_or(-1))
+        });
+        let sleeping = told.filter(|(command, _)| command.starts_with("sleep "));
+        anyhow::Ok(sleeping.collect::<Vec<_>>())
     };
-    let expected = [("sleep 1234", 0), ("sleep 4321", 1000)];
-    let told: Vec<_> = told
-        .iter()
-        .map(|(command, uid)| (command.as_str(), *uid))
-        .collect();
+    let mut told = Vec::new();
+    until(|| {
+        told = sleeping().expect("processes");
+        told.len() == 2
+    });
+    let expected = [
+        ("sleep 1234".to_owned(), 0),
+        ("sleep 4321".to_owned(), 1000),
+    ];
     assert_eq!(told, expected);
     let table = machines.mvm(["top", "processes"])?.stdout();
     let head = table.lines().next().unwrap_or_default();
@@ -155,7 +152,7 @@ fn bytes_of_volumes_are_told() -> Result<()> {
     let volume = json!({ "name": "data", "mountPoint": "/data", "size": "64M" });
     let script = "head -c 1048576 /dev/zero >/data/file; sync; echo done; exec sleep 1000";
     machines.start(shell("volume", script).set("/volumes/0", volume))?;
-    while machines.mvm(["logs", "volume"])?.stdout() != "done\n" {}
+    machines.logs_until("volume", |said| said == "done\n")?;
     let rows = json(&machines, &["stats", "--no-stream", "--json", "volume"])?;
     assert!(rows[0]["diskReadBytes"].as_u64() > Some(0), "{rows}");
     assert!(

@@ -59,7 +59,7 @@ fn it_is_restarted_only_if_the_file_says_something_else() -> Result<()> {
     // Its name stays; and so does what it has said.
     write(&file, "another", "two")?;
     assert_eq!(update()?, "service: restarted\n");
-    while machines.mvm(["logs", "service"])?.stdout() != "one\ntwo\n" {}
+    machines.logs_until("service", |said| said == "one\ntwo\n")?;
 
     fs::write(&file, r#"{ "name": "service", "memroy": 1 }"#)?;
     let refused = machines.mvm(["update", "service", &*word])?;
@@ -72,6 +72,5 @@ fn it_is_restarted_only_if_the_file_says_something_else() -> Result<()> {
     assert_eq!(update()?, "service: updated\n");
     assert_eq!(machines.mvm(["status", "service"])?.status, 3);
     assert_eq!(machines.mvm(["start", "service"])?.status, 0);
-    while machines.mvm(["logs", "service"])?.stdout() != "one\ntwo\nthree\n" {}
-    Ok(())
+    machines.logs_until("service", |said| said == "one\ntwo\nthree\n")
 }

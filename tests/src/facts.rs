@@ -41,6 +41,21 @@ impl Machines {
         }
     }
 
+    /// Waits until what is kept of one's standard output is so.
+    ///
+    /// # Errors
+    /// It cannot be asked for, or does not become so.
+    pub fn logs_until(&self, name: &str, is_so: impl Fn(&str) -> bool) -> anyhow::Result<()> {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let logs = self.mvm(["logs", name])?;
+            if is_so(&logs.stdout()) {
+                return Ok(());
+            }
+            ensure!(Instant::now() < deadline, "it never said that: {logs}");
+        }
+    }
+
     /// The kinds of one's events, the oldest first.
     ///
     /// # Errors
