@@ -5,6 +5,7 @@
 
 use std::env;
 use std::fs;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::thread;
@@ -83,9 +84,14 @@ impl Host {
 
     /// Starts a script that does not end, and waits until it runs.
     fn endless(&self) -> Child {
+        self.endless_after("true")
+    }
+
+    /// The same, after a command.
+    fn endless_after(&self, command: &str) -> Child {
         let mark = self.runtime.path().join("runs");
         let child = self
-            .script(&format!("echo > {}; sleep 1000", mark.display()))
+            .script(&format!("{command}; echo > {}; sleep 1000", mark.display()))
             .spawn()
             .unwrap();
         wait_for(|| mark.exists());
@@ -204,6 +210,37 @@ fn files_are_the_hosts_as_they_are_now() {
     );
     assert!(!gone.success());
     assert_eq!(fs::read(&file).unwrap(), b"inside\n");
+}
+
+#[test]
+fn so_are_those_that_somebody_holds_open_inside() {
+    let Some(host) = Host::new() else { return };
+    let file = host.runtime.path().join("file");
+    let read = || {
+        let mut read = host.script(&format!("cat {}", file.display()));
+        String::from_utf8(read.output().unwrap().stdout).unwrap()
+    };
+    fs::write(&file, "one\n").unwrap();
+    let mut holder = host.endless_after(&format!("exec 3< {0}; cat {0}", file.display()));
+    let mut own = fs::File::options().write(true).open(&file).unwrap();
+    own.write_all(b"ONE\ntwo\n").unwrap();
+    let by_the_host = read();
+    let write = format!("echo three >> {}", file.display());
+    host.script(&write).status().unwrap();
+    let by_one_inside = read();
+    holder.kill().unwrap();
+    holder.wait().unwrap();
+    assert_eq!(by_the_host, "ONE\ntwo\n");
+    assert_eq!(by_one_inside, "ONE\ntwo\nthree\n");
+}
+
+#[test]
+fn programs_are_not_read_page_by_page() {
+    let Some(host) = Host::new() else { return };
+    let mut look = host.script("cat /sys/class/bdi/9p-*/read_ahead_kb");
+    let ahead = String::from_utf8(look.output().unwrap().stdout).unwrap();
+    assert!(ahead.lines().all(|kib| kib == "496"), "{ahead}");
+    assert!(!ahead.is_empty());
 }
 
 #[test]

@@ -10,6 +10,7 @@ mod modules;
 mod mounts;
 mod netlink;
 mod network;
+mod plan9;
 mod port;
 mod power;
 mod root;

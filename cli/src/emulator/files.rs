@@ -58,8 +58,9 @@ pub fn setup() -> Setup {
         clock_ns: now_ns(),
         root: Root::Plan9 {
             tag: ROOT_TAG.into(),
-            // Pages are cached while a file is open, names and sizes never; writes go through.
-            options: format!("{MOUNT},cache=readahead"),
+            // Nothing is cached but what a program maps. A page that is kept would be read again after
+            // the host, or somebody in here, has written to the file.
+            options: format!("{MOUNT},cache=none"),
             read_only: false,
         },
         mounts: has_store()
@@ -105,7 +106,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_and_sizes_of_the_hosts_tree_are_not_cached() {
+    fn nothing_of_the_hosts_tree_is_cached() {
         let Root::Plan9 {
             options, read_only, ..
         } = setup().root
@@ -114,7 +115,7 @@ mod tests {
         };
         assert_eq!(
             (options.as_str(), read_only),
-            ("msize=512000,access=any,cache=readahead", false)
+            ("msize=512000,access=any,cache=none", false)
         );
     }
 

@@ -9,7 +9,7 @@ use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::Path;
 
-use super::{file, store, volumes};
+use super::{file, plan9, store, volumes};
 use crate::protocol::{FileSystem, Mount};
 use anyhow::{Context, Result};
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, StatxFlags, open, statx};
@@ -53,7 +53,7 @@ fn mount_one(wanted: &Mount) -> Result<()> {
         return fill(mount_point, below.as_ref());
     }
     let options = match wanted.file_system {
-        FileSystem::Plan9 => plan9_options(&wanted.options)?,
+        FileSystem::Plan9 => plan9::options(&wanted.options)?,
         FileSystem::Virtiofs | FileSystem::Tmpfs | FileSystem::Ext4 | FileSystem::Erofs => {
             CString::new(wanted.options.as_str())?
         }
@@ -123,13 +123,6 @@ pub(super) fn flags(read_only: bool) -> MountFlags {
     flags
 }
 
-/// Options for a 9p device: the transport is not the default one, and the dialect is Linux's.
-pub(super) fn plan9_options(options: &str) -> Result<CString> {
-    let comma = if options.is_empty() { "" } else { "," };
-    let options = format!("trans=virtio,version=9p2000.L{comma}{options}");
-    CString::new(options).context("the options contain a NUL byte")
-}
-
 /// A mount point may lie in a file system that takes no new folder, but has this one.
 fn make_mount_point(path: &Path) -> io::Result<()> {
     match fs::create_dir_all(path) {
@@ -151,17 +144,6 @@ fn read_further_ahead(mount_point: &Path) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn options_of_9p_come_after_the_transport() {
-        let bare = plan9_options("").unwrap();
-        let more = plan9_options("msize=512000,cache=mmap").unwrap();
-        assert_eq!(bare.to_str().unwrap(), "trans=virtio,version=9p2000.L");
-        assert_eq!(
-            more.to_str().unwrap(),
-            "trans=virtio,version=9p2000.L,msize=512000,cache=mmap"
-        );
-    }
 
     #[test]
     fn shares_have_neither_devices_nor_set_uid_programs() {

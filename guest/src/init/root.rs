@@ -17,8 +17,7 @@ use rustix::io::Errno;
 use rustix::mount::{MountFlags, mount, mount_move, mount_remount};
 use rustix::process::{chdir, chroot};
 
-use super::mounts::plan9_options;
-use super::{etc, volumes};
+use super::{etc, plan9, volumes};
 
 /// Where the root is until it is `/`.
 const NEW_ROOT: &str = "/root";
@@ -173,7 +172,7 @@ fn mount_root(setup: &Setup) -> Result<()> {
             options,
             read_only,
         } => {
-            let options = plan9_options(options)?;
+            let options = plan9::options(options)?;
             let flags = if *read_only {
                 MountFlags::RDONLY
             } else {
@@ -181,6 +180,7 @@ fn mount_root(setup: &Setup) -> Result<()> {
             };
             mount(tag, NEW_ROOT, "9p", flags, &*options)
                 .with_context(|| format!("9p, tag {tag:?}"))?;
+            plan9::read_ahead().context("cannot set its read-ahead")?;
             write_etc(NEW_ROOT, setup)
         }
         Root::Initrd => bail!("an initrd makes its root itself"),
