@@ -92,9 +92,9 @@ def chief_cells(data):
 
 
 def chief_lines(called, table, line):
-    """A line for each of the sides that are mvm's."""
+    """A line for each of the sides that are mvm's; they differ in how the store comes, which shares have no part in."""
     peer = table["peer"]
-    for own in table["own"]:
+    for own in table["own"][:1] if line["row"].startswith("share: ") else table["own"]:
         ours = f"{tables.shown(tables.median(line, own))} {line['unit']}"
         beside = f"{peer}: {tables.shown(tables.median(line, peer))}" if peer else ""
         part = called if own == table["own"][0] else f"the same, {own}"
