@@ -195,7 +195,8 @@ fn one_takes_the_place_of_another_of_its_name() -> Result<()> {
     assert_eq!(answer(&run("beside", &["-d"])?), ok("place-2\n"));
     assert_eq!(answer(&run("second", &["-d", "--replace"])?), ok("place\n"));
     // It runs when it is told, and speaks a moment later.
-    machines.logs_until("place", |said| said.starts_with("second\n"))?;
+    let said = machines.logs_until("place", |said| !said.is_empty())?;
+    assert!(said.starts_with("second\n"), "{said}");
     // One that has ended goes, too, and for one in the foreground.
     machines.mvm(["stop", "place-2"])?;
     let missing = ["--replace", "--name=place-2", "--entrypoint=/no-such"];

@@ -72,5 +72,6 @@ fn it_is_restarted_only_if_the_file_says_something_else() -> Result<()> {
     assert_eq!(update()?, "service: updated\n");
     assert_eq!(machines.mvm(["status", "service"])?.status, 3);
     assert_eq!(machines.mvm(["start", "service"])?.status, 0);
-    machines.logs_until("service", |said| said == "one\ntwo\nthree\n")
+    machines.logs_until("service", |said| said == "one\ntwo\nthree\n")?;
+    Ok(())
 }

@@ -1,5 +1,6 @@
 //! What is told of machines: their state, and what happened to them.
 
+use std::fmt::Display;
 use std::time::{Duration, Instant};
 
 use anyhow::ensure;
@@ -31,29 +32,16 @@ impl Machines {
         name: &str,
         is_so: impl Fn(&Value) -> bool,
     ) -> anyhow::Result<Value> {
-        let deadline = Instant::now() + PATIENCE;
-        loop {
-            let facts = self.inspect(name)?;
-            if is_so(&facts) {
-                return Ok(facts);
-            }
-            ensure!(Instant::now() < deadline, "it never was so: {facts:#}");
-        }
+        until(|| self.inspect(name), is_so)
     }
 
-    /// Waits until what is kept of one's standard output is so.
+    /// What is kept of one's standard output, once it is so.
     ///
     /// # Errors
     /// It cannot be asked for, or does not become so.
-    pub fn logs_until(&self, name: &str, is_so: impl Fn(&str) -> bool) -> anyhow::Result<()> {
-        let deadline = Instant::now() + PATIENCE;
-        loop {
-            let logs = self.mvm(["logs", name])?;
-            if is_so(&logs.stdout()) {
-                return Ok(());
-            }
-            ensure!(Instant::now() < deadline, "it never said that: {logs}");
-        }
+    pub fn logs_until(&self, name: &str, is_so: impl Fn(&str) -> bool) -> anyhow::Result<String> {
+        let said = || Ok(self.mvm(["logs", name])?.stdout());
+        until(said, |said| is_so(said))
     }
 
     /// The kinds of one's events, the oldest first.
@@ -68,5 +56,20 @@ impl Machines {
             Ok(event["event"].as_str().unwrap_or_default().to_owned())
         };
         lines.stdout().lines().map(kind).collect()
+    }
+}
+
+/// What a look finds, once it is so.
+fn until<T: Display>(
+    look: impl Fn() -> anyhow::Result<T>,
+    is_so: impl Fn(&T) -> bool,
+) -> anyhow::Result<T> {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let found = look()?;
+        if is_so(&found) {
+            return Ok(found);
+        }
+        ensure!(Instant::now() < deadline, "it never was so: {found:#}");
     }
 }
