@@ -1,4 +1,4 @@
-//! Guest memory: anonymous pages, some of them replaced by private mappings of the kernel's file.
+//! Guest memory: anonymous pages, some of them replaced by private mappings of files, the kernel's above all.
 //!
 //! A page of the kernel that nobody writes stays the host's page cache, shared by every machine
 //! that runs the same kernel. The one rule for such pages: nothing in this process may form a
@@ -9,9 +9,9 @@
 )]
 
 mod clean;
-mod cleared;
 mod huge;
 mod pagemap;
+mod touched;
 
 use std::fs::File;
 use std::ops::Range;
@@ -27,8 +27,8 @@ use vm_memory::{
 
 use crate::layout;
 pub use clean::{give_back, give_back_own};
-pub use cleared::Touched;
-pub use huge::keep_sparse_small;
+pub use huge::split_sparse;
+pub use touched::Touched;
 
 /// A page of the host, which all of mvm's hosts have in this size.
 pub const PAGE_BYTES: u64 = 4096;
@@ -104,7 +104,7 @@ pub fn map_file(
             offset,
         )
     }
-    .context("cannot map the kernel's file")?;
+    .context("cannot map a file over guest memory")?;
     Ok(())
 }
 

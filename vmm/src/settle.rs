@@ -3,12 +3,13 @@
 //! Booting touches memory that nothing touches afterwards. Most of the kernel's text, to adapt it to
 //! the processor, and of this program's, to put the machine together: what was only read goes back
 //! to the page cache, from which it returns when it is used. Pages that Linux clears and does not
-//! come to use, as most of a huge page of which it needs little. And pages that the guest has freed:
-//! it reports them, but where they are parts of a huge page the host must be told to let it be split.
+//! come to use, as most of a huge page of which it needs little, and those that it poisons. And pages
+//! that the guest has freed: it reports them, but where they are parts of a huge page the host must be
+//! told to let it be split.
 //!
 //! That happens twice: when all devices have drivers and the kernel has opened its console, which is
-//! before the guest's first process; and when what it runs has started. Huge pages are split the second
-//! time only.
+//! before the guest's first process; and when what it runs has started. What takes long, to split huge
+//! pages above all, happens the second time only.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -20,7 +21,7 @@ use anyhow::Context;
 use devices::Memory;
 use devices::virtio::roster::Roster;
 
-use crate::memory::{Touched, give_back, give_back_own, keep_sparse_small};
+use crate::memory::{Touched, give_back, give_back_own, split_sparse};
 use crate::pause::Pause;
 
 /// For those to boot who have nobody to say that they did; one that takes longer gets back at once
@@ -33,6 +34,11 @@ const QUIET: Duration = Duration::from_secs(3);
 
 /// For devices to come to rest while the guest stands still.
 const REST: Duration = Duration::from_millis(10);
+
+/// Cleared pages for which a huge page is split: while the guest boots, which would find each of the
+/// others anew; and once it has, when little of what is not used yet ever will be.
+const CLEARED_AT_BOOT: usize = 256;
+const CLEARED: usize = 64;
 
 /// A machine that boots.
 pub struct Boot {
@@ -78,24 +84,33 @@ impl Boot {
         }
         let _ = booted.recv_timeout(BOOT);
         thread::sleep(QUIET);
-        let _ = self.pause.during(|| give_back(&self.memory, &self.mapped));
-        let _ = keep_sparse_small(&self.memory);
-        let _ = give_back_own();
+        let _ = self.take_in_use();
     }
 
-    /// All of it while the guest stands still: pages taken from under a running vCPU cost it an exit
-    /// each time. Cleared pages only here, since later there may be too many to look at. Huge pages not:
-    /// to split them takes as long as all the rest.
     fn take_before_use(&self) -> anyhow::Result<()> {
         let touched = Touched::of(&self.memory)?;
+        self.take(|| touched.give_back_cleared(CLEARED_AT_BOOT))?;
+        touched.keep_sparse_small()?;
+        give_back_own()
+    }
+
+    fn take_in_use(&self) -> anyhow::Result<()> {
+        let touched = Touched::of(&self.memory)?;
+        self.take(|| {
+            touched.share_poisoned()?;
+            touched.give_back_cleared(CLEARED)
+        })?;
+        split_sparse(&self.memory)?;
+        give_back_own()
+    }
+
+    /// Takes what was only read, and what `written` does of the rest, while the guest stands still: pages
+    /// taken from under a running vCPU cost it an exit each time. The second only if the devices rest too.
+    fn take(&self, written: impl FnOnce() -> anyhow::Result<()>) -> anyhow::Result<()> {
         self.pause.during(|| {
             give_back(&self.memory, &self.mapped)?;
-            let taken = self
-                .roster
-                .during_rest(REST, || touched.give_back_cleared());
-            taken.unwrap_or(Ok(()))
-        })?;
-        give_back_own()
+            self.roster.during_rest(REST, written).unwrap_or(Ok(()))
+        })
     }
 }
 
@@ -133,6 +148,19 @@ mod tests {
     }
 
     #[test]
+    fn what_is_poisoned_is_shared_once_it_is_used() {
+        let boot = boot();
+        let poison = [0xcc; 16 << 10];
+        boot.memory
+            .write_slice(&poison, GuestAddress(0x10_0000))
+            .unwrap();
+        boot.take_before_use().unwrap();
+        assert_eq!(touched(&boot), 1 + 4);
+        boot.take_in_use().unwrap();
+        assert_eq!(touched(&boot), 1);
+    }
+
+    #[test]
     fn nothing_goes_while_a_device_is_at_work() {
         let boot = boot();
         let (begun, wait) = channel();
@@ -147,6 +175,7 @@ mod tests {
         });
         wait.recv().unwrap();
         boot.take_before_use().unwrap();
+        boot.take_in_use().unwrap();
         assert_eq!(touched(&boot), 2);
         drop(done);
         device.join().unwrap();

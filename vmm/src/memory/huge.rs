@@ -13,14 +13,14 @@ use super::pagemap::Pagemap;
 /// A huge page of the processor.
 pub(super) const HUGE_PAGE_BYTES: u64 = 2 << 20;
 
-/// Gives small pages to what is but partly there, as where the guest has returned pages: the host
-/// would gather the rest to a huge page again, with zeros for what was returned.
+/// Gives small pages to what is but partly there, as where the guest has returned pages, by splitting
+/// huge ones: the host would gather the rest to one again, with zeroes for what was returned.
 ///
 /// What is not there at all gets what the host's policy says when the guest comes to it.
 ///
 /// # Errors
 /// The host does not tell what is there, or does not know the advice.
-pub fn keep_sparse_small(memory: &Memory) -> anyhow::Result<()> {
+pub fn split_sparse(memory: &Memory) -> anyhow::Result<()> {
     let pagemap = Pagemap::open()?;
     for region in memory.iter() {
         let blocks = region.len() / HUGE_PAGE_BYTES;
@@ -78,7 +78,7 @@ mod tests {
             memory.write_obj(gpa, GuestAddress(gpa)).unwrap();
         }
         assert_eq!(mapping(host(4 << 20)), None);
-        keep_sparse_small(&memory).unwrap();
+        split_sparse(&memory).unwrap();
         assert!(flags_of_mapping(host(4 << 20)).contains(" nh"));
         assert!(!flags_of_mapping(host(6 << 20)).contains(" nh"));
         for gpa in touched {
