@@ -5,12 +5,20 @@
 use std::io;
 use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::os::fd::OwnedFd;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 
 use super::handed::Handed;
 use super::socket::{self, UnixSocket};
 use crate::app::{HostEnd, Port, Protocol};
+
+/// For a port to be let go: passt ends when it hears that its machine has ended, which may be after the
+/// same machine is started again.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+const PERIOD: Duration = Duration::from_millis(10);
 
 /// `ports` with a number for each, and the socket of each number. Those that systemd listens at are
 /// among `handed`.
@@ -67,7 +75,22 @@ pub enum Socket {
 }
 
 impl Socket {
+    /// Waits a while for one that is in use.
     fn bind(protocol: Protocol, address: SocketAddr) -> io::Result<Self> {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            match Self::try_bind(protocol, address) {
+                Err(error)
+                    if error.kind() == io::ErrorKind::AddrInUse && Instant::now() < deadline =>
+                {
+                    thread::sleep(PERIOD);
+                }
+                bound => return bound,
+            }
+        }
+    }
+
+    fn try_bind(protocol: Protocol, address: SocketAddr) -> io::Result<Self> {
         match protocol {
             Protocol::Tcp => TcpListener::bind(address).map(Self::Tcp),
             Protocol::Udp => UdpSocket::bind(address).map(Self::Udp),
@@ -119,6 +142,18 @@ mod tests {
         // The other protocol has it still.
         let other = ports(&[&format!("{number}:80/udp")]);
         assert!(take(&other, &mut Handed::default()).is_ok());
+    }
+
+    #[test]
+    fn a_port_that_is_let_go_is_waited_for() {
+        let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+        let wanted = ports(&[&format!("{}:80", taken.local_addr().unwrap().port())]);
+        let other = thread::spawn(move || {
+            thread::sleep(PERIOD * 3);
+            drop(taken);
+        });
+        take(&wanted, &mut Handed::default()).unwrap();
+        other.join().unwrap();
     }
 
     #[test]
