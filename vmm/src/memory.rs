@@ -15,11 +15,12 @@ mod touched;
 
 use std::fs::File;
 use std::ops::Range;
+use std::ptr;
 use std::sync::Arc;
 
 use anyhow::{Context, ensure};
 use devices::Memory;
-use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap};
+use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap, mmap_anonymous, munmap};
 use vm_memory::{
     GuestAddress, GuestMemoryBackend as _, GuestMemoryMmap, GuestMemoryRegion as _,
     GuestRegionMmap, MmapRegion,
@@ -56,11 +57,36 @@ pub fn allocate_small(bytes: u64) -> anyhow::Result<Memory> {
 
 fn region(gpa: u64, bytes: u64) -> anyhow::Result<GuestRegionMmap> {
     let length = usize::try_from(bytes).context("guest memory is larger than an address space")?;
+    let cannot = || format!("cannot reserve {} MiB of memory", bytes >> 20);
+    let host = reserve(length).with_context(cannot)?;
     let flags = libc::MAP_ANONYMOUS | libc::MAP_PRIVATE | libc::MAP_NORESERVE;
     let protection = libc::PROT_READ | libc::PROT_WRITE;
-    let mapping = MmapRegion::build(None, length, protection, flags)
-        .with_context(|| format!("cannot reserve {} MiB of memory", bytes >> 20))?;
+    // SAFETY: these addresses were nobody's, and stay mapped as long as this process lives.
+    let mapping = unsafe { MmapRegion::build_raw(host, length, protection, flags) };
+    let mapping = mapping.with_context(cannot)?;
     GuestRegionMmap::new(mapping, GuestAddress(gpa)).context("guest memory wraps around")
+}
+
+/// Maps memory where a huge page begins, for as long as this process lives: KVM has huge pages for a guest
+/// only where they are the host's too, and Linux before 6.7 maps at any page.
+fn reserve(length: usize) -> anyhow::Result<*mut u8> {
+    let huge = usize::try_from(huge::HUGE_PAGE_BYTES)?;
+    let whole = length.checked_add(huge).context("that wraps around")?;
+    let protection = ProtFlags::READ | ProtFlags::WRITE;
+    let flags = MapFlags::PRIVATE | MapFlags::NORESERVE;
+    // SAFETY: nothing is mapped over.
+    let start = unsafe { mmap_anonymous(ptr::null_mut(), whole, protection, flags) }?;
+    let before = start.addr().next_multiple_of(huge) - start.addr();
+    let host = start.wrapping_byte_add(before);
+    let ends = [
+        (start, before),
+        (host.wrapping_byte_add(length), huge - before),
+    ];
+    for (end, bytes) in ends.into_iter().filter(|(_, bytes)| *bytes > 0) {
+        // SAFETY: an end of what has just been mapped, which nobody knows of.
+        unsafe { munmap(end, bytes) }?;
+    }
+    Ok(host.cast())
 }
 
 /// Replaces guest pages by a private mapping of `file`: reads come from the page cache, the first
@@ -150,6 +176,16 @@ mod tests {
             .map(|(gpa, _, bytes)| (gpa, bytes))
             .collect();
         assert_eq!(layout, [(0, 3 << 30), (4 << 30, 3 << 30)]);
+    }
+
+    #[test]
+    fn memory_begins_where_a_huge_page_does() {
+        // Of a length for which Linux itself does not see to it.
+        for _ in 0..8 {
+            let memory = allocate(5 << 20).unwrap();
+            let starts = regions(&memory).map(|(_, host, _)| host % huge::HUGE_PAGE_BYTES);
+            assert_eq!(starts.collect::<Vec<_>>(), [0]);
+        }
     }
 
     #[test]

@@ -172,7 +172,7 @@ fn pieces(range: Range<u64>) -> impl Iterator<Item = Range<u64>> {
 /// A file in memory that is [`POISON`] all over.
 fn poison() -> anyhow::Result<File> {
     let mut file = File::from(memfd_create(c"poison", MemfdFlags::CLOEXEC)?);
-    file.write_all(&[POISON; POISONED_MAX])?;
+    file.write_all(&vec![POISON; POISONED_MAX])?;
     Ok(file)
 }
 
@@ -286,10 +286,8 @@ mod tests {
         let poison = [POISON; POISONED_MIN];
         // Each beside one page that is not.
         let step = POISONED_MIN + 0x1000;
-        for gpa in (0..32 << 20).step_by(step).take(MAPPINGS_MAX + 1) {
-            memory
-                .write_slice(&poison, GuestAddress(gpa as u64))
-                .unwrap();
+        for gpa in (0..32u64 << 20).step_by(step).take(MAPPINGS_MAX + 1) {
+            memory.write_slice(&poison, GuestAddress(gpa)).unwrap();
         }
         Touched::of(&memory).unwrap().share_poisoned().unwrap();
         assert_eq!(touched(&memory).len(), POISONED_MIN / PAGE_BYTES as usize);
