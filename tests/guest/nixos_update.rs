@@ -15,18 +15,20 @@ fn inside<const N: usize>(machines: &Machines, command: [&str; N]) -> Result<Out
     machines.mvm(["exec", "box"].into_iter().chain(command))
 }
 
-/// What changes a running system, by its fixtures, from `old` to `new` and not back.
-fn becomes_another(old: &str, new: &str, kernel: &str, store: &Value) -> Result<()> {
+/// What changes a running system, by its fixtures, from `old` to `new` and not back, with `more` in its
+/// app.json. Returns it as it runs then.
+fn becomes_another(old: &str, new: &str, more: &Value) -> Result<Machines> {
     let (old, new) = (fixture(old), fixture(new));
     let machines = Machines::new()?;
     let folder = tempfile::tempdir()?;
     let port = free_port();
     let write = |name: &str, path: &str| -> Result<String> {
         let file = folder.path().join(name);
-        let app = json!({
-            "name": "box", "memory": "512M", "ports": [format!("{port}:80")], "store": store,
-            "system": { "path": path, "kernel": kernel },
-        });
+        let mut app = more.clone();
+        app["name"] = "box".into();
+        app["memory"] = "512M".into();
+        app["ports"] = json!([format!("{port}:80")]);
+        app["system"]["path"] = path.into();
         fs::write(&file, app.to_string())?;
         Ok(file.to_string_lossy().into_owned())
     };
@@ -34,6 +36,7 @@ fn becomes_another(old: &str, new: &str, kernel: &str, store: &Value) -> Result<
     let says = |words: &str| page(port).is_ok_and(|page| page.ends_with(words));
     machines.start(Machine::of_file(&first))?;
     until(|| says("hello from a system\n"));
+    inside(&machines, ["sh", "-c", "echo before > /etc/written"])?.success();
     let boot = ["cat", "/proc/sys/kernel/random/boot_id"];
     let booted = inside(&machines, boot)?.success();
     // What is looked for and listed now is remembered.
@@ -50,6 +53,8 @@ fn becomes_another(old: &str, new: &str, kernel: &str, store: &Value) -> Result<
     assert!(text.ends_with("\nbox: switched\n"), "{done}");
     until(|| says("hello from the next system\n"));
     assert_eq!(inside(&machines, boot)?.success(), booted);
+    let written = inside(&machines, ["cat", "/etc/written"])?;
+    assert_eq!(written.success(), "before\n");
     let current = inside(&machines, ["readlink", "/run/current-system"])?;
     assert_eq!(current.success(), format!("{new}\n"));
     let after: u32 = inside(&machines, listed)?.success().trim().parse()?;
@@ -57,7 +62,7 @@ fn becomes_another(old: &str, new: &str, kernel: &str, store: &Value) -> Result<
     assert_eq!(machines.inspect("box")?["app"]["system"]["path"], new);
     let again = machines.mvm(["update", "box", &second])?;
     assert_eq!(again.success(), "box: unchanged\n");
-    if store["writable"] == true {
+    if more["store"]["writable"] == true {
         let known = inside(&machines, ["nix-store", "--check-validity", &new])?;
         assert_eq!(known.status, 0, "{known}");
     }
@@ -72,28 +77,35 @@ fn becomes_another(old: &str, new: &str, kernel: &str, store: &Value) -> Result<
     assert!(failed.stderr().contains(words), "{failed}");
     assert_eq!(machines.inspect("box")?["app"]["system"]["path"], new);
 
-    Ok(())
+    Ok(machines)
 }
 
 #[test]
 fn a_running_system_becomes_another_without_a_boot() -> Result<()> {
-    becomes_another(
-        "system",
-        "system-next",
-        "mvm",
-        &json!({ "mode": "closure" }),
-    )
+    becomes_another("system", "system-next", &json!({})).map(drop)
 }
 
 #[test]
 fn so_does_one_whose_nix_knows_its_store() -> Result<()> {
-    becomes_another("system", "system-next", "mvm", &json!({ "writable": true }))
+    let writable = json!({ "store": { "writable": true } });
+    becomes_another("system", "system-next", &writable).map(drop)
 }
 
 #[test]
 fn so_does_one_on_its_own_kernel() -> Result<()> {
-    let store = json!({ "mode": "closure" });
-    becomes_another("system-own", "system-own-next", "own", &store)
+    let own = json!({ "system": { "kernel": "own" } });
+    becomes_another("system-own", "system-own-next", &own).map(drop)
+}
+
+#[test]
+fn so_does_one_with_nixos_init_whose_etc_is_another_then() -> Result<()> {
+    let programs = format!("{}/lib/systemd", fixture("systemd"));
+    let shares = json!({ "shares": [{ "source": programs, "mountPoint": "/lib/systemd" }] });
+    let machines = becomes_another("system-init", "system-init-next", &shares)?;
+    let look = "cat /etc/later/theirs; grep -e ' /etc' -e metadata /proc/mounts | cut -d' ' -f 3";
+    let seen = inside(&machines, ["sh", "-c", look])?;
+    assert_eq!(seen.success(), "of the system\nerofs\noverlay\n");
+    Ok(())
 }
 
 #[test]
