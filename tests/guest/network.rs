@@ -22,11 +22,12 @@ use crate::{shell, until};
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A port of the host that nobody has, nor gets: below those that the kernel gives to who asks for any
-/// (`ip_local_port_range`), and each one once, beginning elsewhere in each process of tests.
+/// (`ip_local_port_range`), and those that lead to machines in the emulated host; and each one once,
+/// beginning elsewhere in each process of tests.
 pub fn free_port() -> u16 {
-    const PORTS: Range<u16> = 10_000..32_000;
+    const PORTS: Range<u16> = 10_000..20_000;
     static TAKEN: AtomicU16 = AtomicU16::new(0);
-    let process = (std::process::id() % 22) as u16 * 1000;
+    let process = (std::process::id() % 10) as u16 * 1000;
     loop {
         let taken = TAKEN.fetch_add(1, Ordering::Relaxed);
         let port = PORTS.start + (process + taken) % (PORTS.end - PORTS.start);
