@@ -10,6 +10,7 @@ CHIEF = [
     ("boot-common", "Starts", "first output", "start to first output, a kernel as others configure it"),
     ("boot", "Starts", "first output", "start to first output, mvm's kernel"),
     ("boot-common", "Starts", "memory then", "memory then, a kernel as others configure it"),
+    ("boot-common", "Starts", "memory 8 s later", "memory 8 s later, a kernel as others configure it"),
     ("density", "Many machines", "each of 50, all", "memory for each of 50 idle machines"),
     ("fs", "Files", "store: cold walk", "files of the store: a cold walk"),
     ("fs", "Files", "store: cold read", "files of the store: all read, cold"),
