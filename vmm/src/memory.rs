@@ -20,7 +20,9 @@ use std::sync::Arc;
 
 use anyhow::{Context, ensure};
 use devices::Memory;
-use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap, mmap_anonymous, munmap};
+use rustix::mm::{
+    Advice, MapFlags, MprotectFlags, ProtFlags, madvise, mmap, mmap_anonymous, mprotect,
+};
 use vm_memory::{
     GuestAddress, GuestMemoryBackend as _, GuestMemoryMmap, GuestMemoryRegion as _,
     GuestRegionMmap, MmapRegion,
@@ -68,24 +70,17 @@ fn region(gpa: u64, bytes: u64) -> anyhow::Result<GuestRegionMmap> {
 }
 
 /// Maps memory where a huge page begins, for as long as this process lives: KVM has huge pages for a guest
-/// only where they are the host's too, and Linux before 6.7 maps at any page.
+/// only where they are the host's too, and Linux before 6.7 maps at any page. Nothing is mapped beside it.
 fn reserve(length: usize) -> anyhow::Result<*mut u8> {
     let huge = usize::try_from(huge::HUGE_PAGE_BYTES)?;
-    let whole = length.checked_add(huge).context("that wraps around")?;
-    let protection = ProtFlags::READ | ProtFlags::WRITE;
+    let whole = length.checked_add(2 * huge).context("that wraps around")?;
     let flags = MapFlags::PRIVATE | MapFlags::NORESERVE;
     // SAFETY: nothing is mapped over.
-    let start = unsafe { mmap_anonymous(ptr::null_mut(), whole, protection, flags) }?;
-    let before = start.addr().next_multiple_of(huge) - start.addr();
+    let start = unsafe { mmap_anonymous(ptr::null_mut(), whole, ProtFlags::empty(), flags) }?;
+    let before = huge - start.addr() % huge;
     let host = start.wrapping_byte_add(before);
-    let ends = [
-        (start, before),
-        (host.wrapping_byte_add(length), huge - before),
-    ];
-    for (end, bytes) in ends.into_iter().filter(|(_, bytes)| *bytes > 0) {
-        // SAFETY: an end of what has just been mapped, which nobody knows of.
-        unsafe { munmap(end, bytes) }?;
-    }
+    // SAFETY: what is between two ends of what has just been mapped, which nobody knows of.
+    unsafe { mprotect(host, length, MprotectFlags::READ | MprotectFlags::WRITE) }?;
     Ok(host.cast())
 }
 

@@ -81,27 +81,24 @@ impl Boot {
     fn settle(&self, booted: &Receiver<()>) {
         if self.roster.wait_for_drivers(BOOT) {
             let _ = self.take_before_use();
+            let _ = give_back_own();
         }
         let _ = booted.recv_timeout(BOOT);
         thread::sleep(QUIET);
         let _ = self.take_in_use();
+        let _ = split_sparse(&self.memory);
+        let _ = give_back_own();
     }
 
     fn take_before_use(&self) -> anyhow::Result<()> {
-        let touched = Touched::of(&self.memory)?;
+        let touched = Touched::of(&self.memory, &self.mapped)?;
         self.take(|| touched.give_back_cleared(CLEARED_AT_BOOT))?;
-        touched.keep_sparse_small()?;
-        give_back_own()
+        touched.keep_sparse_small()
     }
 
     fn take_in_use(&self) -> anyhow::Result<()> {
-        let touched = Touched::of(&self.memory)?;
-        self.take(|| {
-            touched.share_poisoned()?;
-            touched.give_back_cleared(CLEARED)
-        })?;
-        split_sparse(&self.memory)?;
-        give_back_own()
+        let touched = Touched::of(&self.memory, &self.mapped)?;
+        self.take(|| touched.give_back_filled(CLEARED))
     }
 
     /// Takes what was only read, and what `written` does of the rest, while the guest stands still: pages
@@ -136,7 +133,7 @@ mod tests {
     }
 
     fn touched(boot: &Boot) -> usize {
-        Touched::of(&boot.memory).unwrap().count()
+        Touched::of(&boot.memory, &boot.mapped).unwrap().count()
     }
 
     #[test]

@@ -13,6 +13,10 @@ use super::pagemap::Pagemap;
 /// A huge page of the processor.
 pub(super) const HUGE_PAGE_BYTES: u64 = 2 << 20;
 
+/// Blocks that get an advice of their own, at most: each may cost two mappings, of which a process has
+/// 65,530.
+pub(super) const BLOCKS_MAX: usize = 1 << 12;
+
 /// Gives small pages to what is but partly there, as where the guest has returned pages, by splitting
 /// huge ones: the host would gather the rest to one again, with zeroes for what was returned.
 ///
@@ -22,13 +26,15 @@ pub(super) const HUGE_PAGE_BYTES: u64 = 2 << 20;
 /// The host does not tell what is there, or does not know the advice.
 pub fn split_sparse(memory: &Memory) -> anyhow::Result<()> {
     let pagemap = Pagemap::open()?;
+    let mut left = BLOCKS_MAX;
     for region in memory.iter() {
         let blocks = region.len() / HUGE_PAGE_BYTES;
         for offset in (0..blocks).map(|block| block * HUGE_PAGE_BYTES) {
             let host = region.as_ptr() as u64 + offset;
-            if !is_sparse(&pagemap, host)? {
+            if left == 0 || !is_sparse(&pagemap, host)? {
                 continue;
             }
+            left -= 1;
             let start = region.start_addr().0 + offset;
             let block = || start..start + HUGE_PAGE_BYTES;
             advise(memory, block(), Advice::LinuxNoHugepage)?;

@@ -1,6 +1,7 @@
 //! Pages that hold one byte all over, given back: the guest gets others when it comes to them.
 //!
-//! Zeroes are what the host gives anyway. [`POISON`] is what Linux writes to what only its boot needed,
+//! Zeroes are what the host gives anyway, but where a file is mapped: there it would give the file's bytes,
+//! so what the guest has made of those is left alone. [`POISON`] is what Linux writes to what only its boot needed,
 //! and gaps of its image, before it frees them; and what it fills the room with where it will put
 //! programs of its own (BPF), an instruction that stops whoever strays there. Of such pages one is as
 //! good as all.
@@ -16,11 +17,11 @@ use rustix::fs::{MemfdFlags, memfd_create};
 use rustix::mm::Advice;
 use vm_memory::{GuestAddress, GuestMemoryBackend as _, GuestMemoryMmap, GuestMemoryRegion as _};
 
-use super::huge::HUGE_PAGE_BYTES;
+use super::huge::{BLOCKS_MAX, HUGE_PAGE_BYTES};
 use super::pagemap::Pagemap;
 use super::{PAGE_BYTES, advise, map_file};
 
-/// Pages that are looked at, at most: 64 MiB. The guest stands still meanwhile.
+/// From so many pages on no other block is looked at: 64 MiB. The guest stands still meanwhile.
 const PAGES_MAX: usize = 1 << 14;
 
 /// `POISON_FREE_INITMEM` of Linux (`include/linux/poison.h`), which is also the processor's `int3`.
@@ -36,16 +37,18 @@ const MAPPINGS_MAX: usize = 512;
 /// Pages of guest memory that are there and no file's.
 pub struct Touched<'a> {
     memory: &'a Memory,
+    /// Where they may be copies of a file's.
+    mapped: &'a [Range<u64>],
     /// Their addresses in the guest, in order.
     pages: Vec<u64>,
 }
 
 impl<'a> Touched<'a> {
-    /// The first of them in `memory`.
+    /// The first of them in `memory`, of which `mapped` are the ranges that [`map_file`] made.
     ///
     /// # Errors
     /// The host does not tell which pages are there.
-    pub fn of(memory: &'a Memory) -> anyhow::Result<Self> {
+    pub fn of(memory: &'a Memory, mapped: &'a [Range<u64>]) -> anyhow::Result<Self> {
         let pagemap = Pagemap::open()?;
         let mut pages = Vec::new();
         'all: for region in memory.iter() {
@@ -63,8 +66,11 @@ impl<'a> Touched<'a> {
                 }
             }
         }
-        pages.truncate(PAGES_MAX);
-        Ok(Self { memory, pages })
+        Ok(Self {
+            memory,
+            mapped,
+            pages,
+        })
     }
 
     /// How many they are.
@@ -79,9 +85,14 @@ impl<'a> Touched<'a> {
     /// # Errors
     /// The host does not know the advice.
     pub fn keep_sparse_small(&self) -> anyhow::Result<()> {
-        let sparse = self.blocks().filter(|pages| !is_whole(pages));
+        let sparse = self.blocks().filter(|pages| !is_whole(pages)).map(block);
+        // The last block of a region may be less than a huge page.
+        let sparse = sparse.filter(|block| {
+            let start = GuestAddress(block.start);
+            self.memory.check_range(start, HUGE_PAGE_BYTES as usize)
+        });
         sparse
-            .map(block)
+            .take(BLOCKS_MAX)
             .try_for_each(|block| advise(self.memory, block, Advice::LinuxNoHugepage))
     }
 
@@ -95,7 +106,8 @@ impl<'a> Touched<'a> {
     /// The host does not take them.
     pub fn give_back_cleared(&self, least: usize) -> anyhow::Result<()> {
         for pages in self.blocks() {
-            let cleared = self.filled(pages, 0);
+            let mut cleared = self.filled(pages, 0);
+            cleared.retain(|gpa| !self.mapped.iter().any(|range| range.contains(gpa)));
             if is_whole(pages) && cleared.len() < least {
                 continue;
             }
@@ -106,12 +118,14 @@ impl<'a> Touched<'a> {
         Ok(())
     }
 
-    /// Has those that are [`POISON`] alone be the same few pages, each until it is written to.
+    /// Does that, and has those that are [`POISON`] alone be the same few pages, each until it is written to.
     ///
     /// # Errors
     /// As [`Self::give_back_cleared`], and no less may anybody write meanwhile; or the host has no memory.
-    pub fn share_poisoned(&self) -> anyhow::Result<()> {
+    pub fn give_back_filled(&self, least: usize) -> anyhow::Result<()> {
+        // Before any go: to look at one that has gone brings it back.
         let poisoned = self.filled(&self.pages, POISON);
+        self.give_back_cleared(least)?;
         let pieces = runs(&poisoned)
             .flat_map(pieces)
             .filter(|piece| piece.end - piece.start >= POISONED_MIN as u64);
@@ -121,13 +135,8 @@ impl<'a> Touched<'a> {
         }
         let poison = poison().context("cannot make memory to share")?;
         pieces.into_iter().try_for_each(|piece| {
-            map_file(
-                self.memory,
-                piece.start,
-                piece.end - piece.start,
-                &poison,
-                0,
-            )
+            let bytes = piece.end - piece.start;
+            map_file(self.memory, piece.start, bytes, &poison, 0)
         })
     }
 
@@ -202,7 +211,7 @@ mod tests {
     use super::*;
 
     fn touched(memory: &Memory) -> Vec<u64> {
-        Touched::of(memory).unwrap().pages
+        Touched::of(memory, &[]).unwrap().pages
     }
 
     #[test]
@@ -219,7 +228,7 @@ mod tests {
             memory.write_obj(byte, GuestAddress(gpa)).unwrap();
         }
         assert_eq!(touched(&memory), [0, 0x1000, 0x2000, 0x3000, 0x5000]);
-        let pages = Touched::of(&memory).unwrap();
+        let pages = Touched::of(&memory, &[]).unwrap();
         pages.give_back_cleared(1).unwrap();
         assert_eq!(touched(&memory), [0x1000, 0x5000]);
         for (gpa, byte) in written {
@@ -231,7 +240,7 @@ mod tests {
     fn of_a_huge_page_what_was_written_stays() {
         let memory = allocate(8 << 20).unwrap();
         memory.write_obj(7u8, GuestAddress(5 << 20)).unwrap();
-        let pages = Touched::of(&memory).unwrap();
+        let pages = Touched::of(&memory, &[]).unwrap();
         pages.give_back_cleared(256).unwrap();
         split_sparse(&memory).unwrap();
         assert_eq!(touched(&memory), [5 << 20]);
@@ -246,11 +255,42 @@ mod tests {
             let gpa = GuestAddress(page * PAGE_BYTES);
             memory.write_obj(byte, gpa).unwrap();
         }
-        let pages = Touched::of(&memory).unwrap();
+        let pages = Touched::of(&memory, &[]).unwrap();
         pages.give_back_cleared(65).unwrap();
         assert_eq!(touched(&memory).len(), 512);
         pages.give_back_cleared(64).unwrap();
         assert_eq!(touched(&memory).len(), 448);
+    }
+
+    #[test]
+    fn what_the_guest_has_made_of_a_file_stays() {
+        let memory = allocate_small(4 << 20).unwrap();
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(&[7; 3 << 12]).unwrap();
+        map_file(&memory, 0x10_0000, 3 << 12, &file, 0).unwrap();
+        for (gpa, byte) in [(0x10_0000, 0), (0x10_1000, POISON), (0x10_3000, 0)] {
+            let page = [byte; PAGE_BYTES as usize];
+            memory.write_slice(&page, GuestAddress(gpa)).unwrap();
+        }
+        let mapped = 0x10_0000..0x10_3000;
+        let pages = Touched::of(&memory, std::slice::from_ref(&mapped)).unwrap();
+        pages.give_back_filled(1).unwrap();
+        assert_eq!(touched(&memory), [0x10_0000, 0x10_1000]);
+        let seen = |gpa| memory.read_obj::<u8>(GuestAddress(gpa)).unwrap();
+        let all = [0x10_0000, 0x10_1000, 0x10_2000, 0x10_3000].map(seen);
+        assert_eq!(all, [0, POISON, 7, 0]);
+    }
+
+    #[test]
+    fn the_end_of_odd_memory_is_left_out() {
+        let memory = allocate_small((4 << 20) + PAGE_BYTES).unwrap();
+        for gpa in [0, 4 << 20] {
+            memory.write_obj(1u8, GuestAddress(gpa)).unwrap();
+        }
+        let pages = Touched::of(&memory, &[]).unwrap();
+        pages.keep_sparse_small().unwrap();
+        pages.give_back_filled(1).unwrap();
+        assert_eq!(touched(&memory), [0, 4 << 20]);
     }
 
     #[test]
@@ -265,7 +305,10 @@ mod tests {
         fill(0x10_0000, POISONED_MIN - 0x1000);
         fill(0x20_0000, POISONED_MIN - 1);
         memory.write_obj(1u8, GuestAddress(0x3f_f000)).unwrap();
-        Touched::of(&memory).unwrap().share_poisoned().unwrap();
+        Touched::of(&memory, &[])
+            .unwrap()
+            .give_back_filled(1)
+            .unwrap();
         let mut left = vec![0x1000 + (POISONED_MAX + POISONED_MIN) as u64];
         left.extend([0x10_0000, 0x10_1000, 0x10_2000]);
         left.extend([0x20_0000, 0x20_1000, 0x20_2000, 0x20_3000, 0x3f_f000]);
@@ -289,7 +332,10 @@ mod tests {
         for gpa in (0..32u64 << 20).step_by(step).take(MAPPINGS_MAX + 1) {
             memory.write_slice(&poison, GuestAddress(gpa)).unwrap();
         }
-        Touched::of(&memory).unwrap().share_poisoned().unwrap();
+        Touched::of(&memory, &[])
+            .unwrap()
+            .give_back_filled(1)
+            .unwrap();
         assert_eq!(touched(&memory).len(), POISONED_MIN / PAGE_BYTES as usize);
     }
 

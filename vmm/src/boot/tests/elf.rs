@@ -461,7 +461,7 @@ fn touched(bytes: &[u8]) -> usize {
     let loaded = load(&memory, &path, &given()).unwrap();
     assert_loaded(&memory, bytes, TEXT);
     assert_eq!(loaded.mapped, [WHOLE], "they stay mappings");
-    memory::Touched::of(&memory).unwrap().count()
+    memory::Touched::of(&memory, &[]).unwrap().count()
 }
 
 #[test]
