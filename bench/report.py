@@ -25,6 +25,9 @@ CHIEF = [
     ("stop", "Stops", "asked to end", "a stop"),
     ("compose", "Several services", "no check, until up", "`mvm up` of ten services"),
     ("rebuild", "Edits", "edit to the answer", "from an edit of a Nix expression to the answer of its service"),
+    ("rebuild", "Edits", "evaluation", "of that, evaluation"),
+    ("rebuild", "Edits", "build", "of that, build"),
+    ("rebuild", "Edits", "start to the answer", "of that, the machine's start until it answers"),
     ("emulator", "The emulated host", "the emulated host starts", "without hardware KVM: a first command, until its first output"),
     ("emulator", "The emulated host", "it runs", "the same, a next command"),
 ]

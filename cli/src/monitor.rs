@@ -4,6 +4,7 @@ mod carried;
 mod control;
 mod end;
 mod health;
+mod instructions;
 mod measure;
 mod oom;
 mod outside;

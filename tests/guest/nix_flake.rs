@@ -11,6 +11,8 @@ use mvm_test::{Machine, Machines, fixtures_folder, repository};
 use tempfile::TempDir;
 
 use crate::network::free_port;
+use crate::nixos::page;
+use crate::until;
 
 /// Those files of the repository that the flake reads, as a flake of their own: the repository's folder has more than Nix
 /// should copy.
@@ -135,5 +137,43 @@ fn the_template_is_a_machine_once_it_has_its_inputs() -> Result<()> {
     assert!(answer.ends_with("<h1>From a machine</h1>\n"), "{answer}");
     let script = fs::read_to_string(flake.folder.path().join("result/bin/run-web"))?;
     assert!(script.contains("-mvm/bin/mvm run /nix/store/"), "{script}");
+    Ok(())
+}
+
+#[test]
+fn a_configuration_nix_is_built_and_run() -> Result<()> {
+    let folder = TempDir::with_prefix("mvm-test.")?;
+    let configuration = folder.path().join("configuration.nix");
+    let port = free_port();
+    // One that no store has yet.
+    let name = format!("shop{port}");
+    let text = format!(r#"{{ networking.hostName = "{name}"; }}"#);
+    fs::write(&configuration, text)?;
+    let configuration = configuration.to_string_lossy();
+    let nixpkgs = repository().join("tests/nix/nixpkgs");
+    let nixpkgs = format!("-Inixpkgs={}", nixpkgs.display());
+    let fixtures = fs::canonicalize(fixtures_folder())?;
+    let path = std::env::var("PATH")?;
+    let machines = Machines::new()?
+        .host_env("PATH", format!("{}:{path}", fixtures.join("bin").display()))
+        .host_env("MVM_FIXTURES", &fixtures);
+
+    let publish = format!("--publish={port}:80");
+    let flags = ["--memory=512M", &publish, "--detach"];
+    let line = ["nixos", &configuration, &nixpkgs];
+    let output = machines.mvm(line.into_iter().chain(flags))?;
+    assert_eq!(output.success(), format!("{name}\n"));
+    let words = output.stderr();
+    let said = format!("building the system of {name}\n");
+    assert!(words.contains(&said), "{words}");
+    until(|| page(port).is_ok_and(|page| page.ends_with("hello from a system\n")));
+    machines.mvm(["exec", &name, "systemctl", "poweroff"])?;
+    assert_eq!(machines.mvm(["wait", &name])?.stdout(), "0\n");
+
+    let built = machines.mvm(line.into_iter().chain(["--build-only"]))?;
+    let deleted = Command::new(fixtures.join("bin/nix-store"))
+        .args(["--delete", built.success().trim()])
+        .output()?;
+    ensure!(deleted.status.success(), "{deleted:?}");
     Ok(())
 }

@@ -104,6 +104,25 @@ pub fn serves_reboots_and_switches_itself_off(machine: Machine) -> Result<()> {
 }
 
 #[test]
+fn one_in_the_foreground_reboots_too_and_its_file_may_have_been_the_standard_input() -> Result<()> {
+    let machines = Machines::new()?;
+    let mut running = machines.spawn(["run", "-"])?;
+    let app = json!({ "name": "box", "memory": "512M", "system": { "path": fixture("system") } });
+    running.write_in_background(app.to_string().into_bytes());
+    let boot = || inside(&machines, ["cat", "/proc/sys/kernel/random/boot_id"]);
+    let is_up =
+        || inside(&machines, ["systemctl", "is-active", "web"]).is_ok_and(|it| it.status == 0);
+    until(is_up);
+    let first = boot()?.success();
+    inside(&machines, ["systemctl", "reboot"])?;
+    until(|| boot().is_ok_and(|now| now.status == 0 && now.stdout() != first));
+    until(is_up);
+    inside(&machines, ["systemctl", "poweroff"])?;
+    assert_eq!(running.finish()?.status, 0);
+    Ok(())
+}
+
+#[test]
 fn a_system_is_ready_when_its_first_process_says_so() -> Result<()> {
     is_ready_and_has_its_credentials(system("box"))
 }

@@ -1,6 +1,6 @@
 //! Machines in the background, and the commands that have to do with them.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -19,6 +19,7 @@ const TIMEOUT: Duration = Duration::from_secs(180);
 /// A set of machines that no other command sees. What is left of it goes when it is dropped.
 pub struct Machines {
     folder: TempDir,
+    variables: Vec<(OsString, OsString)>,
 }
 
 impl Machines {
@@ -28,7 +29,17 @@ impl Machines {
     /// There is no room for its folders.
     pub fn new() -> anyhow::Result<Self> {
         let folder = TempDir::with_prefix("mvm-test.").context("cannot make a folder")?;
-        Ok(Self { folder })
+        Ok(Self {
+            folder,
+            variables: Vec::new(),
+        })
+    }
+
+    /// Has the commands, but not those that start a [`Machine`], see an environment variable.
+    #[must_use]
+    pub fn host_env(mut self, name: &str, value: impl AsRef<OsStr>) -> Self {
+        self.variables.push((name.into(), value.as_ref().into()));
+        self
     }
 
     /// Has machines in the foreground belong to it, too.
@@ -101,6 +112,7 @@ impl Machines {
         command.args(arguments);
         command.env("MVM_RUNTIME_DIR", self.folder.path().join("run"));
         command.env("MVM_STATE_DIR", self.state());
+        command.envs(self.variables.iter().map(|(name, value)| (name, value)));
         command
     }
 }

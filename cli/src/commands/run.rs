@@ -4,11 +4,14 @@ mod edit;
 mod plan;
 
 use std::env;
+use std::fs::File;
+use std::io::{Seek, Write};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
 use anyhow::{anyhow, bail, ensure};
+use rustix::fs::{MemfdFlags, memfd_create};
 use vmm::app::AppFile;
 
 use super::stop::Timeout;
@@ -64,8 +67,8 @@ pub struct Args {
     /// Write what the guest asked of each share, and how it was confined, to a JSON file at the end
     #[arg(long, value_name = "PATH", conflicts_with = "detach")]
     statistics: Option<PathBuf>,
-    /// Say on standard error at the end how long each phase of the start took, and how often the guest
-    /// was left in it
+    /// Say on standard error at the end how long each phase of the start took, how often the guest was
+    /// left in it, and how many instructions it carried out, where the host counts them for this user
     #[arg(
         long,
         value_enum,
@@ -115,20 +118,31 @@ pub fn run(args: &Args, accel: Option<Accel>) -> anyhow::Result<ExitCode> {
     }
     if ended.reboots {
         drop(running);
-        return Err(run_again(&args.file));
+        return Err(run_again(args, &file));
     }
     Ok(ended.tell())
 }
 
 /// Carries the same command out once more, in this process. Returns only if it cannot.
-fn run_again(file: &Path) -> anyhow::Error {
-    if file == Path::new("-") {
-        return anyhow!("the system rebooted, and its file, the standard input, is used up");
+fn run_again(args: &Args, file: &AppFile) -> anyhow::Error {
+    let mut again = Command::new("/proc/self/exe");
+    again.args(env::args_os().skip(1));
+    if args.file == Path::new("-") {
+        // Standard input is used up, and what was in it is still known.
+        match copy_of(file.text()) {
+            Ok(copy) => again.stdin(copy),
+            Err(error) => return error,
+        };
     }
-    let again = Command::new("/proc/self/exe")
-        .args(env::args_os().skip(1))
-        .exec();
-    anyhow!(again).context("cannot start the machine again after its system rebooted")
+    anyhow!(again.exec()).context("cannot start the machine again after its system rebooted")
+}
+
+/// A file in memory, read from its beginning.
+fn copy_of(text: &str) -> anyhow::Result<File> {
+    let mut file = File::from(memfd_create(c"app.json", MemfdFlags::CLOEXEC)?);
+    file.write_all(text.as_bytes())?;
+    file.rewind()?;
+    Ok(file)
 }
 
 impl Args {
