@@ -12,6 +12,7 @@ mod oracle;
 mod read_only;
 mod requests;
 mod sessions;
+mod steady;
 mod store;
 mod tables;
 mod threads;
