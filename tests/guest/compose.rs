@@ -173,37 +173,51 @@ fn a_shop_comes_up_survives_a_kill_and_keeps_what_is_on_its_volume() -> Result<(
     Ok(())
 }
 
-#[test]
-fn two_projects_at_once_do_not_reach_each_other() -> Result<()> {
+/// Two services, of which one asks for pages; what is not answered in their network is not looked for
+/// outside.
+pub fn asking() -> Value {
     let services = json!({ "web": shell(PAGE), "probe": shell("exec sleep 1000") });
     let mut file = file(&services);
-    // Else what is not answered there is looked for outside.
     file["networks"] = json!({ "default": { "internal": true } });
-    let project = Project::new(&file)?;
-    let (one, two) = (["-p", "one"], ["-p", "two"]);
-    for name in [one, two] {
-        project.done(&[&name[..], &["up", "-d"]].concat())?;
-    }
-    let probe = |name: [&str; 2], script: &str| {
-        let words = [&name[..], &["exec", "probe", "bash", "-c", script]].concat();
-        project.compose(&words)
+    file
+}
+
+/// Starts two projects of [`asking`], and sees that each reaches itself alone. `compose` does what `mvm
+/// compose` does with that file, and returns its status and what it prints.
+pub fn two_do_not_reach_each_other(
+    compose: impl Fn(&[&str]) -> Result<(i32, String)>,
+) -> Result<()> {
+    let done = |words: &[&str]| {
+        let (status, text) = compose(words)?;
+        ensure!(status == 0, "{words:?}: {status}\n{text}");
+        Ok(text)
     };
+    for project in ["one", "two"] {
+        done(&["-p", project, "up", "-d"])?;
+    }
+    let probe =
+        |project: &str, script: &str| done(&["-p", project, "exec", "probe", "bash", "-c", script]);
     let page = "curl -sS --retry 9 --retry-all-errors http://web/page";
-    assert_eq!(probe(one, page)?.stdout(), "one-web\n");
-    assert_eq!(probe(two, page)?.stdout(), "two-web\n");
-    let addresses = "python3 -c 'import socket; print(socket.gethostbyname(\"web\"))'";
-    let other = probe(two, addresses)?.success();
-    let own = probe(one, addresses)?.success();
+    assert_eq!(probe("one", page)?, "one-web\n");
+    assert_eq!(probe("two", page)?, "two-web\n");
+    let address = "python3 -c 'import socket; print(socket.gethostbyname(\"web\"))'";
+    let (own, other) = (probe("one", address)?, probe("two", address)?);
     assert_ne!(own, other);
     let page = |address: &str| format!("curl -s --max-time 5 http://{}/page", address.trim());
-    assert_eq!(probe(one, &page(&own))?.success(), "one-web\n");
-    let refused = probe(one, &page(&other))?;
-    assert!(
-        refused.status != 0 && refused.stdout().is_empty(),
-        "{refused}"
-    );
+    assert_eq!(probe("one", &page(&own))?, "one-web\n");
+    let page = page(&other);
+    let (status, text) = compose(&["-p", "one", "exec", "probe", "bash", "-c", &page])?;
+    assert!(status != 0 && text.is_empty(), "{status} {text}");
+    done(&["-p", "one", "down"]).map(drop)
+}
 
-    project.done(&["-p", "one", "down"])?;
+#[test]
+fn two_projects_at_once_do_not_reach_each_other() -> Result<()> {
+    let project = Project::new(&asking())?;
+    two_do_not_reach_each_other(|words| {
+        let output = project.compose(words)?;
+        Ok((output.status, output.stdout()))
+    })?;
     let left = project.machines.mvm(["ps", "-q"])?.success();
     assert_eq!(left, "two-probe\ntwo-web\n");
     Ok(())

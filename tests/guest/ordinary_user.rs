@@ -311,6 +311,21 @@ fn a_shop_of_an_ordinary_user() -> Result<()> {
     Ok(())
 }
 
+#[test]
+fn two_projects_of_an_ordinary_user() -> Result<()> {
+    let user = User::new()?;
+    fs::write(user.path("compose.json"), compose::asking().to_string())?;
+    compose::two_do_not_reach_each_other(|words| {
+        let words = [&["compose"], words].concat();
+        let output = user.mvm().args(words).stdin(Stdio::null()).output()?;
+        let status = output.status.code().context("a status")?;
+        Ok((status, String::from_utf8(output.stdout)?))
+    })?;
+    assert_eq!(user.carry_out(&["ps", "--quiet"])?, "two-probe\ntwo-web\n");
+    user.carry_out(&["compose", "-p", "two", "down"])?;
+    Ok(())
+}
+
 /// The same as the user `$1` with the group `$2`, which may use KVM, and the port `$3`, with the
 /// fixtures' programs in `$4`; prints what is seen.
 const MEMBER: &str = r#"
