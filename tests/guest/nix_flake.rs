@@ -5,6 +5,7 @@ use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::process::{Command, Output};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Result, ensure};
 use mvm_test::{Machine, Machines, fixtures_folder, repository};
@@ -145,8 +146,9 @@ fn a_configuration_nix_is_built_and_run() -> Result<()> {
     let folder = TempDir::with_prefix("mvm-test.")?;
     let configuration = folder.path().join("configuration.nix");
     let port = free_port();
-    // One that no store has yet.
-    let name = format!("shop{port}");
+    // One that no store has yet, so that it is built.
+    let now = SystemTime::now().duration_since(UNIX_EPOCH)?;
+    let name = format!("shop{}", now.as_nanos());
     let text = format!(r#"{{ networking.hostName = "{name}"; }}"#);
     fs::write(&configuration, text)?;
     let configuration = configuration.to_string_lossy();
@@ -162,10 +164,13 @@ fn a_configuration_nix_is_built_and_run() -> Result<()> {
     let flags = ["--memory=512M", &publish, "--detach"];
     let line = ["nixos", &configuration, &nixpkgs];
     let output = machines.mvm(line.into_iter().chain(flags))?;
-    assert_eq!(output.success(), format!("{name}\n"));
-    let words = output.stderr();
+    assert_eq!(
+        (output.status, output.stdout()),
+        (0, format!("{name}\n")),
+        "{output}"
+    );
     let said = format!("building the system of {name}\n");
-    assert!(words.contains(&said), "{words}");
+    assert!(output.stderr().contains(&said), "{output}");
     until(|| page(port).is_ok_and(|page| page.ends_with("hello from a system\n")));
     machines.mvm(["exec", &name, "systemctl", "poweroff"])?;
     assert_eq!(machines.mvm(["wait", &name])?.stdout(), "0\n");
