@@ -224,6 +224,38 @@ fn two_projects_at_once_do_not_reach_each_other() -> Result<()> {
 }
 
 #[test]
+fn a_service_may_be_a_whole_system() -> Result<()> {
+    let curl = format!("{}/bin/curl", fixture("tools"));
+    let page = [
+        &curl,
+        "-sS",
+        "--retry",
+        "30",
+        "--retry-all-errors",
+        "http://box/",
+    ];
+    let project = Project::new(&json!({
+        "name": "p",
+        "services": {
+            "box": { "memory": "512M", "system": { "path": fixture("system") }, "ready": "notify" },
+            "probe": {
+                "memory": "96M",
+                "dependsOn": { "box": "healthy" },
+                "app": { "entrypoint": page },
+            },
+        },
+    }))?;
+    project.done(&["up", "-d", "--wait"])?;
+    until(|| {
+        let said = project.machines.mvm(["logs", "p-probe"]);
+        said.is_ok_and(|said| said.stdout() == "hello from a system\n")
+    });
+    let state = ["exec", "box", "systemctl", "is-active", "web"];
+    assert_eq!(project.done(&state)?, "active\n");
+    project.done(&["down"]).map(drop)
+}
+
+#[test]
 fn those_that_need_no_other_are_started_at_once() -> Result<()> {
     // Each is healthy only while all others run: one after the other none would ever be.
     let names = ["a", "b", "c", "d"];

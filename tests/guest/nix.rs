@@ -171,6 +171,8 @@ fn arguments_of_docker_tools_mean_what_docker_makes_of_them() -> Result<()> {
     assert_eq!(file["labels"], labels);
     let check = json!({ "exec": [format!("{}/bin/true", fixture("tools"))], "interval": "2000ms", "retries": 2 });
     assert_eq!(file["healthcheck"], check);
+    let fields = json!({ "name": "a", "app": { "entrypoint": ["/bin/a"] } });
+    assert_eq!(evaluated("fromDocker"), Ok(fields));
 
     let said = built.run("run-web-app", &[])?;
     let (words, store) = said.split_at(said.find("directory\n").context("no folder /data")?);

@@ -123,6 +123,30 @@ fn one_in_the_foreground_reboots_too_and_its_file_may_have_been_the_standard_inp
 }
 
 #[test]
+fn one_that_crashes_has_failed_and_is_started_again_if_its_file_says_so() -> Result<()> {
+    let machines = Machines::new()?;
+    machines.start(system("box").set("/restart", "on-failure"))?;
+    let boot = || inside(&machines, ["cat", "/proc/sys/kernel/random/boot_id"]);
+    let is_up =
+        || inside(&machines, ["systemctl", "is-active", "web"]).is_ok_and(|it| it.status == 0);
+    let crash = || inside(&machines, ["sh", "-c", "echo c > /proc/sysrq-trigger"]);
+    until(is_up);
+    let first = boot()?.success();
+    assert_ne!(crash()?.status, 0);
+    until(|| boot().is_ok_and(|now| now.status == 0 && now.stdout() != first));
+    assert_eq!(machines.inspect("box")?["restarts"], 1);
+    machines.mvm(["rm", "--force", "box"])?;
+
+    machines.start(system("box"))?;
+    until(is_up);
+    crash()?;
+    assert_eq!(machines.mvm(["wait", "box"])?.stdout(), "125\n");
+    let why = machines.inspect("box")?["end"]["reason"].to_string();
+    assert!(why.contains("panic"), "{why}");
+    Ok(())
+}
+
+#[test]
 fn a_system_is_ready_when_its_first_process_says_so() -> Result<()> {
     is_ready_and_has_its_credentials(system("box"))
 }
