@@ -4,15 +4,16 @@
 //! The one thing to know: whether it runs is not written here, since a crash would make that a lie;
 //! [`super::running`] knows.
 
-use std::fs::{self, DirBuilder, File};
+use std::fs::{self, DirBuilder};
 use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::DirBuilderExt;
+use std::path::PathBuf;
 
 use anyhow::{Context, bail};
 use jiff::Timestamp;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use tempfile::NamedTempFile;
 use vmm::app::{App, AppFile};
 
 use crate::events::{self, Happened};
@@ -242,23 +243,21 @@ impl Record {
         }
     }
 
-    /// Replaces a file as a whole: who reads it meanwhile, or after a crash, sees the one or the other.
+    /// Replaces a file as a whole: who reads it meanwhile, or after a crash, sees the one or the other, also
+    /// of several that write at once.
     fn write(&self, name: &str, value: &impl Serialize) -> anyhow::Result<()> {
         let path = self.path.join(name);
-        let new = self.path.join(format!(".{name}.new"));
-        let write = |to: &Path| -> anyhow::Result<()> {
+        let write = || -> anyhow::Result<()> {
             let mut bytes = serde_json::to_vec_pretty(value)?;
             bytes.push(b'\n');
-            // An environment may hold what is nobody else's business.
-            let mut options = File::options();
-            options.write(true).create(true).truncate(true).mode(0o600);
-            let mut file = options.open(to)?;
+            // Its owner's alone: an environment may hold what is nobody else's business.
+            let mut file = NamedTempFile::with_prefix_in(format!(".{name}."), &self.path)?;
             file.write_all(&bytes)?;
-            file.sync_data()?;
-            fs::rename(to, &path)?;
+            file.as_file().sync_data()?;
+            file.persist(&path)?;
             Ok(())
         };
-        write(&new).with_context(|| format!("cannot write {}", path.display()))
+        write().with_context(|| format!("cannot write {}", path.display()))
     }
 }
 
@@ -276,12 +275,41 @@ fn parent() -> anyhow::Result<PathBuf> {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+    use std::thread;
+
     use super::*;
 
     fn record(parent: &Path) -> Record {
         Record {
             path: parent.to_path_buf(),
         }
+    }
+
+    #[test]
+    fn of_several_that_note_an_end_one_does() {
+        let folder = tempfile::tempdir().unwrap();
+        let record = record(folder.path());
+        let end = |status| End {
+            at: Timestamp::UNIX_EPOCH,
+            status,
+            reason: Some("x".repeat(usize::from(status) * 100)),
+            reboots: false,
+        };
+        record.set_end(Some(&end(1))).unwrap();
+        thread::scope(|scope| {
+            for status in 1..=4 {
+                let record = &record;
+                scope.spawn(move || {
+                    for _ in 0..50 {
+                        record.set_end(Some(&end(status))).unwrap();
+                        let seen = record.end().unwrap().unwrap();
+                        assert_eq!(seen, end(seen.status));
+                    }
+                });
+            }
+        });
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
     }
 
     #[test]
