@@ -21,7 +21,7 @@ use vm_memory::{GuestMemoryBackend as _, GuestMemoryRegion as _, GuestRegionMmap
 use self::devices::{Devices, Site};
 use crate::app::{App, ConsoleMode, MAX_VCPUS, StoreData};
 use crate::boot::smbios::{self, Credential};
-use crate::boot::{self, Initrd, acpi, initramfs, modules};
+use crate::boot::{self, Initrd, acpi, initramfs, modules, mp};
 use crate::closure::StoreView;
 use crate::console::{Console, log_file};
 pub use crate::counts::Counts;
@@ -125,6 +125,7 @@ impl Machine {
             };
             let devices = Devices::of(site, inputs, console.clone())?;
             acpi::write(&memory, vcpus, devices.virtio)?;
+            mp::write(&memory, vcpus)?;
             let processors = processors.join();
             let processors = processors.map_err(|_| anyhow!("a thread panicked"))??;
             anyhow::Ok((processors, kernel, devices))

@@ -11,6 +11,7 @@ mod elf;
 pub mod initramfs;
 pub mod initrd;
 pub mod modules;
+pub mod mp;
 mod params;
 pub mod smbios;
 mod tables;
