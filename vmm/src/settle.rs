@@ -87,9 +87,8 @@ impl Boot {
         thread::sleep(QUIET);
         let _ = self.take_in_use();
         let _ = split_sparse(&self.memory);
-        let _ = give_back_own();
         // The guest finds pages again, and reports what it has freed, now and then for some seconds more.
-        for pause in [QUIET, QUIET * 4] {
+        for pause in [Duration::ZERO, QUIET, QUIET * 4] {
             thread::sleep(pause);
             let _ = give_back_own();
         }

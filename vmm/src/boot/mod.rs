@@ -188,6 +188,12 @@ fn write_cmdline(memory: &Memory, cmdline: &str) -> anyhow::Result<()> {
         .context("cannot place the command line")
 }
 
+/// Sets the byte at `checksum` of a table of firmware, so that all its bytes add up to zero.
+fn add_up(table: &mut [u8], checksum: usize) {
+    let sum = table.iter().fold(0u8, |sum, byte| sum.wrapping_add(*byte));
+    table[checksum] = sum.wrapping_neg();
+}
+
 /// First address behind low memory.
 fn low_memory_end(memory: &Memory) -> u64 {
     memory

@@ -9,6 +9,7 @@ use anyhow::Context;
 use devices::Memory;
 use vm_memory::{Bytes, GuestAddress};
 
+use super::add_up;
 use crate::layout;
 
 /// 1.4, as both tables have it.
@@ -91,22 +92,11 @@ fn entries(vcpus: u8) -> impl Iterator<Item = Vec<u8>> {
     processors.chain([bus, io_apic]).chain(interrupts)
 }
 
-/// Sets the byte at `checksum` so that all add up to zero.
-fn add_up(table: &mut [u8], checksum: usize) {
-    let sum = table.iter().fold(0u8, |sum, byte| sum.wrapping_add(*byte));
-    table[checksum] = sum.wrapping_neg();
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::tests::read;
     use super::*;
     use crate::memory;
-
-    fn read(memory: &Memory, gpa: u64, bytes: usize) -> Vec<u8> {
-        let mut data = vec![0; bytes];
-        memory.read_slice(&mut data, GuestAddress(gpa)).unwrap();
-        data
-    }
 
     #[test]
     fn a_kernel_finds_them_where_it_looks_first() {

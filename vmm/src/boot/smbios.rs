@@ -10,6 +10,7 @@ use base64::prelude::{BASE64_STANDARD, Engine};
 use devices::Memory;
 use vm_memory::{Bytes, GuestAddress};
 
+use super::add_up;
 use crate::layout;
 
 /// Bytes of the tables: three quarters of the kernel's space, which is not for strings alone.
@@ -63,8 +64,7 @@ fn entry(tables: u64, bytes: usize) -> Vec<u8> {
     entry.extend([0, ENTRY_BYTES, major, minor, revision, ENTRY_REVISION, 0]);
     entry.extend((bytes as u32).to_le_bytes());
     entry.extend(tables.to_le_bytes());
-    let sum = entry.iter().fold(0u8, |sum, byte| sum.wrapping_add(*byte));
-    entry[5] = sum.wrapping_neg();
+    add_up(&mut entry, 5);
     entry
 }
 
@@ -86,14 +86,9 @@ fn tables(credentials: &[Credential<'_>]) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::tests::read;
     use super::*;
     use crate::memory;
-
-    fn read(memory: &Memory, gpa: u64, bytes: usize) -> Vec<u8> {
-        let mut data = vec![0; bytes];
-        memory.read_slice(&mut data, GuestAddress(gpa)).unwrap();
-        data
-    }
 
     #[test]
     fn a_kernel_finds_the_strings() {

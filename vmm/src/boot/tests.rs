@@ -63,7 +63,8 @@ fn refusal(bytes: &[u8]) -> String {
     refusal_of(&path, &given())
 }
 
-fn read(memory: &Memory, gpa: u64, bytes: usize) -> Vec<u8> {
+/// What is in guest memory there.
+pub fn read(memory: &Memory, gpa: u64, bytes: usize) -> Vec<u8> {
     let mut data = vec![0xaa; bytes];
     memory.read_slice(&mut data, GuestAddress(gpa)).unwrap();
     data
