@@ -24,6 +24,38 @@ void _start(void) {
 }
 """.replace("MARK", MARK.decode())
 
+# Its functions are declared as in its libkrun.h; 1 is KRUN_KERNEL_FORMAT_ELF. Bound lazily, as some builds
+# lack what only others call.
+LIBKRUN = r"""
+#include <dlfcn.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+static void *library;
+static void *function(const char *name) {
+    void *found = library ? dlsym(library, name) : NULL;
+    if (!found) { fprintf(stderr, "%s\n", dlerror()); exit(1); }
+    return found;
+}
+static void check(int32_t done, const char *what) {
+    if (done < 0) { fprintf(stderr, "%s: error %d\n", what, -done); exit(1); }
+}
+int main(int count, char **words) {
+    library = count == 5 ? dlopen(words[1], RTLD_LAZY) : NULL;
+    int32_t (*create)(void) = function("krun_create_ctx");
+    int32_t (*configure)(uint32_t, uint8_t, uint32_t) = function("krun_set_vm_config");
+    int32_t (*set_kernel)(uint32_t, const char *, uint32_t, const char *, const char *) = function("krun_set_kernel");
+    int32_t (*add_serial)(uint32_t, int, int) = function("krun_add_serial_console_default");
+    int32_t (*start)(uint32_t) = function("krun_start_enter");
+    int32_t machine = create();
+    check(machine, "krun_create_ctx");
+    check(configure(machine, 1, MEMORY), "krun_set_vm_config");
+    check(set_kernel(machine, words[2], 1, words[3], words[4]), "krun_set_kernel");
+    check(add_serial(machine, 0, 1), "krun_add_serial_console_default");
+    check(start(machine), "krun_start_enter");
+}
+""".replace("MEMORY", str(MEMORY_MIB))
+
 
 class Command(typing.NamedTuple):
     """How a monitor is started."""
@@ -90,8 +122,17 @@ def alioth(binary, folder, archive, kernel):
                     "--cmdline", CMDLINE, "--cpu", "count=1", "--memory", f"size={MEMORY_MIB}M"], wants_terminal=True)
 
 
-# Those that are measured when there is a path of their program.
-COMMANDS = {"Firecracker": firecracker, "cloud-hypervisor": cloud_hypervisor, "alioth": alioth}
+def libkrun(library, folder, archive, kernel):
+    """A program of the library, whose own console shows nothing unless it is a terminal."""
+    source, program = folder / "libkrun.c", folder / "libkrun"
+    source.write_text(LIBKRUN)
+    subprocess.run(["gcc", "-O2", "-o", program, source, "-ldl"], check=True)
+    return Command([str(program), in_memory(folder, library, "libkrun.so"), str(kernel), str(archive), CMDLINE])
+
+
+# Those that are measured when there is a path of their program, or of their library.
+COMMANDS = {"Firecracker": firecracker, "cloud-hypervisor": cloud_hypervisor, "alioth": alioth, "libkrun": libkrun}
+LIBRARIES = {"libkrun"}
 
 
 def start(command):
@@ -138,11 +179,28 @@ def option(name):
 
 def add_arguments(parser):
     for name in COMMANDS:
-        parser.add_argument(f"--{name.lower()}", metavar="PATH", type=executable, help=f"measure this binary of {name} as well")
+        is_library = name in LIBRARIES
+        parser.add_argument(f"--{name.lower()}", metavar="PATH", type=library if is_library else executable,
+                            help=f"measure this {'library' if is_library else 'binary'} of {name} as well")
+
+
+def version_text(name, path):
+    """What says which version it is: the program itself, or the name of the library's file."""
+    if name in LIBRARIES:
+        return os.path.basename(os.path.realpath(path))
+    done = subprocess.run([path, "--version"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    return (done.stdout.splitlines() or ["?"])[0]
 
 
 def executable(path):
     """An argument that names a program."""
     if not os.access(path, os.X_OK) or os.path.isdir(path):
         raise argparse.ArgumentTypeError(f"{path} is no program that can be executed")
+    return os.path.abspath(path)
+
+
+def library(path):
+    """An argument that names a shared library."""
+    if not os.path.isfile(path):
+        raise argparse.ArgumentTypeError(f"{path} is no file")
     return os.path.abspath(path)
