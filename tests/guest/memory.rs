@@ -9,12 +9,14 @@ use mvm_test::Machines;
 
 use crate::shell;
 
-/// What the guest fills and frees.
-const FILLED_MIB: u64 = 512;
+/// What the guest fills and frees, a page fault for each 4 KiB: half a minute on a slow host that
+/// emulates KVM.
+const FILLED_MIB: u64 = 256;
 
-/// Between two looks, and how many: the guest reports two seconds after it has freed.
+/// Between two looks, and how many: the guest reports two seconds after it has freed. Each look
+/// takes a second or two itself where KVM is emulated, and all of them less than a machine may.
 const PAUSE: Duration = Duration::from_millis(500);
-const LOOKS: usize = 240;
+const LOOKS: usize = 40;
 
 /// Prints the resident memory of the process that has processors and that variable, in KiB.
 const RESIDENT: &str = r#"
@@ -55,7 +57,7 @@ fn what_is_freed_goes_back_to_the_host() -> Result<()> {
          rm /tmp/file; echo free; read -r _"
     );
     let machine = shell("frees", &script)
-        .memory_mib(1024)
+        .memory_mib(512)
         .set("/root/size", "80%")
         .host_env("MVM_TEST_MARK", &mark);
     let mut running = machine.spawn()?;
